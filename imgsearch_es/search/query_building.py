@@ -67,8 +67,8 @@ class QueryBuilder:
         judged = [e.terms for e in liked], [e.terms for e in disliked]
         own_terms = mean_terms([e.terms for e in seen])
         filters = words.signs + words.filters + to_filters(request.where, self.vocabulary)
-        leaves_out = bool(seen and words.terms) if request.exclude_self is None else None
-        own = [picture_id(e.uri) for e in pictures if leaves_out or request.exclude_self]
+        beside = seen if request.exclude_self is None and words.terms else []
+        own = [picture_id(e.uri) for e in (pictures if request.exclude_self else beside)]
         selected = Selection(filters=filters, exclude=tuple(dict.fromkeys(own)))
         if fusion is None and strategy not in DENSE:
             words = replace(words, terms=self._with_equal_say(own_terms, words.terms, selected))

@@ -33,7 +33,7 @@ from imgsearch_es.indexing.verifying import VerifyReport
 from imgsearch_es.pictures.files import picture_id
 from imgsearch_es.retrieval.documents import Document
 from imgsearch_es.stores.elastic import inspecting
-from imgsearch_es.stores.elastic.fetching import sent_words
+from imgsearch_es.stores.elastic.fetching import WHOLE, sent_words
 from imgsearch_es.vocabulary.synsets import imagenet
 from tests.fakes import pictures, register
 
@@ -310,8 +310,8 @@ class ServerTarget(Target):
 
     def _hits(self) -> list[dict[str, Any]]:
         self.client.indices.refresh(index=self.name)
-        version = self.index.store._connection[1]
-        found = self.client.search(index=self.name, body={"size": 1000, **inspecting.body(version)})
+        body = inspecting.body(WHOLE, self.index.store._connection[1], lean=False)
+        found = self.client.search(index=self.name, body={"size": 1000, **body})
         return list(found["hits"]["hits"])
 
     def dump(self) -> dict[str, Any]:

@@ -144,7 +144,8 @@ def test_what_changes_between_runs(tmp_path, photos):  # noqa: F811
         (photos / "new.png").write_bytes((photos / "dogs" / "dog.3.png").read_bytes())
         (photos / "link.png").symlink_to("nowhere.png")
         report = index.add(photos, engine="ray", prune=True)
-        assert (report.added, report.updated, report.unchanged, report.removed) == (2, 1, 10, 1)
+        assert (report.added, report.moved, report.removed) == (2, 1, 0)
+        assert (report.updated, report.unchanged) == (1, 10)
         assert [entry.reason for entry in report.rejected] == [
             "broken link: no such file or directory"
         ]

@@ -66,8 +66,10 @@ class Searching:
         if what.fuse is not None:
             given["fuse"] = Fusion(what.fuse, what.fusion, what.rank_constant, what.window)
         query = self._index.query(k=k, offset=offset, **given)
-        if bool(query.text) if what.exclude_self is None else what.exclude_self:
-            known = [name for name in (*what.image, *what.like, *what.dislike) if len(name) == 32]
+        own = list(what.image) if query.text and what.exclude_self is None else []
+        if what.exclude_self:
+            own = [*what.image, *what.like, *what.dislike]
+        if known := [name for name in own if len(name) == 32]:
             query = replace(query, exclude=tuple(dict.fromkeys(known)))
         return query
 

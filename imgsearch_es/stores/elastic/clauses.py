@@ -7,6 +7,8 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from imgsearch_es.analysis.analyzer import Term
 from imgsearch_es.errors import QueryError
 from imgsearch_es.retrieval.conditions import (
@@ -14,7 +16,6 @@ from imgsearch_es.retrieval.conditions import (
     DATE_FIELDS,
     METADATA,
     NEAR,
-    SIGNS,
     Filter,
     limits,
     order,
@@ -44,17 +45,6 @@ for (int i = 0; i < params.fields.length; i++) {
 return total;
 """
 """A sum over synsets with a query's numbers as parameters: one text, one compilation a formula."""
-_SUM = """
-double total = 0;
-for (field in params.fields) {
-  def score = doc[field];
-  if (score.size() != 0) {
-    total += score.value;
-  }
-}
-return (float) total {sign} params.least;
-"""
-
 TRUNCATION = 2.0**-8
 """FeatureField keeps the upper 9 bits of the mantissa: a <= x < a (1 + 2^-8)."""
 ROUNDING = 1e-6
@@ -206,10 +196,12 @@ def _scored(item: Filter) -> dict[str, Any]:
     if len(item.synsets) == 1:
         field = f"synset.{item.synsets[0]}.score"
         return {"range": {field: {item.operator: item.values[0]}}}
-    source = _SUM.replace("{sign}", SIGNS[item.operator])
-    fields = [f"synset.{key}.score" for key in item.synsets]
-    script = {"source": source.strip(), "params": {"fields": fields, "least": item.values[0]}}
-    return {"bool": {"filter": [shares, {"script": {"script": script}}]}}
+    if item.operator not in ("gt", "gte"):
+        return {"match_none": {}}  # see ``Filter.normalized``: no score is below 0
+    least = np.float32(item.values[0])
+    above = np.nextafter(least, np.float32(np.inf)) if item.operator == "gt" else least
+    scoring = exact_scoring([Term(key, 1.0) for key in item.synsets])
+    return {"function_score": {"query": shares, **scoring, "min_score": float(above)}}
 
 
 def _condition(item: Filter) -> dict[str, Any]:
