@@ -41,6 +41,7 @@ from imgsearch_es.retrieval.spans import is_range
 from imgsearch_es.retrieval.tokens import (
     MARKS,
     QUOTED,
+    alternatives,
     check_text,
     number,
     operator,
@@ -58,7 +59,6 @@ of at most a half: 0.04 of tabby, 0.43 of dog (docs/benchmarks.md)."""
 _SUGGESTED = 8
 """Words left out, of one line, that get suggestions."""
 
-_VALUE_PART = re.compile(rf"(?P<quoted>{QUOTED})|(?P<comma>,)|[^,{MARKS}]+", re.DOTALL)
 _SYNSET = re.compile(rf"(?P<name>{QUOTED}|[^^]*)(?:\^(?P<boost>.*))?", re.DOTALL)
 _PLAIN = re.compile(r"[^\W_][\w'’-]*")
 _OPERATORS = {sign: operator for operator, sign in SIGNS.items()}
@@ -363,10 +363,10 @@ def _near_hint(found: Resolution) -> str:
 def _condition(field: str, value: str, place: str) -> Any:
     """The value of a condition as ``parse_filters`` takes it."""
     if sign := re.match("[<>]=?", value):
-        ((operand, _),) = _alternatives(value[sign.end() :], place, several=False)
+        ((operand, _),) = alternatives(value[sign.end() :], place, several=False)
         limit = number(operand, place) if field in NUMBER_FIELDS else operand
         return {_OPERATORS[sign[0]]: limit}
-    values = _alternatives(value, place)
+    values = alternatives(value, place)
     if any(is_pattern for _, is_pattern in values):
         if len(values) > 1:
             raise QueryError(f"a pattern with * or ? stands alone, without commas: {place:.60}")
@@ -374,29 +374,6 @@ def _condition(field: str, value: str, place: str) -> Any:
     if field in NUMBER_FIELDS:
         return [text if is_range(text) else number(text, place) for text, _ in values]
     return [text for text, _ in values]
-
-
-def _alternatives(value: str, place: str, several: bool = True) -> list[tuple[str, bool]]:
-    """The values between commas, each with whether it is a pattern."""
-    values: list[list[tuple[str, bool]]] = [[]]
-    for part in _VALUE_PART.finditer(value):
-        if part["comma"] and several:
-            values.append([])
-        else:
-            text = unquoted(part[0]) if part["quoted"] else part[0]
-            values[-1].append((text, bool(part["quoted"])))
-    found = []
-    for parts in values:
-        if not parts:
-            raise QueryError(f"a value is missing: {place:.60}")
-        plain = "".join(text for text, is_quoted in parts if not is_quoted)
-        if "^" in plain:
-            raise QueryError(f"a condition does not score, so it has no boost: {place:.60}")
-        is_pattern = bool(re.search("[*?]", plain))
-        if is_pattern and any(re.search("[*?]", text) for text, is_quoted in parts if is_quoted):
-            raise QueryError(f"* and ? cannot be both a pattern and quoted: {place:.60}")
-        found.append(("".join(text for text, _ in parts), is_pattern))
-    return found
 
 
 def _shown(phrase: str) -> str:

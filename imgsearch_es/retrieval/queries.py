@@ -22,8 +22,9 @@ from imgsearch_es.errors import EmptyQueryError, QueryError
 from imgsearch_es.pictures.files import filename
 from imgsearch_es.retrieval.conditions import Filter, order
 from imgsearch_es.retrieval.dense import CANDIDATES, COMPARISONS, Scores, Vectors
-from imgsearch_es.retrieval.documents import LONGEST_FEATURE, to_score
+from imgsearch_es.retrieval.documents import to_score
 from imgsearch_es.retrieval.fusion import Fusion, Part
+from imgsearch_es.retrieval.limits import LONGEST_FEATURE
 from imgsearch_es.retrieval.scoring import Formula, Statistics, heaviest_first
 from imgsearch_es.retrieval.strategies import (
     APPROXIMABLE,

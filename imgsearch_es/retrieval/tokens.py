@@ -24,6 +24,7 @@ _TOKEN = re.compile(
     r")",
     re.DOTALL,
 )
+_VALUE_PART = re.compile(rf"(?P<quoted>{QUOTED})|(?P<comma>,)|[^,{MARKS}]+", re.DOTALL)
 
 
 def check_text(text: str) -> None:
@@ -74,3 +75,26 @@ def number(text: str, place: str) -> int | float:
         raise QueryError(f"{text!r:.60} is not a number: {place:.60}")
     value = float(text)
     return int(value) if value.is_integer() and abs(value) < 2**53 else value
+
+
+def alternatives(value: str, place: str, several: bool = True) -> list[tuple[str, bool]]:
+    """The values between commas, each with whether it is a pattern."""
+    values: list[list[tuple[str, bool]]] = [[]]
+    for part in _VALUE_PART.finditer(value):
+        if part["comma"] and several:
+            values.append([])
+        else:
+            text = unquoted(part[0]) if part["quoted"] else part[0]
+            values[-1].append((text, bool(part["quoted"])))
+    found = []
+    for parts in values:
+        if not parts:
+            raise QueryError(f"a value is missing: {place:.60}")
+        plain = "".join(text for text, is_quoted in parts if not is_quoted)
+        if "^" in plain:
+            raise QueryError(f"a condition does not score, so it has no boost: {place:.60}")
+        is_pattern = bool(re.search("[*?]", plain))
+        if is_pattern and any(re.search("[*?]", text) for text, is_quoted in parts if is_quoted):
+            raise QueryError(f"* and ? cannot be both a pattern and quoted: {place:.60}")
+        found.append(("".join(text for text, _ in parts), is_pattern))
+    return found

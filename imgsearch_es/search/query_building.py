@@ -13,7 +13,7 @@ from imgsearch_es.analysis.models import reads_texts
 from imgsearch_es.errors import QueryError, UnknownWordError
 from imgsearch_es.pictures.files import filename, in_memory, picture_id
 from imgsearch_es.retrieval.conditions import METADATA
-from imgsearch_es.retrieval.feedback import features, mean_embedding, mean_terms
+from imgsearch_es.retrieval.feedback import Example, features, mean_embedding, mean_terms
 from imgsearch_es.retrieval.fusion import Part, to_fusion
 from imgsearch_es.retrieval.language import TRACE, Words, free_text, parse_words, to_filters
 from imgsearch_es.retrieval.queries import (
@@ -77,10 +77,6 @@ class QueryBuilder:
         if fusion is not None:
             parts = fusion.parts(rocchio.terms(own_terms, *judged), words.terms, terms)
             terms = fused_terms(parts)
-        part = "a vector" if request.vector is not None and not seen else ""
-        if request.region is not None:
-            name = "picture" if in_memory(seen[0].uri) else filename(seen[0].uri)
-            part = f"{','.join(f'{value:g}' for value in request.region)} of {name}"
         query = Query(
             terms=terms,
             filters=selected.filters,
@@ -96,7 +92,7 @@ class QueryBuilder:
             visual_words=known_settings(self.store).visual_words,
             pictures=tuple(example.shown for example in pictures),
             roles=("image",) * len(seen) + ("like",) * len(liked) + ("dislike",) * len(disliked),
-            part=part,
+            part=_part(request, seen),
             hints=words.hints,
             left_out=words.left_out,
             fusion=fusion,
@@ -212,6 +208,14 @@ def _sort(request: SearchRequest, words: Words) -> str | None:
         return None
     selects = bool(words.filters or words.signs or request.where)
     return LISTED_BY if selects and request.strategy == "auto" else None
+
+
+def _part(request: SearchRequest, seen: Sequence[Example]) -> str:
+    """What a person reads beside the pictures: the region, or that there is a vector."""
+    if request.region is not None:
+        name = "picture" if in_memory(seen[0].uri) else filename(seen[0].uri)
+        return f"{','.join(f'{value:g}' for value in request.region)} of {name}"
+    return "a vector" if request.vector is not None and not seen else ""
 
 
 def to_vector(vector: VectorLike) -> NDArray[np.float32]:
