@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from dataclasses import field as attribute
 from operator import ge, gt, le, lt
 from typing import Any
 
@@ -74,6 +75,7 @@ class Filter:
         values: the operands; any of them for "in", exactly one for the others; of "near" latitude,
             longitude and meters. Times and numbers may be spans, such as "2019..2021".
         keys: of a score, the synsets that are added, in their order; or that of the field alone.
+        is_sign: whether it is of a plus or minus, which is shown before its word.
     """
 
     field: str
@@ -81,6 +83,7 @@ class Filter:
     values: tuple[str | int | float | bool, ...]
     negated: bool = False
     keys: tuple[str, ...] = ()
+    is_sign: bool = attribute(default=False, compare=False)
 
     @property
     def synsets(self) -> tuple[str, ...]:
@@ -209,7 +212,7 @@ def _field(field: str, vocabulary: Vocabulary | None) -> tuple[str, tuple[str, .
     if not is_field(field):
         raise QueryError(
             f"cannot filter by {_short(field)}; there are {', '.join(FIELDS)}, metadata.<name> "
-            "and score(<synset>)"
+            "and score(<word>)"
         )
     _check_text(field, field)
     if "\0" in field or field.count(".") > MAX_PARTS or len(field) > 200:

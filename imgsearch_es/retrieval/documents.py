@@ -32,10 +32,10 @@ from imgsearch_es.retrieval.spans import orders
 from imgsearch_es.vocabulary.synsets import Vocabulary
 
 SCHEMA_VERSION = 1
+"""Raised by one whenever the stored form changes; stores migrate or refuse older ones."""
 TAUGHT_SCHEMA = 2
 """What an index with taught words says instead, so that installations which do not know them refuse
 it: they would add documents without the words, and call those with them harmed."""
-"""Raised by one whenever the stored form changes; stores migrate or refuse older ones."""
 
 _PLAIN = ("id", "uri", "filename", "sha256", "width", "height", "bytes", "format")
 """Attributes that JSON holds as they are."""

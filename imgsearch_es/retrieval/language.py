@@ -19,7 +19,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import Any
 
@@ -269,7 +269,7 @@ class _Reader:
         if not is_field(field):
             raise QueryError(
                 f"there is no field {field!r:.60}; there are synset, wnid, {', '.join(FIELDS)}, "
-                "metadata.<name> and score(<synset>). Quote a word that has a colon"
+                "metadata.<name> and score(<word>). Quote a word that has a colon"
             )
         condition = value if field == NEAR else _condition(field, value, token[0])
         self._add_filter(field, condition, sign)
@@ -290,7 +290,8 @@ class _Reader:
         if sign:
             classes = self._vocabulary.count_classes(keys)
             least = min(self._trace * math.sqrt(classes), MOST_TRACE)
-            self._signs[of_score(shown, keys, "gt", least, negated=sign == "-")] = None
+            condition = of_score(shown, keys, "gt", least, negated=sign == "-")
+            self._signs[replace(condition, is_sign=True)] = None
         if sign == "-":
             if boost is not None:
                 raise QueryError(

@@ -257,7 +257,7 @@ class Query(Selection):
             parts.append(f"feedback: best {self.feedback}")
         if self.fusion is not None:
             parts.append(f"fused: {self.fusion}")
-        parts += map(str, self.filters)
+        parts += (str(item) for item in self.filters if not item.is_sign)
         if self.sort is not None:
             parts.append(f"sorted by {self.sort}")
         return "; ".join(parts)

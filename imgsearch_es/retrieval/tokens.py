@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from imgsearch_es.errors import QueryError
 from imgsearch_es.retrieval.conditions import FIELDS
+from imgsearch_es.retrieval.spans import to_number
 
 MAX_LENGTH = 10_000
 """Characters in a line."""
@@ -73,8 +74,7 @@ def number(text: str, place: str) -> int | float:
     """The number that a text is; ``place`` is where, for a QueryError."""
     if not _NUMBER.fullmatch(text):
         raise QueryError(f"{text!r:.60} is not a number: {place:.60}")
-    value = float(text)
-    return int(value) if value.is_integer() and abs(value) < 2**53 else value
+    return to_number(text)
 
 
 def alternatives(value: str, place: str, several: bool = True) -> list[tuple[str, bool]]:

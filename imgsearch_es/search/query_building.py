@@ -32,7 +32,7 @@ from imgsearch_es.vocabulary.synsets import Vocabulary
 LISTED_BY = "taken_at"
 """What conditions alone are sorted by: the newest first."""
 _BEST = 10
-"""Scores by which pictures and words are made equal (benchmarks/mixed.py)."""
+"""Scores by which pictures and words are made equal (docs/benchmarks.md)."""
 
 
 @dataclass(frozen=True, slots=True)
