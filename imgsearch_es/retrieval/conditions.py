@@ -103,8 +103,7 @@ class Filter:
     def __str__(self) -> str:
         sign = "-" if self.negated else ""
         if self.operator == NEAR:
-            latitude, longitude, meters = self.values
-            return f"{sign}{NEAR}:{latitude},{longitude},{meters}m"
+            return f"{sign}{NEAR}:{','.join(_shown_number(v, NEAR) for v in self.values)}m"
         if self.operator in SIGNS:
             colon = "" if self.synsets else ":"
             value = _shown_number(self.values[0], self.field)

@@ -13,7 +13,7 @@ import pytest
 
 from imgsearch_es import ImageIndex
 from imgsearch_es.errors import ConfigurationError, MissingDependencyError
-from imgsearch_es.retrieval.conditions import parse_filters
+from imgsearch_es.retrieval.conditions import of_score, parse_filters
 from imgsearch_es.retrieval.queries import Query
 from imgsearch_es.stores import open_store
 from imgsearch_es.stores.embedded.store import EmbeddedStore
@@ -103,7 +103,7 @@ def test_what_is_left_out_and_a_threshold(made):
     "options",
     [
         {"filters": parse_filters({"label": "pets"})},
-        {"must_not": ("tench",)},
+        {"filters": (of_score("tench", ["tench"], "gt", 0, negated=True),)},
         {"strategy": "dense-dot"},
         {"candidates": COUNT},
         {"k": COUNT},
