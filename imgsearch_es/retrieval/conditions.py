@@ -41,6 +41,8 @@ DATE_FIELDS = ("indexed_at", "taken_at")
 NEAR = "near"
 FIELDS = (*KEYWORD_FIELDS, *NUMBER_FIELDS, *DATE_FIELDS, NEAR)
 _SHORT_NAMES = {"taken": "taken_at", "year": "taken_at", "keyword": "keywords"}
+NAMES = (*FIELDS, *_SHORT_NAMES)
+"""What a field may be called."""
 METADATA = "metadata."
 SORTS = ("taken_at", "indexed_at", "width", "height", "bytes", "filename", "uri")
 """Fields by which a list may be sorted, beside metadata."""
@@ -188,11 +190,7 @@ def order(sort: str) -> tuple[str, bool]:
 
 def is_field(field: str) -> bool:
     """Whether documents have this field; "score(...)" is none."""
-    return (
-        field in FIELDS
-        or field in _SHORT_NAMES
-        or (field.startswith(METADATA) and len(field) > len(METADATA))
-    )
+    return field in NAMES or (field.startswith(METADATA) and len(field) > len(METADATA))
 
 
 def of_score(

@@ -134,8 +134,9 @@ def to_filters(where: Where | None, vocabulary: Vocabulary) -> tuple[Filter, ...
     for token in tokens(where):
         if token["key"] is None and token["field"] in (None, "synset:", "wnid:"):
             raise QueryError(
-                f"{token[0]!r:.60} is no condition such as label=indoor or width>=800; "
-                "a value with spaces is quoted"
+                f"{token[0]!r:.60} is no condition such as label=indoor or width>=800: there are "
+                f"{', '.join(FIELDS)}, metadata.<name> and score(<word>); a value with spaces is "
+                "quoted"
             )
         reader.read(token)
     return reader.filters

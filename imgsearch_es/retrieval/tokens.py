@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 from imgsearch_es.errors import QueryError
-from imgsearch_es.retrieval.conditions import FIELDS
+from imgsearch_es.retrieval.conditions import NAMES
 from imgsearch_es.retrieval.spans import to_number
 
 MAX_LENGTH = 10_000
@@ -19,7 +19,7 @@ _NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?", re.ASCII | re.IG
 _TOKEN = re.compile(
     r"(?P<sign>(?<!\S)[-+−–])?(?:"
     r"score\((?P<key>[^()]*)\)\s*(?P<compare>[<>]=?)\s*(?P<number>\S*)"
-    rf"|(?P<field>(?:{'|'.join(FIELDS)}|metadata\.[^\s:=<>!{MARKS}]+)(?=!?=|[<>])"
+    rf"|(?P<field>(?:{'|'.join(NAMES)}|metadata\.[^\s:=<>!{MARKS}]+)(?=!?=|[<>])"
     rf"|[^\s:{MARKS}]*{QUOTED}?:)(?P<value>(?:{QUOTED}|[^\s{MARKS}])*)"
     rf"|(?:(?P<phrase>{QUOTED})|(?P<word>[^\s^:{MARKS}]+))(?:\^(?P<boost>[^\s{MARKS}]*))?"
     r")",
