@@ -199,6 +199,9 @@ def explain(
         explanations = [hits.explain(i) for i in ranked]
     if answer({"query": str(hits.query), "explanations": [e.to_dict() for e in explanations]}):
         return
+    if hits.query.sort is not None:
+        say(f"nothing to explain: conditions alone score nothing ({hits.query})")
+        return
     if not explanations:
         what = f"{picture} is not among the best of" if len(hits) else "no picture matches"
         say(f"nothing to explain: {what} {hits.query}")
