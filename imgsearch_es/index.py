@@ -25,10 +25,11 @@ from imgsearch_es.indexing.report import shown
 from imgsearch_es.indexing.wanted_analyzer import IndexOptions, Seen, WantedAnalyzer
 from imgsearch_es.pictures.images import ImageSource
 from imgsearch_es.pictures.manifests import PictureList
-from imgsearch_es.retrieval.documents import Document, check_own
+from imgsearch_es.retrieval.documents import Document
 from imgsearch_es.retrieval.duplicates import DuplicateGroup, duplicate_groups, to_threshold
 from imgsearch_es.retrieval.facets import FACETS, Facets
 from imgsearch_es.retrieval.language import Where, to_filters
+from imgsearch_es.retrieval.limits import check_own
 from imgsearch_es.retrieval.queries import Query, Selection
 from imgsearch_es.search import many
 from imgsearch_es.search.hits import Hits, count_facets, pages

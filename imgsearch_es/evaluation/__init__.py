@@ -45,7 +45,6 @@ __all__ = [
     "Collection", "Comparison", "Evaluation", "HardQuery", "Hardest", "Interval", "Judgements",
     "Run", "ScorerReport", "Scores", "System", "Task", "Topic", "Topics", "compare",
     "compare_scorers", "differences", "evaluate", "hardest", "holm", "interval", "kendall_tau",
-    "make_task",
-    "nister_stewenius", "paired_tests", "parse_measures", "parse_systems", "rank_biased_overlap",
-    "rank_features", "read_manifest", "read_topics", "same_group", "score",
+    "make_task", "nister_stewenius", "paired_tests", "parse_measures", "parse_systems",
+    "rank_biased_overlap", "rank_features", "read_manifest", "read_topics", "same_group", "score",
 ]  # fmt: skip

@@ -25,14 +25,14 @@ from imgsearch_es.errors import EvaluationError
 from imgsearch_es.evaluation import frames
 from imgsearch_es.evaluation.text_files import read_lines, read_rows, token, write_lines
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 JUNK = -1
 """The grade of junk in the files that ``write_qrels`` makes."""
 HIGHEST = 1_000_000
 """The highest grade: trec_eval's programs count grades in a list as long as that."""
 _NO_GRADE = f"is no whole number from {-HIGHEST:,} to {HIGHEST:,}"
-if TYPE_CHECKING:
-    import pandas as pd
-
 Row = tuple[str, str, str, int | None]
 """Where it stands, query, document and grade; None for junk."""
 

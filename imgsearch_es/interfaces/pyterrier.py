@@ -17,7 +17,6 @@ import os
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +32,7 @@ from imgsearch_es.evaluation import Collection, Judgements, System, make_task
 from imgsearch_es.evaluation.judgements import JudgementsLike
 from imgsearch_es.evaluation.runs import falling
 from imgsearch_es.index import ImageIndex
+from imgsearch_es.indexing.exchange.rows import chunks
 from imgsearch_es.pictures.files import to_uri
 from imgsearch_es.pictures.images import open_image
 from imgsearch_es.pictures.thumbnails import thumbnail
@@ -285,7 +285,9 @@ class PictureAnalyzer(pt.Transformer):
         _check(inp, [DOCNO, "image"], ["qid", "image"], ["qid", "query"])
         rows = inp.to_dict("records")
         if DOCNO in inp.columns:
-            return inp.assign(toks=[toks for some in _chunks(rows) for toks in self._toks(some)])
+            return inp.assign(
+                toks=[toks for some in chunks(rows, _TOGETHER) for toks in self._toks(some)]
+            )
         ask = self.index.images.query
         names = {"image": "image", "query": "text"}
         given = [{names[n]: row[n] for n in names if _is_given(row.get(n))} for row in rows]
@@ -368,12 +370,6 @@ def _runs(rows: Iterable[Mapping[str, Any]]) -> Iterator[list[Mapping[str, Any]]
             yield some
             some, in_memory = [], 0
     if some:
-        yield some
-
-
-def _chunks(rows: Sequence[Mapping[str, Any]]) -> Iterator[list[Mapping[str, Any]]]:
-    left = iter(rows)
-    while some := list(islice(left, _TOGETHER)):
         yield some
 
 

@@ -2,6 +2,5 @@
 
 To be read in this order: ``files`` and ``archives`` (bytes and names), ``sources`` and
 ``manifests`` (which files), ``images`` with ``colors``, ``optional`` and ``photo`` (one picture,
-decoded, and how it was taken), ``thumbnails``,
-``demo``.
+decoded, and how it was taken), ``thumbnails``, ``demo``.
 """

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from dataclasses import field as attribute
 from operator import ge, gt, le, lt
 from typing import Any
 
@@ -40,6 +41,8 @@ DATE_FIELDS = ("indexed_at", "taken_at")
 NEAR = "near"
 FIELDS = (*KEYWORD_FIELDS, *NUMBER_FIELDS, *DATE_FIELDS, NEAR)
 _SHORT_NAMES = {"taken": "taken_at", "year": "taken_at", "keyword": "keywords"}
+NAMES = (*FIELDS, *_SHORT_NAMES)
+"""What a field may be called."""
 METADATA = "metadata."
 SORTS = ("taken_at", "indexed_at", "width", "height", "bytes", "filename", "uri")
 """Fields by which a list may be sorted, beside metadata."""
@@ -74,6 +77,7 @@ class Filter:
         values: the operands; any of them for "in", exactly one for the others; of "near" latitude,
             longitude and meters. Times and numbers may be spans, such as "2019..2021".
         keys: of a score, the synsets that are added, in their order; or that of the field alone.
+        is_sign: whether it is of a plus or minus, which is shown before its word.
     """
 
     field: str
@@ -81,6 +85,7 @@ class Filter:
     values: tuple[str | int | float | bool, ...]
     negated: bool = False
     keys: tuple[str, ...] = ()
+    is_sign: bool = attribute(default=False, compare=False)
 
     @property
     def synsets(self) -> tuple[str, ...]:
@@ -100,8 +105,7 @@ class Filter:
     def __str__(self) -> str:
         sign = "-" if self.negated else ""
         if self.operator == NEAR:
-            latitude, longitude, meters = self.values
-            return f"{sign}{NEAR}:{latitude},{longitude},{meters}m"
+            return f"{sign}{NEAR}:{','.join(_shown_number(v, NEAR) for v in self.values)}m"
         if self.operator in SIGNS:
             colon = "" if self.synsets else ":"
             value = _shown_number(self.values[0], self.field)
@@ -186,11 +190,7 @@ def order(sort: str) -> tuple[str, bool]:
 
 def is_field(field: str) -> bool:
     """Whether documents have this field; "score(...)" is none."""
-    return (
-        field in FIELDS
-        or field in _SHORT_NAMES
-        or (field.startswith(METADATA) and len(field) > len(METADATA))
-    )
+    return field in NAMES or (field.startswith(METADATA) and len(field) > len(METADATA))
 
 
 def of_score(
@@ -209,7 +209,7 @@ def _field(field: str, vocabulary: Vocabulary | None) -> tuple[str, tuple[str, .
     if not is_field(field):
         raise QueryError(
             f"cannot filter by {_short(field)}; there are {', '.join(FIELDS)}, metadata.<name> "
-            "and score(<synset>)"
+            "and score(<word>)"
         )
     _check_text(field, field)
     if "\0" in field or field.count(".") > MAX_PARTS or len(field) > 200:

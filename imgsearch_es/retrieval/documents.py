@@ -10,7 +10,7 @@ import base64
 import hashlib
 import json
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from itertools import chain, starmap
@@ -26,15 +26,16 @@ from imgsearch_es.pictures.files import picture_id
 from imgsearch_es.pictures.images import Facts
 from imgsearch_es.pictures.photo import KEPT, NO_PHOTO, Photo, kept
 from imgsearch_es.retrieval.ledger import now
+from imgsearch_es.retrieval.limits import check_feature, check_own, leaves, text_bytes
 from imgsearch_es.retrieval.packing import pack, unpack
 from imgsearch_es.retrieval.spans import orders
 from imgsearch_es.vocabulary.synsets import Vocabulary
 
 SCHEMA_VERSION = 1
+"""Raised by one whenever the stored form changes; stores migrate or refuse older ones."""
 TAUGHT_SCHEMA = 2
 """What an index with taught words says instead, so that installations which do not know them refuse
 it: they would add documents without the words, and call those with them harmed."""
-"""Raised by one whenever the stored form changes; stores migrate or refuse older ones."""
 
 _PLAIN = ("id", "uri", "filename", "sha256", "width", "height", "bytes", "format")
 """Attributes that JSON holds as they are."""
@@ -220,7 +221,7 @@ class Document:
     def _ordered(self) -> dict[str, list[str]]:
         """The numbers and times in the metadata, as ``spans.ordered_text`` writes them."""
         try:
-            return orders(_leaves(self.metadata, "", 1))
+            return orders(leaves(self.metadata, "", 1))
         except ConfigurationError:  # as earlier versions took it
             return {}
 
@@ -326,105 +327,19 @@ def to_score(value: float) -> float:
     return float(np.float32(value))
 
 
-# -- what every store takes: Elasticsearch's limits of keywords and flattened fields, and JSON's --
-
-TEXT_BYTES = 32_766
-"""Of a keyword, in UTF-8: Lucene's longest term. A metadata value stands there with its path."""
-DEPTH = 20
-"""Objects and lists within each other, with the metadata itself."""
-OWN_BYTES = 1_000_000
-"""Of all labels, and of all metadata with their paths. 512 documents are written at once."""
-LONGEST_FEATURE = 2.0**62
-"""Of a deep feature: Elasticsearch squares differences in float32, which ends at 2^128."""
-_INTEGERS = range(-(2**63), 2**64)
-"""What DuckDB reads from JSON exactly."""
-
-
-def check_own(labels: Sequence[str], metadata: Mapping[str, Any]) -> None:
-    """Refuse labels and metadata that cannot be stored and read again, by a ConfigurationError."""
-    for label in labels:
-        if not isinstance(label, str):
-            raise ConfigurationError(f"a label is {label!r:.60}, which is no text")
-    size = sum(_text_bytes(label, "a label") for label in labels)
-    if size > OWN_BYTES:
-        raise ConfigurationError(f"labels have {OWN_BYTES:,} bytes at most, not {size:,}")
-    if not isinstance(metadata, Mapping):
-        raise ConfigurationError(f"metadata is {metadata!r:.60}, not values by their names")
-    size = 0
-    for path, text in _leaves(metadata, "", 1):
-        size += _text_bytes(f"{path}\0{text}", _named(path))
-        if size > OWN_BYTES:
-            raise ConfigurationError(f"metadata has more than {OWN_BYTES:,} bytes")
-
-
 def storable(documents: Iterable[Document]) -> tuple[list[Document], list[tuple[str, str]]]:
     """The documents that can be stored, of one id the last one; and (uri, reason) of the others."""
     taken: dict[str, Document] = {}
     refused = []
     for document in documents:
         try:
-            _text_bytes(document.uri, "the URI")
-            _text_bytes(document.filename, "the file's name")
+            text_bytes(document.uri, "the URI")
+            text_bytes(document.filename, "the file's name")
             check_own(document.labels, document.metadata)
             if document.embedding is not None:
-                _check_feature(document.embedding)
+                check_feature(document.embedding)
         except ConfigurationError as error:
             refused.append((document.uri, str(error)))
         else:
             taken[document.id] = document
     return list(taken.values()), refused
-
-
-def _check_feature(vector: NDArray[np.float32]) -> None:
-    if not np.isfinite(vector).all():
-        raise ConfigurationError("its deep feature has a number that is not finite")
-    length = float(np.linalg.norm(vector.astype(np.float64)))
-    if length > LONGEST_FEATURE:
-        raise ConfigurationError(
-            f"its deep feature has the length {length:.3g}, and {LONGEST_FEATURE:.3g} is the "
-            "longest that can be compared: divide the features by a number"
-        )
-
-
-def _leaves(value: object, path: str, depth: int) -> Iterator[tuple[str, str]]:
-    """The values in a JSON value as texts, each with the names that lead to it, dots between."""
-    if isinstance(value, Mapping | list | tuple):
-        if depth > DEPTH:
-            raise ConfigurationError(f"metadata is nested deeper than {DEPTH} levels")
-        yield path, ""
-        for item in () if isinstance(value, Mapping) else value:
-            yield from _leaves(item, path, depth + 1)
-        for name, item in value.items() if isinstance(value, Mapping) else ():
-            if not isinstance(name, str):
-                raise ConfigurationError(f"a name in metadata is {name!r:.60}, which is no text")
-            if "\0" in name:
-                raise ConfigurationError(f"the name {name!r:.60} in metadata has a null character")
-            yield from _leaves(item, f"{path}.{name}" if path else name, depth + 1)
-    elif value is None or isinstance(value, str):
-        yield path, value or ""
-    elif isinstance(value, int):
-        if value not in _INTEGERS:
-            raise ConfigurationError(f"{_named(path)} has more than 64 bits: give it as a text")
-        yield path, str(value)
-    elif isinstance(value, float):
-        if not math.isfinite(value):
-            raise ConfigurationError(f"{_named(path)} is {value}, which is no number of JSON")
-        yield path, repr(value)
-    else:
-        kind = type(value).__name__
-        raise ConfigurationError(f"{_named(path)} is of the type {kind}, which JSON does not have")
-
-
-def _text_bytes(text: str, what: str) -> int:
-    try:
-        size = len(text.encode())
-    except UnicodeEncodeError:
-        raise ConfigurationError(f"{what} has half a character (a lone surrogate)") from None
-    if size > TEXT_BYTES:
-        raise ConfigurationError(f"{what} may have {TEXT_BYTES:,} bytes in UTF-8, not {size:,}")
-    return size
-
-
-def _named(path: str) -> str:
-    shown = path if len(path) <= 60 else f"{path[:57]}..."
-    return f"metadata.{shown}"

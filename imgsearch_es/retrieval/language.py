@@ -19,7 +19,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import Any
 
@@ -41,6 +41,7 @@ from imgsearch_es.retrieval.spans import is_range
 from imgsearch_es.retrieval.tokens import (
     MARKS,
     QUOTED,
+    alternatives,
     check_text,
     number,
     operator,
@@ -58,7 +59,6 @@ of at most a half: 0.04 of tabby, 0.43 of dog (docs/benchmarks.md)."""
 _SUGGESTED = 8
 """Words left out, of one line, that get suggestions."""
 
-_VALUE_PART = re.compile(rf"(?P<quoted>{QUOTED})|(?P<comma>,)|[^,{MARKS}]+", re.DOTALL)
 _SYNSET = re.compile(rf"(?P<name>{QUOTED}|[^^]*)(?:\^(?P<boost>.*))?", re.DOTALL)
 _PLAIN = re.compile(r"[^\W_][\w'’-]*")
 _OPERATORS = {sign: operator for operator, sign in SIGNS.items()}
@@ -134,8 +134,9 @@ def to_filters(where: Where | None, vocabulary: Vocabulary) -> tuple[Filter, ...
     for token in tokens(where):
         if token["key"] is None and token["field"] in (None, "synset:", "wnid:"):
             raise QueryError(
-                f"{token[0]!r:.60} is no condition such as label=indoor or width>=800; "
-                "a value with spaces is quoted"
+                f"{token[0]!r:.60} is no condition such as label=indoor or width>=800: there are "
+                f"{', '.join(FIELDS)}, metadata.<name> and score(<word>); a value with spaces is "
+                "quoted"
             )
         reader.read(token)
     return reader.filters
@@ -269,7 +270,7 @@ class _Reader:
         if not is_field(field):
             raise QueryError(
                 f"there is no field {field!r:.60}; there are synset, wnid, {', '.join(FIELDS)}, "
-                "metadata.<name> and score(<synset>). Quote a word that has a colon"
+                "metadata.<name> and score(<word>). Quote a word that has a colon"
             )
         condition = value if field == NEAR else _condition(field, value, token[0])
         self._add_filter(field, condition, sign)
@@ -290,7 +291,8 @@ class _Reader:
         if sign:
             classes = self._vocabulary.count_classes(keys)
             least = min(self._trace * math.sqrt(classes), MOST_TRACE)
-            self._signs[of_score(shown, keys, "gt", least, negated=sign == "-")] = None
+            condition = of_score(shown, keys, "gt", least, negated=sign == "-")
+            self._signs[replace(condition, is_sign=True)] = None
         if sign == "-":
             if boost is not None:
                 raise QueryError(
@@ -363,10 +365,10 @@ def _near_hint(found: Resolution) -> str:
 def _condition(field: str, value: str, place: str) -> Any:
     """The value of a condition as ``parse_filters`` takes it."""
     if sign := re.match("[<>]=?", value):
-        ((operand, _),) = _alternatives(value[sign.end() :], place, several=False)
+        ((operand, _),) = alternatives(value[sign.end() :], place, several=False)
         limit = number(operand, place) if field in NUMBER_FIELDS else operand
         return {_OPERATORS[sign[0]]: limit}
-    values = _alternatives(value, place)
+    values = alternatives(value, place)
     if any(is_pattern for _, is_pattern in values):
         if len(values) > 1:
             raise QueryError(f"a pattern with * or ? stands alone, without commas: {place:.60}")
@@ -374,29 +376,6 @@ def _condition(field: str, value: str, place: str) -> Any:
     if field in NUMBER_FIELDS:
         return [text if is_range(text) else number(text, place) for text, _ in values]
     return [text for text, _ in values]
-
-
-def _alternatives(value: str, place: str, several: bool = True) -> list[tuple[str, bool]]:
-    """The values between commas, each with whether it is a pattern."""
-    values: list[list[tuple[str, bool]]] = [[]]
-    for part in _VALUE_PART.finditer(value):
-        if part["comma"] and several:
-            values.append([])
-        else:
-            text = unquoted(part[0]) if part["quoted"] else part[0]
-            values[-1].append((text, bool(part["quoted"])))
-    found = []
-    for parts in values:
-        if not parts:
-            raise QueryError(f"a value is missing: {place:.60}")
-        plain = "".join(text for text, is_quoted in parts if not is_quoted)
-        if "^" in plain:
-            raise QueryError(f"a condition does not score, so it has no boost: {place:.60}")
-        is_pattern = bool(re.search("[*?]", plain))
-        if is_pattern and any(re.search("[*?]", text) for text, is_quoted in parts if is_quoted):
-            raise QueryError(f"* and ? cannot be both a pattern and quoted: {place:.60}")
-        found.append(("".join(text for text, _ in parts), is_pattern))
-    return found
 
 
 def _shown(phrase: str) -> str:

@@ -22,8 +22,9 @@ from imgsearch_es.errors import EmptyQueryError, QueryError
 from imgsearch_es.pictures.files import filename
 from imgsearch_es.retrieval.conditions import Filter, order
 from imgsearch_es.retrieval.dense import CANDIDATES, COMPARISONS, Scores, Vectors
-from imgsearch_es.retrieval.documents import LONGEST_FEATURE, to_score
+from imgsearch_es.retrieval.documents import to_score
 from imgsearch_es.retrieval.fusion import Fusion, Part
+from imgsearch_es.retrieval.limits import LONGEST_FEATURE
 from imgsearch_es.retrieval.scoring import Formula, Statistics, heaviest_first
 from imgsearch_es.retrieval.strategies import (
     APPROXIMABLE,
@@ -256,7 +257,7 @@ class Query(Selection):
             parts.append(f"feedback: best {self.feedback}")
         if self.fusion is not None:
             parts.append(f"fused: {self.fusion}")
-        parts += map(str, self.filters)
+        parts += (str(item) for item in self.filters if not item.is_sign)
         if self.sort is not None:
             parts.append(f"sorted by {self.sort}")
         return "; ".join(parts)

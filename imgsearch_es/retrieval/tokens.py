@@ -6,7 +6,8 @@ import re
 from collections.abc import Iterator
 
 from imgsearch_es.errors import QueryError
-from imgsearch_es.retrieval.conditions import FIELDS
+from imgsearch_es.retrieval.conditions import NAMES
+from imgsearch_es.retrieval.spans import to_number
 
 MAX_LENGTH = 10_000
 """Characters in a line."""
@@ -18,12 +19,13 @@ _NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?", re.ASCII | re.IG
 _TOKEN = re.compile(
     r"(?P<sign>(?<!\S)[-+−–])?(?:"
     r"score\((?P<key>[^()]*)\)\s*(?P<compare>[<>]=?)\s*(?P<number>\S*)"
-    rf"|(?P<field>(?:{'|'.join(FIELDS)}|metadata\.[^\s:=<>!{MARKS}]+)(?=!?=|[<>])"
+    rf"|(?P<field>(?:{'|'.join(NAMES)}|metadata\.[^\s:=<>!{MARKS}]+)(?=!?=|[<>])"
     rf"|[^\s:{MARKS}]*{QUOTED}?:)(?P<value>(?:{QUOTED}|[^\s{MARKS}])*)"
     rf"|(?:(?P<phrase>{QUOTED})|(?P<word>[^\s^:{MARKS}]+))(?:\^(?P<boost>[^\s{MARKS}]*))?"
     r")",
     re.DOTALL,
 )
+_VALUE_PART = re.compile(rf"(?P<quoted>{QUOTED})|(?P<comma>,)|[^,{MARKS}]+", re.DOTALL)
 
 
 def check_text(text: str) -> None:
@@ -72,5 +74,27 @@ def number(text: str, place: str) -> int | float:
     """The number that a text is; ``place`` is where, for a QueryError."""
     if not _NUMBER.fullmatch(text):
         raise QueryError(f"{text!r:.60} is not a number: {place:.60}")
-    value = float(text)
-    return int(value) if value.is_integer() and abs(value) < 2**53 else value
+    return to_number(text)
+
+
+def alternatives(value: str, place: str, several: bool = True) -> list[tuple[str, bool]]:
+    """The values between commas, each with whether it is a pattern."""
+    values: list[list[tuple[str, bool]]] = [[]]
+    for part in _VALUE_PART.finditer(value):
+        if part["comma"] and several:
+            values.append([])
+        else:
+            text = unquoted(part[0]) if part["quoted"] else part[0]
+            values[-1].append((text, bool(part["quoted"])))
+    found = []
+    for parts in values:
+        if not parts:
+            raise QueryError(f"a value is missing: {place:.60}")
+        plain = "".join(text for text, is_quoted in parts if not is_quoted)
+        if "^" in plain:
+            raise QueryError(f"a condition does not score, so it has no boost: {place:.60}")
+        is_pattern = bool(re.search("[*?]", plain))
+        if is_pattern and any(re.search("[*?]", text) for text, is_quoted in parts if is_quoted):
+            raise QueryError(f"* and ? cannot be both a pattern and quoted: {place:.60}")
+        found.append(("".join(text for text, _ in parts), is_pattern))
+    return found

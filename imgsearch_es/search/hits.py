@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
-from numpy.typing import NDArray
 
 from imgsearch_es.analysis.analyzer import Term
 from imgsearch_es.errors import ImgsearchError, QueryError
@@ -22,6 +21,7 @@ from imgsearch_es.retrieval.queries import Query, Selection
 from imgsearch_es.retrieval.strategies import strategy_of
 from imgsearch_es.search.hit import Explanation, Hit, explain
 from imgsearch_es.search.leaving import Leaving
+from imgsearch_es.search.reranking import reciprocal_order
 from imgsearch_es.stores.base import SearchResult, Store, known_settings
 
 if TYPE_CHECKING:
@@ -344,60 +344,3 @@ def count_facets(store: Store, wanted: Selection, fields: Sequence[str], size: i
     if isinstance(wanted, Query) and wanted.threshold is not None:
         raise QueryError("facets count what meets conditions: leave out the threshold")
     return store.facets(wanted, list(dict.fromkeys(fields)), size)
-
-
-# -- k-reciprocal re-ranking ------------------------------------------------------------------
-
-
-def reciprocal_order(
-    query: NDArray[np.float32],
-    vectors: NDArray[np.float32],
-    k1: int = 20,
-    k2: int = 6,
-    mix: float = 0.3,
-) -> list[int]:
-    """The order of hits that have the query's neighbors as their own first; ties as they were.
-
-    After Zhong, Zheng, Cao and Li, "Re-ranking Person Re-identification with k-reciprocal
-    Encoding", CVPR 2017. A picture's neighbors are encoded as a sparse vector, and pictures are
-    compared by the Jaccard distance of these, mixed with the original distance (equation 12):
-
-        d*(q, g) = (1 - lambda) d_Jaccard(q, g) + lambda d(q, g)
-
-    k1 neighbors must be mutual, k2 are averaged over, and mix is lambda, by default as there. But
-    neighbors are looked for among the query and the hits at hand only, and d is the cosine
-    distance. Time grows with the cube of the number of hits: for hundreds of them. Deep features of
-    shape (dimensions,) and (hits, dimensions) give row numbers, best first.
-    """
-    distances = _cosine_distances(np.vstack([query[np.newaxis], vectors]).astype(np.float64))
-    nearest = np.argsort(distances, axis=1, kind="stable")
-    mutual, half = _mutual(nearest, k1), _mutual(nearest, max(1, round(k1 / 2)))
-    encoded = np.where(_expanded(mutual, half), np.exp(-distances), 0.0)
-    encoded = encoded[nearest[:, :k2]].mean(axis=1)
-    common = np.minimum(encoded[0], encoded).sum(axis=1)
-    either = np.maximum(encoded[0], encoded).sum(axis=1)
-    final = (1 - mix) * (1 - common / either) + mix * distances[0]
-    return [int(i) for i in np.argsort(final[1:], kind="stable")]
-
-
-def _cosine_distances(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    unit = np.divide(vectors, lengths, out=np.zeros_like(vectors), where=lengths > 0)
-    distances = 1 - unit @ unit.T
-    clipped = np.asarray(np.clip(distances, 0.0, 2.0))
-    np.fill_diagonal(clipped, -1e-12)  # each is its own first neighbor, whatever its doubles
-    return clipped
-
-
-def _mutual(nearest: NDArray[np.int64], k: int) -> NDArray[np.bool_]:
-    """Row p marks R(p, k): those among p's k neighbors that have p among theirs."""
-    among = np.zeros(nearest.shape, dtype=bool)
-    np.put_along_axis(among, nearest[:, : k + 1], values=True, axis=1)
-    return np.asarray(among & among.T)
-
-
-def _expanded(mutual: NDArray[np.bool_], half: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """R*(p): R(p, k1) with R(q, k1/2) of each q in it that shares two thirds with it (eq. 3)."""
-    shared = mutual.astype(np.float64) @ half.T.astype(np.float64)
-    joins = mutual & (shared >= 2 / 3 * half.sum(axis=1))
-    return np.asarray(mutual | ((joins.astype(np.float64) @ half) > 0))

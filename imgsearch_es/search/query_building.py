@@ -12,8 +12,8 @@ from imgsearch_es.analysis.analyzer import Term
 from imgsearch_es.analysis.models import reads_texts
 from imgsearch_es.errors import QueryError, UnknownWordError
 from imgsearch_es.pictures.files import filename, in_memory, picture_id
-from imgsearch_es.retrieval.conditions import METADATA
-from imgsearch_es.retrieval.feedback import features, mean_embedding, mean_terms
+from imgsearch_es.retrieval.conditions import METADATA, NEAR
+from imgsearch_es.retrieval.feedback import Example, features, mean_embedding, mean_terms
 from imgsearch_es.retrieval.fusion import Part, to_fusion
 from imgsearch_es.retrieval.language import TRACE, Words, free_text, parse_words, to_filters
 from imgsearch_es.retrieval.queries import (
@@ -32,7 +32,7 @@ from imgsearch_es.vocabulary.synsets import Vocabulary
 LISTED_BY = "taken_at"
 """What conditions alone are sorted by: the newest first."""
 _BEST = 10
-"""Scores by which pictures and words are made equal (benchmarks/mixed.py)."""
+"""Scores by which pictures and words are made equal (docs/benchmarks.md)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,10 +77,6 @@ class QueryBuilder:
         if fusion is not None:
             parts = fusion.parts(rocchio.terms(own_terms, *judged), words.terms, terms)
             terms = fused_terms(parts)
-        part = "a vector" if request.vector is not None and not seen else ""
-        if request.region is not None:
-            name = "picture" if in_memory(seen[0].uri) else filename(seen[0].uri)
-            part = f"{','.join(f'{value:g}' for value in request.region)} of {name}"
         query = Query(
             terms=terms,
             filters=selected.filters,
@@ -96,7 +92,7 @@ class QueryBuilder:
             visual_words=known_settings(self.store).visual_words,
             pictures=tuple(example.shown for example in pictures),
             roles=("image",) * len(seen) + ("like",) * len(liked) + ("dislike",) * len(disliked),
-            part=part,
+            part=_part(request, seen),
             hints=words.hints,
             left_out=words.left_out,
             fusion=fusion,
@@ -214,6 +210,14 @@ def _sort(request: SearchRequest, words: Words) -> str | None:
     return LISTED_BY if selects and request.strategy == "auto" else None
 
 
+def _part(request: SearchRequest, seen: Sequence[Example]) -> str:
+    """What a person reads beside the pictures: the region, or that there is a vector."""
+    if request.region is not None:
+        name = "picture" if in_memory(seen[0].uri) else filename(seen[0].uri)
+        return f"{','.join(f'{value:g}' for value in request.region)} of {name}"
+    return "a vector" if request.vector is not None and not seen else ""
+
+
 def to_vector(vector: VectorLike) -> NDArray[np.float32]:
     """A deep feature that a person gives; its length is compared with the index's later."""
     try:
@@ -229,15 +233,14 @@ def to_vector(vector: VectorLike) -> NDArray[np.float32]:
 
 
 def with_unknown_fields(store: Store, query: Query, total: int) -> Query:
-    """A query that says which metadata fields in its conditions no picture has.
+    """A query that says which metadata fields, or places, in its conditions no picture has.
 
     Looked for where nothing was found, or a condition that must not hold always does.
     """
-    named = {
-        item.field
-        for item in query.filters
-        if item.field.startswith(METADATA) and (item.negated or not total)
-    }
-    unknown = [field for field in sorted(named) if not store.facets(Selection(), [field], 1)[field]]
+    named = {item.field for item in query.filters if item.negated or not total}
+    fields = sorted(field for field in named if field.startswith(METADATA))
+    unknown = [field for field in fields if not store.facets(Selection(), [field], 1)[field]]
     said = tuple(f"no picture has the field {field}" for field in unknown)
+    if NEAR in named and known_settings(store).photo != "place":
+        said += ("the index keeps no places of photos: `imgsearch reindex --gps` adds them",)
     return replace(query, hints=query.hints + said) if said else query

@@ -1,7 +1,8 @@
 """Stores: where documents live. ``open_store`` picks one by the look of its location.
 
 To be read in this order: ``base`` (what every store can do) with ``settings`` and ``inspecting``,
-then ``embedded`` or ``elastic``. ``interrupts`` lets Ctrl-C wait until what must be whole is whole.
+then ``shared`` (what both do alike), ``embedded`` or ``elastic``. ``interrupts`` lets Ctrl-C wait
+until what must be whole is whole.
 """
 
 from __future__ import annotations

@@ -161,6 +161,7 @@ def test_what_is_near_weighs_less_and_is_said():
     [
         ("width>=400 label=pets", "width:>=400 label:pets"),
         ("label!=pets", "-label:pets"),
+        ("taken=2019 keyword!=x", "taken_at:2019 -keywords:x"),
         ("-label!=pets", "label:pets"),
         ('filename=beach* metadata.camera="X 100"', 'filename:beach* metadata.camera:"X 100"'),
         ("score(dog)>0.1 label:a,b", "score(dog)>0.1 label:a,b"),

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from imgsearch_es.errors import QueryError
-from imgsearch_es.search.hits import Hits, reciprocal_order
+from imgsearch_es.search.hits import Hits
+from imgsearch_es.search.reranking import reciprocal_order
 
 
 def at(*degrees):

@@ -205,7 +205,7 @@ def remove(
         --yes, -y: Do not ask.
     """
     if not pictures and text is None:
-        fail("which pictures? Give ids, URIs or paths, or --text WORDS", code=2)
+        fail("which pictures? Give ids, URIs, paths, folders or patterns, or --text WORDS", code=2)
     with opened(index) as target:
         query = target.query(text=text) if text is not None else None
         if query is not None and not yes:

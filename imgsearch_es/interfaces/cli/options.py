@@ -80,7 +80,7 @@ class Seen:
         --views: Analyze overlapping parts of each picture as well: tiles (five) or tiles14
             (fourteen). Slower; small things count.
         --visual-words: Also index each deep feature as 128 sparse terms, for search --strategy
-            visual-words and --approximate.
+            visual-words, and on Elasticsearch for --approximate.
     Photos:
         --exif: Keep what EXIF and XMP say: when a photo was taken, camera, lens, caption and
             keywords. By default so; --no-exif keeps nothing.
@@ -102,8 +102,8 @@ class Layout:
 
     Elasticsearch:
         --vectors KIND: Also index deep features, for `imgsearch search --approximate`: int8_hnsw,
-            bbq_hnsw, hnsw, flat, int8_flat or bbq_flat. A file takes int8_hnsw, from now on, or
-            none.
+            bbq_hnsw, hnsw, flat, int8_flat or bbq_flat. A file takes int8_hnsw or none, at any
+            time.
         --similarity: How --vectors compares: cosine (the default), dot or euclidean.
         --impacts FORMULAS: Make searches by cosine, sqrt, bm25 or several (with commas) as fast
             as by auto.

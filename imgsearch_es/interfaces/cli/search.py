@@ -53,9 +53,14 @@ class Asked:
 
     def request(self, **others: Any) -> dict[str, Any]:
         """The arguments of ``ImageIndex.search``."""
+        from imgsearch_es.pictures.sources import is_picture_name
+
         given = (self.image, self.words, self.where, *map(others.get, ("like", "sort")))
         if not any(given) and others.get("vector") is None:
             fail("what to search for? Give words, --image FILE, or both", code=2)
+        for word in self.words or ():
+            if is_picture_name(word) and Path(word).exists():
+                fail(f"{word} is a file: search for what it shows by --image {word}", code=2)
         return {
             "image": self.image,
             "text": " ".join(self.words) if self.words else None,
@@ -193,6 +198,9 @@ def explain(
         ranked = [i for i, hit in enumerate(hits) if wanted in (None, hit.id)]
         explanations = [hits.explain(i) for i in ranked]
     if answer({"query": str(hits.query), "explanations": [e.to_dict() for e in explanations]}):
+        return
+    if hits.query.sort is not None:
+        say(f"nothing to explain: conditions alone score nothing ({hits.query})")
         return
     if not explanations:
         what = f"{picture} is not among the best of" if len(hits) else "no picture matches"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -70,7 +71,7 @@ def print_hit(hit: Hit, query: Query) -> None:
     from imgsearch_es.interfaces.gallery import number
 
     if not answer(hit, indent=None):
-        second = number(hit.score) if query.sort is None else _taken(hit)
+        second = number(hit.score) if query.sort is None else _sorted_by(hit, query.sort)
         print_line(f"{hit.rank:>7}  {second:>7}  {short(hit.path or hit.uri)}")
 
 
@@ -79,17 +80,17 @@ def print_hits(hits: Hits) -> None:
     from imgsearch_es.interfaces.gallery import number
 
     if len(hits):
-        listed = hits.query.sort is not None
+        sort = hits.query.sort
         rows = [
             (
                 hit.rank,
-                _taken(hit) if listed else number(hit.score),
+                number(hit.score) if sort is None else _sorted_by(hit, sort),
                 short(hit.path or hit.uri),
                 _telling(hit, hits.query),
             )
             for hit in hits
         ]
-        second = "taken" if listed else "score"
+        second = "score" if sort is None else sort.removeprefix("-")
         print_table(("rank", second, "picture", "synsets"), rows, right=("rank", "score"))
         exact = ", exact" if hits.exact else ", not exact"
         more = "" if hits.total_is_exact else " or more"
@@ -99,9 +100,14 @@ def print_hits(hits: Hits) -> None:
     say(*(f"hint: {hint}" for hint in hits.query.hints))
 
 
-def _taken(hit: Hit) -> str:
-    taken_at = hit.photo.taken_at
-    return "" if taken_at is None else f"{taken_at:%Y-%m-%d %H:%M}"
+def _sorted_by(hit: Hit, sort: str) -> str:
+    from imgsearch_es.retrieval.conditions import METADATA, order
+
+    field, _ = order(sort)
+    if field.startswith(METADATA):
+        return str(hit.metadata.get(field.removeprefix(METADATA), ""))
+    value = hit.photo.taken_at if field == "taken_at" else getattr(hit.document, field)
+    return f"{value:%Y-%m-%d %H:%M}" if isinstance(value, datetime) else str(value or "")
 
 
 def _telling(hit: Hit, query: Query) -> str:

@@ -36,7 +36,7 @@ from imgsearch_es.retrieval.strategies import (
     STRATEGIES,
     WORDS,
 )
-from imgsearch_es.stores.base import Scored, SearchResult, best_first, listing
+from imgsearch_es.stores.base import Scored, SearchResult, best_first
 from imgsearch_es.stores.elastic.clauses import (
     ABOVE_ZERO,
     at_most,
@@ -59,6 +59,7 @@ from imgsearch_es.stores.elastic.fetching import (
 )
 from imgsearch_es.stores.elastic.fusion import fused_body, read_fused
 from imgsearch_es.stores.elastic.impacts import field_of
+from imgsearch_es.stores.shared import listing
 
 SMALLEST_WINDOW = 30
 _TOGETHER, _TOGETHER_HITS = 50, 10_000

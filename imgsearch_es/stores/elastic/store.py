@@ -14,13 +14,7 @@ from imgsearch_es.errors import DamagedIndexError
 from imgsearch_es.retrieval.queries import Query
 from imgsearch_es.retrieval.scoring import Statistics
 from imgsearch_es.retrieval.strategies import APPROXIMABLE, MAX_RESULTS
-from imgsearch_es.stores.base import (
-    SearchResult,
-    check_features,
-    known_settings,
-    search_parts,
-    weighted_all,
-)
+from imgsearch_es.stores.base import SearchResult, known_settings
 from imgsearch_es.stores.elastic import inspecting, waiting
 from imgsearch_es.stores.elastic.answers import (
     FALLBACK,
@@ -43,6 +37,7 @@ from imgsearch_es.stores.elastic.fetching import (
     whole_document_of,
 )
 from imgsearch_es.stores.elastic.writing import Writing
+from imgsearch_es.stores.shared import check_features, search_parts, weighted_all
 
 _UNDER_WAY = 4
 """Requests of many queries at a time: the server answers some while others are read."""

@@ -88,11 +88,8 @@ def write_neighbors(
             if not is_wanted():
                 raise SnapshotError("the file is wanted by a writer")
             some = features[first : first + _TOGETHER]
-            rows, nodes = (
-                np.arange(first, first + len(some)),
-                [direction(vector) for vector in some],
-            )
-            index.add(rows, np.stack(nodes), threads=0 if first else _ALONE)
+            rows, nodes = np.arange(first, first + len(some)), np.stack(list(map(direction, some)))
+            index.add(rows, nodes, threads=0 if first else _ALONE)
         index.save(str(path))
     except RuntimeError as error:  # no room
         raise SnapshotError(str(error)) from error

@@ -22,7 +22,7 @@ from imgsearch_es.retrieval.facets import (
 from imgsearch_es.retrieval.fusion import summed
 from imgsearch_es.retrieval.queries import Query, Selection, part_queries
 from imgsearch_es.retrieval.scoring import Statistics
-from imgsearch_es.stores.base import Scored, SearchResult, listing
+from imgsearch_es.stores.base import Scored, SearchResult
 from imgsearch_es.stores.embedded.nearest import Scores
 from imgsearch_es.stores.embedded.ranking import (
     Weighted,
@@ -40,6 +40,7 @@ from imgsearch_es.stores.embedded.selecting import (
     selection,
 )
 from imgsearch_es.stores.embedded.sources import Best, Source
+from imgsearch_es.stores.shared import listing
 
 _VALUES = {
     "label": "unnest(list_distinct(label))",

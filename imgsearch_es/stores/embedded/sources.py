@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -259,16 +258,13 @@ class SnapshotSource(Source):
 
     def _meeting(self, conditions: Selection) -> NDArray[np.bool_] | None:
         """By place, whether a document meets conditions; None where there are none."""
-        if not conditions.filters and not conditions.exclude:
+        if not conditions.filters:
             return None
-        meets = np.ones(len(self._snapshot), dtype=bool)
-        if conditions.filters:
-            where, parameters = selection(replace(conditions, exclude=()), self.reader.numbers)
-            sql = f"SELECT document FROM documents {where}"
-            found = self.reader.connection.execute(sql, parameters).fetchnumpy()
-            meets[:] = False
-            meets[self._snapshot.places(found["document"])] = True
-        meets[list(self.places(conditions.exclude).values())] = False
+        where, parameters = selection(conditions, self.reader.numbers)
+        sql = f"SELECT document FROM documents {where}"
+        found = self.reader.connection.execute(sql, parameters).fetchnumpy()
+        meets = np.zeros(len(self._snapshot), dtype=bool)
+        meets[self._snapshot.places(found["document"])] = True
         return meets
 
     def zeros(self, lists: Sequence[NDArray[np.intp]]) -> Numbers:

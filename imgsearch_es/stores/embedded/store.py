@@ -27,11 +27,7 @@ from imgsearch_es.stores.base import (
     Scored,
     SearchResult,
     WriteReport,
-    check_features,
     known_settings,
-    listing,
-    search_parts,
-    weighted_all,
 )
 from imgsearch_es.stores.embedded import inspecting, schema, searching, teaching
 from imgsearch_es.stores.embedded.ledger import EmbeddedLedger
@@ -52,6 +48,7 @@ from imgsearch_es.stores.embedded.rows import (
 from imgsearch_es.stores.embedded.snapshot_writing import write_snapshot
 from imgsearch_es.stores.inspecting import Harm, Inspected
 from imgsearch_es.stores.settings import fitted
+from imgsearch_es.stores.shared import check_features, listing, search_parts, weighted_all
 
 _Item = TypeVar("_Item")
 _SETTLED = 100_000
