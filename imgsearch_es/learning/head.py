@@ -175,7 +175,7 @@ def half_whitening(
 
     Args:
         features: as the layer gets them, shape (pictures, dimensions).
-        units: of the layer; those beyond the dimensions stay zero.
+        units: of the layer; those beyond the dimensions, or the pictures but one, stay zero.
 
     Returns:
         Kernel, shape (dimensions, units), and bias, shape (units,). The layer's outputs have the
@@ -184,7 +184,8 @@ def half_whitening(
     mean = features.mean(axis=0)
     centered = features - mean
     values, directions = np.linalg.eigh(centered.T @ centered / len(features))
-    values, directions = values[::-1][:units], directions[:, ::-1][:, :units]
+    count = max(1, min(units, len(features) - 1))  # in others they differ by rounding alone
+    values, directions = values[::-1][:count], directions[:, ::-1][:, :count]
     largest = max(float(values[0]), np.finfo(np.float64).tiny)
     scaled = directions / np.maximum(values / largest, _SMALLEST) ** _POWER
     length = float(np.square(centered @ scaled).sum(axis=1).mean()) ** 0.5

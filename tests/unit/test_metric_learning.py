@@ -143,6 +143,9 @@ def test_half_whitening_brings_variances_nearer_together():
     kernel, _ = half_whitening(features, 6)
     assert kernel.shape == (4, 6)
     assert not kernel[:, 4:].any()
+    kernel, _ = half_whitening(features[:3], 4)  # they differ in two directions
+    assert kernel[:, :2].any(axis=0).all()
+    assert not kernel[:, 2:].any()
 
 
 # --- from an index ----------------------------------------------------------------------------
