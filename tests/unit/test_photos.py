@@ -19,6 +19,7 @@ from PIL import Image
 from imgsearch_es import ImageIndex, Limits, PictureList
 from imgsearch_es.errors import ConfigurationError, ImageError, QueryError, SourceError, pip_install
 from imgsearch_es.indexing import relocating
+from imgsearch_es.indexing.find import looks_unmounted
 from imgsearch_es.pictures.images import open_image
 from imgsearch_es.pictures.photo import Photo, read_photo
 
@@ -357,6 +358,32 @@ def test_a_folder_that_moved(index, photos, fake_model, run, place):
     assert run("remove", photos / "cats 2" / "cat.?.png", "-i", place).stdout == "6 removed\n"
     assert index.remove([photos, photos]) == count - 6
     assert index.verify().is_whole
+
+
+@pytest.mark.parametrize(
+    ("uri", "unmounted"),
+    [
+        *((f"{folder}/no-such/a.jpg", True) for folder in ("/home", "/mnt")),
+        (f"{Path(__file__).parent}/no-such/a.jpg", False),
+    ],
+)
+def test_what_another_machine_or_a_drive_has_is_not_taken_for_moved(uri, unmounted):
+    assert looks_unmounted(uri) == unmounted
+
+
+def test_what_makes_no_sense_of_lists_is_refused(index, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    hits = index.search(where="width>=1")
+    for folder in ("", "a\0b"):
+        with pytest.raises(SourceError, match="the folder"):
+            hits.copy_to(folder)
+    assert not list(tmp_path.glob("*.png"))
+    with pytest.raises(QueryError, match="feedback is of what scores"):
+        index.search(where="width>=1", feedback=2)
+    index.update(hits[0].id, metadata={"long": ["x" * 30_000] * 6})
+    index.search(where="width>=1").to_csv("all.csv")
+    (rejected,) = index.add(PictureList("all.csv")).rejected  # the others are not
+    assert "metadata.long may have 32,766 bytes" in rejected.reason
 
 
 @pytest.mark.parametrize("together", [1, 500])
