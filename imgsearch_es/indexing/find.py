@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
@@ -292,10 +293,19 @@ def folder_label(uri: str) -> tuple[str, ...]:
     return (os.fsencode(name).decode("utf-8", "replace"),) if name else ()
 
 
+_DRIVES = re.compile(r"/(home|mnt|Volumes|net|media(/[^/]+)?|run/media(/[^/]+)?)?")
+"""Folders of which a whole one may be missing: that of a drive, or of another machine's user."""
+
+
 def looks_unmounted(uri: str) -> bool:
-    """Whether a file that is gone may be on a drive that is not mounted: its folder is empty."""
+    """Whether a file that is gone may be on a drive that is not mounted, or on another machine.
+
+    So where its folder is empty, or one that systems make for a drive or a user is missing.
+    """
     path = to_path(uri)
     folder = None if path is None else next(filter(Path.is_dir, path.parents), None)
+    if folder is not None and _DRIVES.fullmatch(str(folder)):
+        return True
     try:
         return folder is None or next(folder.iterdir(), None) is None
     except OSError:

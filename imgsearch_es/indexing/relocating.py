@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Mapping
 from dataclasses import replace
 
 from imgsearch_es.errors import SourceError, StoreError
@@ -23,38 +23,67 @@ _TOGETHER = 500
 
 def relocate(store: Store, old: PathSource, new: PathSource) -> int:
     """See ``ImageIndex.relocate``."""
-    here, there = to_uri(old).rstrip("/"), to_uri(new).rstrip("/")
-    path = to_path(there)
-    if path is not None and not path.exists():
-        raise SourceError(f"cannot find {there}, where the pictures are to be")
-    moved = 0
-    for part in chunks(below(store, old), _TOGETHER):
+    here, there = to_uri(old), to_uri(new)
+    uris = below(store, old)
+    moves = {key: _moved(uri, here, there) for key, uri in uris.items()}
+    moves = {key: uri for key, uri in moves.items() if picture_id(uri) != key}
+    _check_place(there, is_folder=picture_id(here) not in uris)
+    _check_free(store, moves)
+    # Into a folder within itself, or out of it: what is to be moved makes room before its place is
+    # taken, so the longest names come first where names get longer, and last elsewhere.
+    order = sorted(moves, key=lambda key: len(uris[key]), reverse=len(there) > len(here))
+    for part in chunks(order, _TOGETHER):
         stored = store.get(part)
         documents = []
         for key, document in stored.items():
-            uri = _moved(document.uri, here, there)
-            changed = replace(document, id=picture_id(uri), uri=uri, filename=filename(uri))
-            if changed.id != key:
-                documents.append(changed)
-        for uri, why in store.write(documents).rejected if documents else ():
+            uri = moves[key]
+            documents.append(replace(document, id=picture_id(uri), uri=uri, filename=filename(uri)))
+        for uri, why in store.write(documents).rejected:
             raise StoreError(f"{uri} cannot be written: {why}; what came before it is moved")
         kept = {document.id for document in documents}
-        moved += len(documents)
         store.remove([key for key in stored if key not in kept])
     store.finish()
-    return moved
+    return len(moves)
+
+
+def _check_place(there: str, *, is_folder: bool) -> None:
+    path = to_path(there)
+    if path is None:
+        return
+    if not path.exists():
+        raise SourceError(f"cannot find {there}, where the pictures are to be")
+    if path.is_dir() != is_folder:
+        kind = "a folder" if path.is_dir() else "no folder"
+        raise SourceError(f"{there} is {kind}: give two folders, or two files")
+
+
+def _check_free(store: Store, moves: Mapping[str, str]) -> None:
+    """SourceError where a document would be lost: of another picture, or named in other ways."""
+    for part in chunks(moves.items(), _TOGETHER):
+        places = {picture_id(uri): (key, uri) for key, uri in part}
+        taken = store.known([place for place in places if place not in moves])
+        own = store.known([places[place][0] for place in taken])
+        for place, known in taken.items():
+            key, uri = places[place]
+            mine, names = own[key], (known.labels, known.metadata)
+            unlike = names not in (((), {}), (mine.labels, mine.metadata))
+            if known.sha256 != mine.sha256 or unlike:
+                raise SourceError(
+                    f"nothing was moved: the index has another document of {uri}; remove the one "
+                    "that is wrong first, by `imgsearch remove`"
+                )
 
 
 def _moved(uri: str, here: str, there: str) -> str:
     path, old, new = map(to_path, (uri, here, there))
     if path is None or old is None or new is None:
-        return to_uri(there + uri[len(here) :])
+        return to_uri(there.rstrip("/") + uri[len(here.rstrip("/")) :])
     return to_uri(new / path.relative_to(old))
 
 
-def below(store: Store, folder: PathSource) -> Iterator[str]:
-    """The ids of the documents below a folder, and of the one at the path itself."""
+def below(store: Store, folder: PathSource) -> dict[str, str]:
+    """The ids and URIs of the documents below a folder, and of the one at the path itself."""
     uri = to_uri(folder)
-    yield from dict.fromkeys(key for begin in beginnings(uri) for key, _ in store.below(begin))
-    if (own := picture_id(uri)) in store.known([own]):
-        yield own
+    found = {key: each for begin in beginnings(uri) for key, each in store.below(begin)}
+    own = picture_id(uri)
+    return {**found, own: uri} if own in store.known([own]) else found

@@ -188,9 +188,14 @@ def _text_rows(uri: str) -> Rows:
                 yield f"line {number}", {"uri": os.fsdecode(line.rstrip(b"\r\n"))}
 
 
+_LONGEST_FIELD = 1 << 23
+"""Characters: a document's metadata may have a million bytes, which quoting doubles."""
+
+
 def _csv_rows(uri: str) -> Rows:
     with _buffered(uri) as file:
         text = io.TextIOWrapper(file, encoding="utf-8-sig", newline="")
+        csv.field_size_limit(_LONGEST_FIELD)
         reader = csv.DictReader(text, strict=True)
         try:
             _check_columns(uri, reader.fieldnames or ())

@@ -22,6 +22,9 @@ Check = Callable[[tuple[int, int]], None]
 
 _FLIPS = {3: 3, 5: 8, 6: 6}
 """LibRaw's ``flip`` as EXIF's orientation."""
+_CONTAINERS = "mov,matroska,avi,asf,mpeg,mpegvideo,mpegts"
+"""Kinds of videos, as FFmpeg names them: by others (lists of files, descriptions of streams) a file
+has it open more than itself."""
 CREATED = "creation_time"
 """Where ``info`` of a video's frame says when it was taken, in UTC."""
 
@@ -66,7 +69,8 @@ def _open_raw(file: BinaryIO, check: Check) -> Image.Image:
 def _open_video(file: BinaryIO, check: Check) -> Image.Image:
     """The first whole frame after a tenth of a video: the very first is often black."""
     av = needed("av", "a frame of a video needs PyAV", "video")
-    with av.open(file) as container:
+    alone = {"format_whitelist": _CONTAINERS, "protocol_whitelist": ""}
+    with av.open(file, options=alone) as container:
         if not container.streams.video:
             raise ValueError("it has no pictures")
         stream = container.streams.video[0]

@@ -80,6 +80,10 @@ class Photo:
     def from_dict(cls, known: Mapping[str, Any]) -> Photo:
         """What ``to_dict`` gave; ValueError or TypeError of anything else."""
         taken_at, place = known.get("taken_at"), known.get("place")
+        if not isinstance(place, list | tuple | None) or not isinstance(
+            known.get("keywords"), list | tuple | None
+        ):
+            raise TypeError("place and keywords are lists")
         photo = cls(
             taken_at=None if taken_at is None else datetime.fromisoformat(taken_at),
             camera=known.get("camera") or "",
@@ -96,6 +100,8 @@ class Photo:
         texts = (self.camera, self.lens, self.caption, *self.keywords)
         if not all(isinstance(text, str) and len(text) <= _LONGEST for text in texts):
             raise ValueError(f"camera, lens, caption and keywords are texts of {_LONGEST} letters")
+        if any(text != text.encode("utf-8", "replace").decode() for text in texts):
+            raise ValueError("a text has half a character (a lone surrogate)")
         if len(self.keywords) > _MOST_KEYWORDS:
             raise ValueError(f"there are at most {_MOST_KEYWORDS} keywords")
         if self.taken_at is not None and self.taken_at != self.taken_at.replace(
@@ -270,13 +276,17 @@ def _place(gps: Mapping[int, Any]) -> tuple[float, float] | None:
 def _read_xmp(packet: object) -> dict[str, Any]:
     """The properties of an XMP packet that are wanted: texts, and the list of subjects.
 
-    A packet that declares entities is not read: it needs none, and an attack would.
+    A packet that declares entities is not read: it needs none, and an attack would; nor one in
+    UTF-16, which could hide them.
     """
     data = packet.encode("utf-8", "replace") if isinstance(packet, str) else packet
-    if not isinstance(data, bytes) or len(data) > _LONGEST_BLOCK or b"<!" in data:
+    if not isinstance(data, bytes) or len(data) > _LONGEST_BLOCK:
+        return {}
+    data = data.strip(b"\0 \r\n\t")
+    if b"<!" in data or b"\0" in data:
         return {}
     try:
-        tree = ElementTree.fromstring(data.strip(b"\0 \r\n\t"))  # noqa: S314
+        tree = ElementTree.fromstring(data)  # noqa: S314
     except (ElementTree.ParseError, ValueError, LookupError):
         return {}
     found: dict[str, Any] = {}
@@ -291,6 +301,6 @@ def _read_xmp(packet: object) -> dict[str, Any]:
 
 
 def _values(element: ElementTree.Element | None) -> Iterator[str]:
-    for each in () if element is None else element.iter():
-        if each.text and each.text.strip():
-            yield each.text
+    """Its own text, and those of the list in it; not of all below, which may be most of it."""
+    items = () if element is None else (element, *element.iterfind("*/*"))
+    yield from (each.text for each in items if each.text and each.text.strip())

@@ -86,10 +86,10 @@ def limits_of_time(field: str, value: str) -> Limits:
     first, between, last = value.partition(BETWEEN)
     found: Limits = {}
     if first:
-        found["gte"] = period(field, first)[1].isoformat()
+        found["gte"] = _bound("gte", period(field, first)[1])
     if last or not between:
         _, start, end = period(field, last or first)
-        found |= {"lte": start.isoformat()} if end is None else {"lt": end.isoformat()}
+        found |= {"lte": _bound("lte", start)} if end is None else {"lt": _bound("lt", end)}
     return found
 
 
@@ -100,7 +100,17 @@ def bound_of_time(field: str, operator: str, value: object) -> tuple[str, str]:
         if end == _LAST:
             raise QueryError(f"{field!r}: there is no day after {value!s:.60}")
         return {"gt": "gte", "lte": "lt"}[operator], end.isoformat()
-    return operator, start.isoformat()
+    return operator, _bound(operator, start)
+
+
+def _bound(operator: str, moment: datetime) -> str:
+    """A moment to the millisecond, which is all that Elasticsearch looks at: the same for both."""
+    rest = moment.microsecond % 1000
+    if rest and operator in ("gte", "lt") and moment < _LAST:
+        moment += timedelta(microseconds=1000 - rest)
+    else:
+        moment -= timedelta(microseconds=rest)
+    return moment.isoformat()
 
 
 def is_range(value: object) -> bool:

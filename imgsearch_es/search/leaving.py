@@ -97,10 +97,12 @@ def _cell(value: Any) -> Any:
 
 
 def _put(hits: Iterable[Hit], folder: str | Path, put: Put, done: str) -> list[Path]:
+    if not str(folder):
+        raise SourceError(f"the folder is empty, to which pictures are to be {done}")
     target = Path(folder).expanduser().absolute()
     try:
         target.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
+    except (OSError, ValueError) as error:  # the latter of a null character
         raise SourceError(f"cannot make the folder {target}: {reason(error)}") from error
     paths, problems = list[Path](), list[str]()
     for hit in hits:

@@ -171,6 +171,8 @@ class QueryBuilder:
             raise QueryError(f"feedback is a number of hits, not {feedback}")
         if query.fusion is not None:
             raise QueryError("feedback moves one vector, and a fusion has several: leave out one")
+        if query.sort is not None:
+            raise QueryError("feedback is of what scores: give words or a picture, not conditions")
         first = self.store.search(replace(query, k=feedback, offset=0)).hits
         best = [scored.document for scored in first]
         if query.is_dense:  # hits come without their deep features

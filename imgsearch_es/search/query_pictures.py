@@ -22,10 +22,17 @@ from imgsearch_es.analysis.views import Preparation, whole_of
 from imgsearch_es.errors import ImageError, QueryError
 from imgsearch_es.indexing import BATCH_SIZE
 from imgsearch_es.indexing.relocating import below
-from imgsearch_es.pictures.files import in_memory, picture_id, read_bytes, to_uri
+from imgsearch_es.pictures.files import (
+    beginnings,
+    in_memory,
+    picture_id,
+    read_bytes,
+    to_path,
+    to_uri,
+)
 from imgsearch_es.pictures.images import ImageSource, Picture, open_image
 from imgsearch_es.pictures.sources import is_picture_name
-from imgsearch_es.retrieval.conditions import parse_filters
+from imgsearch_es.retrieval.conditions import parse_filters, wildcard_matches
 from imgsearch_es.retrieval.documents import Document
 from imgsearch_es.retrieval.feedback import (
     Example,
@@ -179,12 +186,26 @@ def named(store: Store, pictures: Iterable[str | os.PathLike[str]]) -> list[str]
     for text, key in own.items():
         inside: Iterable[str] = (key,)
         if key not in known and text != key and set("*?") & set(text):
-            wanted = parse_filters({"uri": {"wildcard": to_uri(text)}})
-            inside = store.matching(Query((), filters=wanted, sort="uri"))
+            inside = below(store, text) or _matching(store, text)
         elif key not in known and text != key and not is_picture_name(text):
             inside = below(store, text)
         found |= dict.fromkeys(inside)
     return list(found)
+
+
+def _matching(store: Store, pattern: str) -> Iterable[str]:
+    """The ids of what a pattern names; ``*`` and ``?`` in the current folder's name are none."""
+    if to_path(to_uri(pattern)) is None:
+        wanted = parse_filters({"uri": {"wildcard": to_uri(pattern)}})
+        return store.matching(Query((), filters=wanted, sort="uri"))
+    folder = next(iter(re.findall(r"^[^*?]*/", pattern)), "")
+    rest = pattern[len(folder) :]
+    return [
+        key
+        for begin in beginnings(folder or ".")
+        for key, uri in store.below(begin)
+        if wildcard_matches(rest, uri[len(begin) :])
+    ]
 
 
 def _key(image: QueryImage) -> str | None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import io
+import math
 import os
+import shutil
 import struct
 import sys
-from contextlib import suppress
+import time
+from contextlib import chdir, suppress
 from datetime import datetime
 from pathlib import Path
 
@@ -15,6 +18,8 @@ from PIL import Image
 
 from imgsearch_es import ImageIndex, Limits, PictureList
 from imgsearch_es.errors import ConfigurationError, ImageError, QueryError, SourceError, pip_install
+from imgsearch_es.indexing import relocating
+from imgsearch_es.indexing.find import looks_unmounted
 from imgsearch_es.pictures.images import open_image
 from imgsearch_es.pictures.photo import Photo, read_photo
 
@@ -224,12 +229,49 @@ def test_hostile_blocks_cost_nothing(tmp_path):
             read_photo({"exif": changed}, b"", "sha256:" + "0" * 64).check()
         read_photo({"exif": block[:place]}, b"", "sha256:" + "0" * 64).check()
     bomb = b"<!DOCTYPE x [<!ENTITY a 'aaaa'><!ENTITY b '&a;&a;'>]><x>&b;</x>"
-    for xmp in (bomb, b"<", XMP[:300], b"\xff" * 99, XMP + b" " * (2 << 20), b"<a>" * 100_000):
+    inner = XMP[XMP.find(b"<x:xmpmeta") :].replace(b"Meer", b"&b;").decode()
+    bomb16 = f"<!DOCTYPE x [<!ENTITY b 'b'>]>{inner}".encode("utf-16-be")
+    for xmp in (
+        bomb,
+        bomb16,
+        b"<",
+        XMP[:300],
+        b"\xff" * 99,
+        XMP + b" " * (2 << 20),
+        b"<a>" * 100_000,
+    ):
         assert read_photo({"xmp": xmp}, b"", "sha256:" + "0" * 64) == Photo()
+    began, nested = time.process_time(), XMP.find(b"<rdf:Description")
+    one = b"<rdf:Description xmlns:d='http://purl.org/dc/elements/1.1/'><d:subject>"
+    other = b"</d:subject></rdf:Description>"
+    deep = XMP[:nested] + one * 8000 + other * 8000 + b"</rdf:RDF></x:xmpmeta>"
+    assert read_photo({"xmp": deep}, b"", "sha256:" + "0" * 64) == Photo()
+    assert time.process_time() - began < 1
     many = Image.Exif()
     many[272], many[270] = "x" * 60_000, "\ud800 \0 caption"
     found = read_photo({"exif": many.tobytes()}, b"", "<upload>")
     assert len(found.camera) == 2000
+
+
+@pytest.mark.parametrize(
+    "known",
+    [
+        *({"place": value} for value in ({"lat": 1, "lon": 2}, [1], "12", 5, [math.nan, 1])),
+        *({"keywords": value} for value in ("abc", {"a": 1}, [None], 5)),
+        *({"camera": value} for value in ("\ud800", ["a"], "x" * 2001)),
+        *({"taken_at": value} for value in (5, "", "2019-01-01T00:00:00Z")),
+    ],
+)
+def test_what_no_index_can_hold_is_refused(known):
+    with pytest.raises((IndexError, TypeError, ValueError)):
+        Photo.from_dict(known)
+
+
+def test_a_video_is_one_file(phone, tmp_path):
+    (tmp_path / "list.mp4").write_text("ffconcat version 1.0\nfile e.mp4\n")
+    (tmp_path / "e.mp4").write_bytes((phone / "e.mp4").read_bytes())
+    with chdir(tmp_path), pytest.raises(ImageError, match="damaged VIDEO"):
+        open_image(tmp_path / "list.mp4")
 
 
 @pytest.mark.parametrize("name", ["b.heic", "c.dng", "e.mp4"])
@@ -317,6 +359,72 @@ def test_a_folder_that_moved(index, photos, fake_model, run, place):
     assert run("remove", photos / "cats 2" / "cat.?.png", "-i", place).stdout == "6 removed\n"
     assert index.remove([photos, photos]) == count - 6
     assert index.verify().is_whole
+
+
+@pytest.mark.parametrize(
+    ("uri", "unmounted"),
+    [
+        *((f"{folder}/no-such/a.jpg", True) for folder in ("/home", "/mnt")),
+        (f"{Path(__file__).parent}/no-such/a.jpg", False),
+    ],
+)
+def test_what_another_machine_or_a_drive_has_is_not_taken_for_moved(uri, unmounted):
+    assert looks_unmounted(uri) == unmounted
+
+
+def test_what_makes_no_sense_of_lists_is_refused(index, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    hits = index.search(where="width>=1")
+    for folder in ("", "a\0b"):
+        with pytest.raises(SourceError, match="the folder"):
+            hits.copy_to(folder)
+    assert not list(tmp_path.glob("*.png"))
+    with pytest.raises(QueryError, match="feedback is of what scores"):
+        index.search(where="width>=1", feedback=2)
+    index.update(hits[0].id, metadata={"long": ["x" * 30_000] * 6})
+    index.search(where="width>=1").to_csv("all.csv")
+    (rejected,) = index.add(PictureList("all.csv")).rejected  # the others are not
+    assert "metadata.long may have 32,766 bytes" in rejected.reason
+
+
+@pytest.mark.parametrize("together", [1, 500])
+def test_relocating_loses_nothing(index, photos, monkeypatch, together):
+    monkeypatch.setattr(relocating, "_TOGETHER", together)
+
+    def names() -> dict[str, str]:
+        return {os.path.relpath(d.uri, photos): d.sha256 for d in index}
+
+    cats, inner = photos / "cats", photos / "cats" / "more"
+    before = names()
+    assert index.relocate(photos / "dogs" / ".." / "cats", cats) == 0
+    for old, new, says in [
+        (cats, cats / "cat.0.png", "two folders"),
+        (cats / "cat.0.png", cats, "two files"),
+        (cats / "cat.0.png", cats / "cat.1.png", "another document of"),
+    ]:
+        with pytest.raises(SourceError, match=says):
+            index.relocate(old, new)
+    inner.mkdir()
+    assert names() == before
+    assert index.relocate(cats, inner) == 6
+    assert names() == {k.replace("cats/", "cats/more/"): v for k, v in before.items()}
+    assert (index.relocate("/", "/"), index.relocate(inner, cats)) == (0, 6)
+    assert names() == before
+    assert index.verify().is_whole
+
+
+def test_removing_by_a_pattern_takes_no_more_than_it_names(index, photos):
+    count, cats = index.count(), photos / "cat?"
+    (photos / "cats").rename(photos / "cat1")
+    shutil.copytree(photos / "cat1", cats)
+    assert index.add(photos, prune=True).added == 12
+    with chdir(cats):
+        assert index.remove("cat.*") == 6
+    assert index.count() == count
+    assert index.add(photos).added == 6
+    assert index.remove(cats) == 6
+    assert index.remove(photos / "cat?" / "*") == 6
+    assert index.count() == count - 6
 
 
 def test_a_copy_of_a_file_on_a_drive_that_is_not_mounted_is_a_copy(index, photos):

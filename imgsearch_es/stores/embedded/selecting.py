@@ -112,14 +112,24 @@ def _condition(item: Filter, numbers: dict[str, int], parameters: dict[str, Any]
         if wanted_limits is None:
             exact.append(value)
         else:
-            ways.append(_within(item.field, wanted_limits, parameters))
+            ways.append(_limited(item.field, wanted_limits, parameters))
+    ways = [_of_field(item.field, _either_of(ways), parameters)] if ways else []
     if exact or not ways:
         ways.append(_is_one(item.field, exact, parameters))
+    return _either_of(ways)
+
+
+def _either_of(ways: Sequence[str]) -> str:
     return " OR ".join(f"({way})" for way in ways)
 
 
 def _within(field: str, wanted: Limits, parameters: dict[str, Any]) -> str:
     """Whether a number or a time lies within limits; of metadata, one of its values."""
+    return _of_field(field, _limited(field, wanted, parameters), parameters)
+
+
+def _limited(field: str, wanted: Limits, parameters: dict[str, Any]) -> str:
+    """Whether the field, or a ``leaf`` of metadata, lies within limits."""
     conditions = []
     for operator, value in wanted.items():
         name = f"value{len(parameters)}"
@@ -130,12 +140,16 @@ def _within(field: str, wanted: Limits, parameters: dict[str, Any]) -> str:
         else:
             shown = _AS_TIME if isinstance(value, str) else _AS_NUMBER
             conditions.append(f"{shown} {SIGNS[operator]} ${name}")
-    both = " AND ".join(conditions)
+    return " AND ".join(conditions)
+
+
+def _of_field(field: str, condition: str, parameters: dict[str, Any]) -> str:
+    """Whether a field meets a condition; of metadata one of its leaves, which are read once."""
     if not field.startswith(METADATA):
-        return both
+        return condition
     name = f"field{len(parameters)}"
     parameters[name] = field.removeprefix(METADATA)
-    return f"EXISTS (FROM ({leaves(name)}) WHERE {both})"
+    return f"EXISTS (FROM ({leaves(name)}) WHERE {condition})"
 
 
 def _is_one(field: str, wanted: Sequence[Any], parameters: dict[str, Any]) -> str:
