@@ -60,7 +60,7 @@ _SUGGESTED = 8
 
 _VALUE_PART = re.compile(rf"(?P<quoted>{QUOTED})|(?P<comma>,)|[^,{MARKS}]+", re.DOTALL)
 _SYNSET = re.compile(rf"(?P<name>{QUOTED}|[^^]*)(?:\^(?P<boost>.*))?", re.DOTALL)
-_PLAIN = re.compile(r"[^\W_][\w'’-]*")
+_PLAIN = re.compile(r"(?!(?:AND|OR|NOT)\Z)[^\W_][\w'’-]*")
 _OPERATORS = {sign: operator for operator, sign in SIGNS.items()}
 
 
@@ -108,7 +108,7 @@ def parse_words(
         if token is not None and not operator(token):
             first = {"AND": "+", "OR": "", "NOT": "-"}.get(operator(before))
             reader.read(token, first, "+" if operator(after) == "AND" else "")
-        elif operator(token) == "OR" and any(one and one["field"] for one in (before, after)):
+        elif operator(token) == "OR" and any(map(_selects, (before, after))):
             raise QueryError("OR goes between words; values of one field are such as label:a,b")
     words = reader.words()
     if alone and words.left_out and not words.terms:
@@ -190,7 +190,7 @@ class _Reader:
                 self._end_run(last)
             return
         self._end_run()
-        sign = sign or first or last
+        sign = "-" if first == "-" else sign or first or last
         if token["key"] is not None:
             condition = {_OPERATORS[token["compare"]]: number(token["number"], token[0])}
             self._add_filter(f"score({token['key'].strip()})", condition, sign)
@@ -341,6 +341,13 @@ class _Reader:
                 words = words if phrases == words else [quoted(word) for word in words]
             shown += words
         return " ".join(shown)
+
+
+def _selects(token: re.Match[str] | None) -> bool:
+    """Whether what stands beside OR is a condition, or begins to negate something."""
+    if token is None or operator(token):
+        return operator(token) == "NOT"
+    return token["key"] is not None or token["field"] not in (None, "synset:", "wnid:")
 
 
 def _phrases(text: str, vocabulary: Vocabulary) -> tuple[Resolution, ...]:
