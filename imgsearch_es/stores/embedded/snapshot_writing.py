@@ -80,7 +80,7 @@ class KeptSnapshot(Generic[Kind]):
                 self._open = self._kind(self._path)
             except FileNotFoundError:
                 pass
-            except (OSError, SnapshotError, ValueError, LookupError) as error:
+            except (OSError, SnapshotError, ValueError, LookupError, TypeError) as error:
                 self.give_up(error)
         found = self._open
         return found if found is not None and found.mark == mark else None
