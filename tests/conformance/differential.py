@@ -281,7 +281,8 @@ def compare(query: Query, result: SearchResult, scores: dict[str, float], error:
     least = 1e-6 if query.fusion is None else 1.0  # what parts add may cancel
     same = found == best if not error else _are_close(found, best, scores, error, least)
     if not same or not result.exact or (result.total_is_exact and result.total != len(scores)):
-        raise DifferenceError(f"{query.strategy}: {query}\n  {found[:5]}\n  {best[:5]}\n  {result.means}")
+        both = f"{found[:5]}\n  {best[:5]}"
+        raise DifferenceError(f"{query.strategy}: {query}\n  {both}\n  {result.means}")
     return max(1, len(found))
 
 

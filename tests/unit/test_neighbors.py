@@ -161,7 +161,7 @@ def test_one_of_another_index_is_not_used_whatever_its_mark(path, tmp_path):
         store.finish()
         theirs = mark_of(other)
     data = other.with_name("other.duckdb.neighbors").read_bytes()
-    checksum, size, magic = TAIL.unpack(data[-TAIL.size :])
+    _, size, magic = TAIL.unpack(data[-TAIL.size :])
     body, footer = data[: -TAIL.size - size], data[-TAIL.size - size : -TAIL.size]
     footer = footer.replace(theirs.encode(), mark_of(path).encode())
     end = TAIL.pack(zlib.crc32(footer), len(footer), magic)

@@ -127,7 +127,7 @@ def test_hits_of_a_copy_that_is_written_over_say_so_and_the_file_answers_again(p
     hits, copy = store.search(QUERY).hits, snapshot_path(path)
     with copy.open("r+b") as file:
         file.write(b"\xe8{" * (copy.stat().st_size // 2))
-    with pytest.raises(DamagedIndexError, match="was written over .*: search again"):
+    with pytest.raises(DamagedIndexError, match=r"was written over .*: search again"):
         list(hits)
     assert found(store) == expected
 
