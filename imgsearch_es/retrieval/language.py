@@ -138,6 +138,7 @@ def to_filters(where: Where | None, vocabulary: Vocabulary) -> tuple[Filter, ...
                 "a value with spaces is quoted"
             )
         reader.read(token)
+    reader.check_size()
     return reader.filters
 
 
@@ -209,8 +210,7 @@ class _Reader:
 
     def words(self) -> Words:
         self._end_run()
-        if len(self._shown) + len(self._filters) + len(self._left_out) > MAX_PARTS:
-            raise QueryError(f"a query has at most {MAX_PARTS} words and conditions")
+        self.check_size()
         if not (self._weights or self._signs or self._filters or self._left_out):
             raise QueryError("there are no words to search for; write some, such as tabby cat")
         return Words(
@@ -221,6 +221,11 @@ class _Reader:
             left_out=tuple(self._left_out),
             text=self._canonical(),
         )
+
+    def check_size(self) -> None:
+        """QueryError where there is more than a store answers in good time."""
+        if len(self._shown) + len(self._filters) + len(self._left_out) > MAX_PARTS:
+            raise QueryError(f"a query has at most {MAX_PARTS} words and conditions")
 
     def _unknown_hints(self) -> Iterator[str]:
         for i, phrase in enumerate(self._left_out):

@@ -299,6 +299,8 @@ def test_a_line_has_bounds():
         parse_words("dog " * (MAX_PARTS + 1), IMAGENET)
     with pytest.raises(QueryError, match="at most 256 words"):
         parse_words("dog," * (MAX_PARTS + 1), IMAGENET)
+    with pytest.raises(QueryError, match="at most 256 words and conditions"):
+        to_filters(" ".join(f"score(dog)>{i / 1000}" for i in range(MAX_PARTS + 1)), IMAGENET)
     assert read("dog " * MAX_PARTS).terms
     assert read(" ".join(f"label:l{i}" for i in range(MAX_PARTS))).filters
     with pytest.raises(UnknownWordError) as caught:
