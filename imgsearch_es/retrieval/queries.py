@@ -37,6 +37,8 @@ from imgsearch_es.vocabulary.synsets import Vocabulary
 WELL = 0.1
 """The least score of a taught word that a picture in a query asks with (docs/benchmarks.md)."""
 
+MAX_SCORES = 32
+"""Conditions on scores: each is a join of DuckDB's, and 64 of dogs take more than 250 MB."""
 ROLES = ("image", "like", "dislike")
 """What a picture may be in a query."""
 
@@ -54,6 +56,13 @@ class Selection:
     filters: tuple[Filter, ...] = ()
     exclude: tuple[str, ...] = ()
     synset_fields: bool = True
+
+    def __post_init__(self) -> None:
+        if sum(bool(item.synsets) for item in self.filters) > MAX_SCORES:
+            raise QueryError(
+                f"there are more than {MAX_SCORES} conditions on scores, of which each word with a "
+                "plus or minus is one: leave some out"
+            )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -100,6 +109,7 @@ class Query(Selection):
     sort: str | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
+        Selection.__post_init__(self)
         strategy_of(self.strategy)
         if self.sort is not None:
             self._check_sort(self.sort)

@@ -121,6 +121,12 @@ def test_no_flipped_byte_changes_an_answer(path, caplog):
     assert "is not used" in caplog.text
 
 
+def test_searches_after_it_was_made_have_all_the_memory_again(path):
+    asked = "SELECT current_setting('memory_limit')"
+    with duckdb.connect() as fresh:
+        assert make(path)._rows(asked) == fresh.execute(asked).fetchall()
+
+
 def test_hits_of_a_copy_that_is_written_over_say_so_and_the_file_answers_again(path):
     store = make(path)
     expected = found(store)
