@@ -44,6 +44,7 @@ from imgsearch_es.retrieval.tokens import (
     check_text,
     number,
     operator,
+    selects,
     tokens,
     unquoted,
 )
@@ -108,7 +109,7 @@ def parse_words(
         if token is not None and not operator(token):
             first = {"AND": "+", "OR": "", "NOT": "-"}.get(operator(before))
             reader.read(token, first, "+" if operator(after) == "AND" else "")
-        elif operator(token) == "OR" and any(map(_selects, (before, after))):
+        elif operator(token) == "OR" and any(map(selects, (before, after))):
             raise QueryError("OR goes between words; values of one field are such as label:a,b")
     words = reader.words()
     if alone and words.left_out and not words.terms:
@@ -346,13 +347,6 @@ class _Reader:
                 words = words if phrases == words else [quoted(word) for word in words]
             shown += words
         return " ".join(shown)
-
-
-def _selects(token: re.Match[str] | None) -> bool:
-    """Whether what stands beside OR is a condition, or begins to negate something."""
-    if token is None or operator(token):
-        return operator(token) == "NOT"
-    return token["key"] is not None or token["field"] not in (None, "synset:", "wnid:")
 
 
 def _phrases(text: str, vocabulary: Vocabulary) -> tuple[Resolution, ...]:

@@ -37,8 +37,9 @@ from imgsearch_es.vocabulary.synsets import Vocabulary
 WELL = 0.1
 """The least score of a taught word that a picture in a query asks with (docs/benchmarks.md)."""
 
-MAX_SCORES = 32
-"""Conditions on scores: each is a join of DuckDB's, and 64 of dogs take more than 250 MB."""
+MAX_COSTLY = 32
+"""Conditions that are a join of DuckDB's each: 64 on the score of dogs take more than 250 MB, 250
+on metadata 20 s of 300 pictures."""
 ROLES = ("image", "like", "dislike")
 """What a picture may be in a query."""
 
@@ -58,10 +59,10 @@ class Selection:
     synset_fields: bool = True
 
     def __post_init__(self) -> None:
-        if sum(bool(item.synsets) for item in self.filters) > MAX_SCORES:
+        if sum(item.is_costly for item in self.filters) > MAX_COSTLY:
             raise QueryError(
-                f"there are more than {MAX_SCORES} conditions on scores, of which each word with a "
-                "plus or minus is one: leave some out"
+                f"there are more than {MAX_COSTLY} signs, patterns and conditions on scores and "
+                "metadata: leave some out"
             )
 
 

@@ -85,7 +85,10 @@ WHERE = {"label": ["x", "y"], "width": {"gte": 8}, "filename": {"wildcard": "a*"
         ({"strategy": "bm25", "candidates": 10}, "bm25 is always exact"),
         ({"strategy": "dense-dot", "candidates": MAX_RESULTS + 1}, "1 to 10000, not 10001"),
         ({"strategy": "dense-dot", "candidates": -1}, "1 to 10000, not -1"),
-        ({"filters": (of_score("tabby", ["tabby"], "gt", 0.1),) * 33}, "more than 32 conditions"),
+        (
+            {"filters": (of_score("tabby", ["tabby"], "gt", 0.1),) * 33},
+            "more than 32 signs",
+        ),
     ],
 )
 def test_a_query_that_makes_no_sense(options, message):
