@@ -37,7 +37,7 @@ from imgsearch_es.search.learning_index import LearningIndex
 from imgsearch_es.search.query_building import QueryBuilder, with_unknown_fields
 from imgsearch_es.search.query_pictures import PictureReader, QueryImages, several, to_id
 from imgsearch_es.search.request import SearchRequest, asks
-from imgsearch_es.stores.base import known_settings
+from imgsearch_es.stores.base import check_features, known_settings
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack  # in typing since Python 3.11
@@ -364,6 +364,8 @@ class ImageIndex(LearningIndex):
             where: conditions on fields, as ``search`` takes them; with a query both count.
         """
         self._settings()
+        if query is not None:
+            check_features(self.store, query)
         wanted = query or Selection()
         filters = wanted.filters + to_filters(where, self.vocabulary)
         return count_facets(self.store, replace(wanted, filters=filters), fields, size)

@@ -93,6 +93,12 @@ class Filter:
         found = _SCORE.fullmatch(self.field)
         return (self.keys or (found[1],)) if found else ()
 
+    @property
+    def is_costly(self) -> bool:
+        """Whether it looks at more than a column."""
+        is_nested = self.field.startswith(METADATA) or self.operator == "wildcard"
+        return is_nested or bool(self.synsets)
+
     def normalized(self) -> Filter:
         """The same, so that only documents that have the field can meet it, then ``negated``.
 
@@ -164,6 +170,8 @@ def parse_filters(
         values = tuple(_value(field, item) for item in (condition if several else [condition]))
         if len(values) > MAX_VALUES:
             raise QueryError(f"{field!r} is compared with {len(values)} values, not {MAX_VALUES}")
+        if sum(map(is_range, values)) > MAX_CONDITIONS:
+            raise QueryError(f"{field!r} is compared with over {MAX_CONDITIONS} ranges")
         if _SCORE.fullmatch(field):
             raise QueryError(
                 f"{field!r} is a number to compare: write {{{field!r}: {{'gt': 0.5}}}}"

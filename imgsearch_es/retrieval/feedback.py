@@ -135,7 +135,14 @@ def mean_terms(vectors: Sequence[Sequence[Term]]) -> tuple[Term, ...]:
 
 
 def mean_embedding(vectors: Sequence[Embedding]) -> Embedding:
-    """The mean of deep features, each of shape (dimensions,); their order does not matter."""
+    """The mean of deep features, each of shape (dimensions,); their order does not matter.
+
+    QueryError where they differ in length, as a person's own may from a picture's.
+    """
+    if sizes := sorted({len(vector) for vector in vectors})[1:]:
+        raise QueryError(
+            f"deep features of one query differ in length: one has {sizes[-1]} numbers"
+        )
     ordered = np.sort(np.stack(vectors).astype(np.float64), axis=0)
     return np.asarray(ordered.sum(axis=0) / len(vectors), dtype=np.float32)
 

@@ -45,6 +45,7 @@ from imgsearch_es.retrieval.tokens import (
     check_text,
     number,
     operator,
+    selects,
     tokens,
     unquoted,
 )
@@ -60,7 +61,7 @@ _SUGGESTED = 8
 """Words left out, of one line, that get suggestions."""
 
 _SYNSET = re.compile(rf"(?P<name>{QUOTED}|[^^]*)(?:\^(?P<boost>.*))?", re.DOTALL)
-_PLAIN = re.compile(r"[^\W_][\w'’-]*")
+_PLAIN = re.compile(r"(?!(?:AND|OR|NOT)\Z)[^\W_][\w'’-]*")
 _OPERATORS = {sign: operator for operator, sign in SIGNS.items()}
 
 
@@ -108,7 +109,7 @@ def parse_words(
         if token is not None and not operator(token):
             first = {"AND": "+", "OR": "", "NOT": "-"}.get(operator(before))
             reader.read(token, first, "+" if operator(after) == "AND" else "")
-        elif operator(token) == "OR" and any(one and one["field"] for one in (before, after)):
+        elif operator(token) == "OR" and any(map(selects, (before, after))):
             raise QueryError("OR goes between words; values of one field are such as label:a,b")
     words = reader.words()
     if alone and words.left_out and not words.terms:
@@ -139,6 +140,7 @@ def to_filters(where: Where | None, vocabulary: Vocabulary) -> tuple[Filter, ...
                 "quoted"
             )
         reader.read(token)
+    reader.check_size()
     return reader.filters
 
 
@@ -191,7 +193,7 @@ class _Reader:
                 self._end_run(last)
             return
         self._end_run()
-        sign = sign or first or last
+        sign = "-" if first == "-" else sign or first or last
         if token["key"] is not None:
             condition = {_OPERATORS[token["compare"]]: number(token["number"], token[0])}
             self._add_filter(f"score({token['key'].strip()})", condition, sign)
@@ -210,8 +212,7 @@ class _Reader:
 
     def words(self) -> Words:
         self._end_run()
-        if len(self._shown) + len(self._filters) + len(self._left_out) > MAX_PARTS:
-            raise QueryError(f"a query has at most {MAX_PARTS} words and conditions")
+        self.check_size()
         if not (self._weights or self._signs or self._filters or self._left_out):
             raise QueryError("there are no words to search for; write some, such as tabby cat")
         return Words(
@@ -222,6 +223,11 @@ class _Reader:
             left_out=tuple(self._left_out),
             text=self._canonical(),
         )
+
+    def check_size(self) -> None:
+        """QueryError where there is more than a store answers in good time."""
+        if len(self._shown) + len(self._filters) + len(self._left_out) > MAX_PARTS:
+            raise QueryError(f"a query has at most {MAX_PARTS} words and conditions")
 
     def _unknown_hints(self) -> Iterator[str]:
         for i, phrase in enumerate(self._left_out):

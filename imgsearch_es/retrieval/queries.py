@@ -38,6 +38,9 @@ from imgsearch_es.vocabulary.synsets import Vocabulary
 WELL = 0.1
 """The least score of a taught word that a picture in a query asks with (docs/benchmarks.md)."""
 
+MAX_COSTLY = 32
+"""Conditions that are a join of DuckDB's each: 64 on the score of dogs take more than 250 MB, 250
+on metadata 20 s of 300 pictures."""
 ROLES = ("image", "like", "dislike")
 """What a picture may be in a query."""
 
@@ -55,6 +58,13 @@ class Selection:
     filters: tuple[Filter, ...] = ()
     exclude: tuple[str, ...] = ()
     synset_fields: bool = True
+
+    def __post_init__(self) -> None:
+        if sum(item.is_costly for item in self.filters) > MAX_COSTLY:
+            raise QueryError(
+                f"there are more than {MAX_COSTLY} signs, patterns and conditions on scores and "
+                "metadata: leave some out"
+            )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -101,6 +111,7 @@ class Query(Selection):
     sort: str | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
+        Selection.__post_init__(self)
         strategy_of(self.strategy)
         if self.sort is not None:
             self._check_sort(self.sort)

@@ -63,6 +63,13 @@ def operator(token: re.Match[str] | None) -> str:
     return token[0] if token is not None and token[0] in ("AND", "OR", "NOT") else ""
 
 
+def selects(token: re.Match[str] | None) -> bool:
+    """Whether what stands beside OR is a condition, or begins to negate something."""
+    if token is None or operator(token):
+        return operator(token) == "NOT"
+    return token["key"] is not None or token["field"] not in (None, "synset:", "wnid:")
+
+
 def unquoted(text: str) -> str:
     """A text without its quotation marks, if it has any."""
     if text[:1] not in MARKS or not text:

@@ -20,7 +20,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -41,12 +41,14 @@ from imgsearch_es.stores.embedded import store as embedded
 from imgsearch_es.vocabulary.synsets import imagenet
 from tests.conformance.collections import DIMENSIONS, KEYS, document
 from tests.conformance.conftest import SETTINGS as PLAIN
+from tests.conformance.conftest import Case
 from tests.conformance.reference import Reference, _is_wanted, having
 from tests.conformance.test_dense import expected_score
+from tests.conformance.test_fusion import DENSE as DENSE_PARTS
+from tests.conformance.test_fusion import SPARSE, WORDS, expected_of, fused
 from tests.conformance.test_visual_words import score
 
 POOL = KEYS[:50]
-WORDS = 3
 SETTINGS = PLAIN.with_visual_words(WORDS)
 CONDITIONS: tuple[dict[str, Any], ...] = (
     {}, {}, {}, {"label": "pets"}, {"width": {"lt": 130}}, {"-label": "pets", "format": "PNG"},
@@ -90,6 +92,7 @@ class World:
         self.folder = folder
         self.places = places
         options: dict[str, Any] = {"impacts": OFFERED} if seed % 2 else {}
+        options |= {"layout": "lean"} if seed // 2 % 2 else {}
         self.stores: dict[str, Store] = {
             name: open_store(at, **(options if at.startswith("http") else {}))
             for name, at in places.items()
@@ -205,6 +208,8 @@ def random_query(random: np.random.Generator, documents: Sequence[Document]) -> 
         "filters": parse_filters(CONDITIONS[random.integers(len(CONDITIONS))], imagenet()),
         "exclude": (one.id,) if random.random() < 0.3 else (),
     }
+    if random.random() < 0.15 and one.embedding is not None and one.embedding.any():
+        return _random_fusion(random, one, options)
     if strategy in DENSE:
         vector = np.maximum(random.normal(size=DIMENSIONS), 0).astype(np.float32) + np.float32(0.01)
         return Query((), embedding=vector, visual_words=WORDS, **options)
@@ -222,8 +227,26 @@ def random_query(random: np.random.Generator, documents: Sequence[Document]) -> 
     return Query(synset_vector(terms), **options)
 
 
+def _random_fusion(random: np.random.Generator, one: Document, options: dict[str, Any]) -> Query:
+    method = str(random.choice(["sum", "sum", "rrf"]))
+    to_the_bit = [*SPARSE[:3], "visual-words"]  # ranks of others may differ where scores hardly do
+    offered = to_the_bit if method == "rrf" else [*SPARSE, *DENSE_PARTS, "visual-words"]
+    chosen = random.choice(offered, random.integers(1, 4))
+    weights = {str(part): float(2.0 ** random.integers(-3, 4)) for part in chosen}
+    if not one.terms:
+        weights.pop("image", None)
+    keys = random.choice(POOL, random.integers(1, 4), replace=False)
+    words = {str(key): float(2.0 ** random.integers(-6, 1)) for key in keys}
+    options["k"] = min(options["k"], 50)  # each part ranks 100 pictures by rrf
+    del options["strategy"]
+    return fused(weights or {"words": 1.0}, one, words, method=method, **options)
+
+
 def expected(reference: Reference, query: Query) -> tuple[dict[str, float], float]:
     """The score of every match by NumPy, and how exact a store's is: 0 to the last bit."""
+    if query.fusion is not None:
+        case = Case(cast(Store, None), reference.documents)
+        return expected_of(case, query), 2e-6
     wanted = {d.id for d in reference.documents if _is_wanted(d, query)}
     if query.strategy in COMPARISONS:
         found = {
@@ -255,9 +278,11 @@ def compare(query: Query, result: SearchResult, scores: dict[str, float], error:
     found = [(hit.score, hit.document.id) for hit in result.hits]
     ranked = sorted((-score, key) for key, score in scores.items())
     best = [(-score, key) for score, key in ranked][query.offset : query.offset + query.k]
-    same = found == best if not error else _are_close(found, best, scores, error)
+    least = 1e-6 if query.fusion is None else 1.0  # what parts add may cancel
+    same = found == best if not error else _are_close(found, best, scores, error, least)
     if not same or not result.exact or (result.total_is_exact and result.total != len(scores)):
-        raise DifferenceError(f"{query.strategy}: {query}\n  {found[:5]}\n  {best[:5]}\n  {result}")
+        both = f"{found[:5]}\n  {best[:5]}"
+        raise DifferenceError(f"{query.strategy}: {query}\n  {both}\n  {result.means}")
     return max(1, len(found))
 
 
@@ -266,9 +291,10 @@ def _are_close(
     best: list[tuple[float, str]],
     scores: dict[str, float],
     error: float,
+    least: float,
 ) -> bool:
     def near(one: float, other: float) -> bool:
-        return abs(one - other) <= error * max(1e-6 if error else 0, abs(other), 1.0 * (other < 0))
+        return abs(one - other) <= error * max(least, abs(other), 1.0 * (other < 0))
 
     return (
         len(found) == len(best)
@@ -302,7 +328,8 @@ def rounds(seed: int, places: dict[str, str], folder: Path) -> Iterator[tuple[in
                     compared += compare(query, result, *known)
                 for query, known in list(zip(queries, answers, strict=True))[:5]:
                     compared += compare(query, store.search(query), *known)
-                    compared += _compare_pages(query, store, known)
+                    if query.fusion is None:
+                        compared += _compare_pages(query, store, known)
             yield compared, world.done
 
 

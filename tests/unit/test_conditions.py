@@ -90,6 +90,7 @@ def test_they_show_themselves_as_the_language_reads_them(where, shown):
         ({"metadata." + "a." * 9: "x"}, "over 8 parts"),
         ({"label": "\ud800"}, "half a character"),
         ({"label": ["x"] * 10_001}, "10001 values"),
+        ({"metadata.a": ["1..2"] * 257}, "over 256 ranges"),
         ({f"metadata.f{number}": 1 for number in range(257)}, "at most 256"),
         ({"width": 10**400}, "too large"),
         ({"width": float("inf")}, "too large"),

@@ -29,7 +29,7 @@ from imgsearch_es.vocabulary.synsets import from_labels, imagenet
 
 IMAGENET = imagenet()
 DOGS = IMAGENET.resolve("dog").keys
-LABELS = from_labels(["a:b", "c++", "label:pets", "on", "red car", "^2", "-x", "score(y)"])
+LABELS = from_labels(["a:b", "c++", "label:pets", "on", "red car", "^2", "-x", "score(y)", "OR"])
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "query-language.md"
 
 
@@ -117,6 +117,8 @@ def test_minus_excludes_by_every_way_of_naming():
         ('"toy poodle" AND synset:ox', '+"toy poodle" +synset:ox'),
         ("AND cat NOT", "+cat"),
         ('"NOT" cat', "cat"),
+        ("cat NOT +dog NOT +label:pets", "cat -dog -label:pets"),
+        ("synset:tabby OR synset:ox", "synset:tabby synset:ox"),
     ],
 )
 def test_operators_in_capitals(line, canonical):
@@ -192,6 +194,7 @@ def test_words_with_signs_of_the_language_are_quoted():
         words = read(quoted(synset.name), LABELS)
         assert [term.key for term in words.terms] == [synset.key]
     assert str(read("c++ on", LABELS)) == '"c++" on'
+    assert str(read('on "OR" c++', LABELS)) == 'on "OR" "c++"'
 
 
 # -- conditions ---------------------------------------------------------------------------------
@@ -273,6 +276,8 @@ def test_conditions(line, expected):
         ("synset:", "does not name one synset"),
         ("wnid:n00000000", "no synset of this index has the wnid 'n00000000'"),
         ("label:a OR label:b", "OR goes between words; values of one field are such as label:a,b"),
+        ("score(dog)>0.1 OR score(cat)>0.1", "OR goes between words"),
+        ("cat OR NOT label:pets", "OR goes between words"),
         ("score(tabbby)>0.5", "no synset is named 'tabbby'.*Did you mean 'tabby'"),
         ("score(tabby)=0.5", "is such as score\\(tabby\\)>0.5, not score\\(tabby\\)=0.5"),
         ("score(tabby)>much", "'much' is not a number: score"),
@@ -295,6 +300,8 @@ def test_a_line_has_bounds():
         parse_words("dog " * (MAX_PARTS + 1), IMAGENET)
     with pytest.raises(QueryError, match="at most 256 words"):
         parse_words("dog," * (MAX_PARTS + 1), IMAGENET)
+    with pytest.raises(QueryError, match="at most 256 words and conditions"):
+        to_filters(" ".join(f"score(dog)>{i / 1000}" for i in range(MAX_PARTS + 1)), IMAGENET)
     assert read("dog " * MAX_PARTS).terms
     assert read(" ".join(f"label:l{i}" for i in range(MAX_PARTS))).filters
     with pytest.raises(UnknownWordError) as caught:

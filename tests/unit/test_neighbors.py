@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
+import zlib
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from imgsearch_es.errors import ConfigurationError, MissingDependencyError
 from imgsearch_es.retrieval.conditions import of_score, parse_filters
 from imgsearch_es.retrieval.queries import Query
 from imgsearch_es.stores import open_store
+from imgsearch_es.stores.embedded.snapshot import TAIL, mark_of
 from imgsearch_es.stores.embedded.store import EmbeddedStore
 from tests.conformance.collections import posteriors
 from tests.conformance.conftest import SETTINGS, ranking
@@ -150,6 +152,23 @@ def test_a_damaged_one_is_not_used(path, place, caplog):
         assert store.search(query).exact
         assert store.search(query).exact
     assert caplog.text.count("photos.duckdb.neighbors is not used") == 1
+
+
+def test_one_of_another_index_is_not_used_whatever_its_mark(path, tmp_path):
+    other = tmp_path / "other.duckdb"
+    with closing(EmbeddedStore(other, vectors="int8_hnsw")) as store:
+        store.create(replace(SETTINGS, embedding_dimensions=DIMENSIONS))
+        store.write(documents(100))
+        store.finish()
+        theirs = mark_of(other)
+    data = other.with_name("other.duckdb.neighbors").read_bytes()
+    _, size, magic = TAIL.unpack(data[-TAIL.size :])
+    body, footer = data[: -TAIL.size - size], data[-TAIL.size - size : -TAIL.size]
+    footer = footer.replace(theirs.encode(), mark_of(path).encode())
+    end = TAIL.pack(zlib.crc32(footer), len(footer), magic)
+    path.with_name(f"{path.name}.neighbors").write_bytes(body + footer + end)
+    with closing(EmbeddedStore(path)) as store:
+        assert store.search(queries(1)[0]).exact
 
 
 def test_a_file_that_takes_another_ones_place_keeps_its_kind(path):

@@ -10,7 +10,7 @@ from PIL import Image
 
 from imgsearch_es.analysis.analyzer import Term
 from imgsearch_es.errors import QueryError
-from imgsearch_es.retrieval.conditions import parse_filters
+from imgsearch_es.retrieval.conditions import of_score, parse_filters
 from imgsearch_es.retrieval.dense import CANDIDATES, COMPARISONS
 from imgsearch_es.retrieval.language import parse_words
 from imgsearch_es.retrieval.queries import Query, synset_vector, to_candidates
@@ -85,6 +85,10 @@ WHERE = {"label": ["x", "y"], "width": {"gte": 8}, "filename": {"wildcard": "a*"
         ({"strategy": "bm25", "candidates": 10}, "bm25 is always exact"),
         ({"strategy": "dense-dot", "candidates": MAX_RESULTS + 1}, "1 to 10000, not 10001"),
         ({"strategy": "dense-dot", "candidates": -1}, "1 to 10000, not -1"),
+        (
+            {"filters": (of_score("tabby", ["tabby"], "gt", 0.1),) * 33},
+            "more than 32 signs",
+        ),
     ],
 )
 def test_a_query_that_makes_no_sense(options, message):

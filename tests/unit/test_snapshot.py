@@ -13,6 +13,7 @@ import duckdb
 import pytest
 
 from imgsearch_es.analysis.analyzer import Term
+from imgsearch_es.errors import DamagedIndexError
 from imgsearch_es.retrieval.conditions import of_score, parse_filters
 from imgsearch_es.retrieval.queries import Query
 from imgsearch_es.stores.embedded import snapshot_writing
@@ -118,6 +119,23 @@ def test_no_flipped_byte_changes_an_answer(path, caplog):
         )
         assert [shown(EmbeddedStore(path), query) for query in queries] == expected
     assert "is not used" in caplog.text
+
+
+def test_searches_after_it_was_made_have_all_the_memory_again(path):
+    asked = "SELECT current_setting('memory_limit')"
+    with duckdb.connect() as fresh:
+        assert make(path)._rows(asked) == fresh.execute(asked).fetchall()
+
+
+def test_hits_of_a_copy_that_is_written_over_say_so_and_the_file_answers_again(path):
+    store = make(path)
+    expected = found(store)
+    hits, copy = store.search(QUERY).hits, snapshot_path(path)
+    with copy.open("r+b") as file:
+        file.write(b"\xe8{" * (copy.stat().st_size // 2))
+    with pytest.raises(DamagedIndexError, match=r"was written over .*: search again"):
+        list(hits)
+    assert found(store) == expected
 
 
 @pytest.mark.parametrize("content", [b"", b"x", b"something else" * 99])

@@ -53,6 +53,11 @@ class Neighbors(Snapshot):
     def __len__(self) -> int:
         return len(self._index)
 
+    def fits(self, snapshot: Snapshot) -> bool:
+        """Whether its nodes are the rows of this snapshot's deep features."""
+        own = self.mark, self._index.ndim, len(self)
+        return own == (snapshot.mark, snapshot.dimensions, snapshot.count("feature.places"))
+
     def rows(self, vector: Vectors, count: int) -> NDArray[np.int64]:
         """The rows of the deep features nearest to a vector, so many, ascending."""
         with self._one_at_a_time:

@@ -68,7 +68,7 @@ class OpenIndex(Store):
         snapshot = self._copy.of_now()
         if snapshot is not None:
             near = self._neighbors.of_now() if any(q.candidates for q in queries) else None
-            near = near if near is not None and near.mark == snapshot.mark else None
+            near = near if near is not None and near.fits(snapshot) else None
             try:
                 if self._read_at == snapshot.mark and not any(query.filters for query in queries):
                     with self._telling():

@@ -153,7 +153,7 @@ class Snapshot:
         self.average_length: float = known["average_length"]
         self.dimensions: int = known["dimensions"]
         self.seconds: float = known["seconds"]
-        self._columns = {name: Column(whole, place) for name, place in known["sections"].items()}
+        self._columns = {n: Column(whole, place) for n, place in dict(known["sections"]).items()}
 
     def __len__(self) -> int:
         return len(self._columns["ids"])
@@ -166,6 +166,10 @@ class Snapshot:
         first, end = starts.part(term, term + 2).tolist()
         places = self._columns[f"{table}.places"].part(first, end)
         return places, self._columns[f"{table}.scores"].part(first, end)
+
+    def count(self, name: str) -> int:
+        """How many numbers a column has."""
+        return len(self._columns.get(name, ()))
 
     def column(self, name: str) -> Array:
         """A number of each document: "length" or "norm", float64; what is of deep features."""

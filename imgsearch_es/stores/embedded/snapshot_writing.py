@@ -7,9 +7,11 @@ import logging
 import time
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, Generic, TypeVar
 
+import duckdb
 import numpy as np
 from numpy.typing import NDArray
 
@@ -80,7 +82,7 @@ class KeptSnapshot(Generic[Kind]):
                 self._open = self._kind(self._path)
             except FileNotFoundError:
                 pass
-            except (OSError, SnapshotError, ValueError, LookupError) as error:
+            except (OSError, SnapshotError, ValueError, LookupError, TypeError) as error:
                 self.give_up(error)
         found = self._open
         return found if found is not None and found.mark == mark else None
@@ -205,8 +207,7 @@ def write_snapshot(reader: Reader, path: Path, mark: str, is_wanted: Callable[[]
     NotPossibleError where none can be made, or it is no longer wanted.
     """
     started = time.monotonic()
-    reader.connection.execute(f"SET memory_limit = '{_MEMORY}B'")
-    with path.open("w+b") as file:
+    with path.open("w+b") as file, _little_memory(reader.connection):
         draft = _Draft(file)
         copy = _Copy(reader, draft, is_wanted)
         for table in posting_tables(reader.settings):
@@ -220,6 +221,16 @@ def write_snapshot(reader: Reader, path: Path, mark: str, is_wanted: Callable[[]
             dimensions=reader.settings.embedding_dimensions,
             seconds=time.monotonic() - started,
         )
+
+
+@contextmanager
+def _little_memory(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
+    """Until the copy is made; searches after it have what they had."""
+    connection.execute(f"SET memory_limit = '{_MEMORY}B'")
+    try:
+        yield
+    finally:
+        connection.execute("RESET memory_limit")
 
 
 class _Copy:

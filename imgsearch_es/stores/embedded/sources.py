@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -325,10 +326,24 @@ class _Shelf(NamedTuple):
     keys: Mapping[int, str]
 
     def document(self, place: int) -> Document:
-        return to_document(self.snapshot.row(place), self.keys)
+        with self._telling():
+            return to_document(self.snapshot.row(place), self.keys)
 
     def ids(self, places: Places) -> list[str]:
-        return self.snapshot.ids(places)
+        with self._telling():
+            return self.snapshot.ids(places)
+
+    @contextmanager
+    def _telling(self) -> Iterator[None]:
+        """Somebody wrote into it after it was looked at: no search uses it again."""
+        try:
+            yield
+        except (ValueError, LookupError, TypeError) as error:
+            self.snapshot.mark = "damaged"
+            raise DamagedIndexError(
+                "the snapshot beside the index was written over while these hits were read: "
+                "search again"
+            ) from error
 
 
 class _Remembered(dict[int, Posting]):
