@@ -242,6 +242,9 @@ class Query(Selection):
 
         return request_body(replace(self, strategy=strategy or self.strategy), statistics)
 
+    def __repr__(self) -> str:
+        return f"Query({self}; {len(self.terms)} synsets, k={self.k}, strategy={self.strategy!r})"
+
     def __str__(self) -> str:
         names: dict[str, list[str]] = {}
         for i, picture in enumerate(self.pictures):
