@@ -7,7 +7,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -37,6 +36,8 @@ from imgsearch_es.vocabulary.synsets import Vocabulary
 WELL = 0.1
 """The least score of a taught word that a picture in a query asks with (docs/benchmarks.md)."""
 
+_HIGHEST = 1e38
+"""Scores are lower: float32 numbers."""
 ROLES = ("image", "like", "dislike")
 """What a picture may be in a query."""
 
@@ -68,7 +69,7 @@ class Query(Selection):
             some functions of Elasticsearch take no others. Of a fusion the synsets of its parts,
             each times its part's weight, added: to show, and for facets.
         embedding: the query's deep feature, which the strategies dense-* compare.
-        threshold: the least score of a hit; of distances minus the largest.
+        min_score: the least score of a hit, a float32 number; of distances minus the largest.
         candidates: how many near pictures an approximate answer compares exactly, or 0 for all.
         visual_words: how many each picture of the index has, or 0; an approximate answer finds
             its candidates by them.
@@ -85,7 +86,7 @@ class Query(Selection):
     strategy: str = "auto"
     parameters: Mapping[str, float] = field(default_factory=dict)
     embedding: NDArray[np.float32] | None = None
-    threshold: float | None = None
+    min_score: float | None = None
     text: str | None = None
     pictures: tuple[str | Image.Image, ...] = ()
     hints: tuple[str, ...] = ()
@@ -112,12 +113,10 @@ class Query(Selection):
                 "nothing to search for: the query has no synset with a weight above 0; add words "
                 "or a picture, because conditions and exclusions select and do not score"
             )
-        if self.threshold is not None and not self.is_dense:
-            raise QueryError(
-                f"a threshold goes with strategies that compare deep features, not {self.strategy}"
-            )
-        if self.threshold is not None and math.isnan(self.threshold):
-            raise QueryError("the threshold is no number")
+        if self.min_score is not None:
+            if not abs(self.min_score) < _HIGHEST:  # also not a number
+                raise QueryError(f"min_score is no number that a score can be: {self.min_score}")
+            object.__setattr__(self, "min_score", to_score(self.min_score))
         if self.candidates and self.strategy not in APPROXIMABLE:
             raise QueryError(
                 f"{self.strategy} is always exact: {', '.join(APPROXIMABLE)} can be approximate"
@@ -187,8 +186,12 @@ class Query(Selection):
 
     def _check_sort(self, sort: str) -> None:
         order(sort)
-        if self.fusion is not None or self.strategy != "auto" or self.pictures:
-            what = "a fusion" if self.fusion is not None else "a picture or a strategy"
+        given = {
+            "a fusion": self.fusion is not None,
+            "a picture or a strategy": self.strategy != "auto" or self.pictures,
+            "min_score": self.min_score is not None,
+        }
+        for what in filter(given.get, given):
             raise QueryError(
                 f"sort= lists what meets words and conditions and scores nothing: leave out {what}"
             )
@@ -201,8 +204,10 @@ class Query(Selection):
                 f"leave out the strategy {self.strategy}: the parts of a fusion are strategies, "
                 f"such as fuse={{'image': 1, '{self.strategy}': 1}}"
             )
-        if self.threshold is not None:
-            raise QueryError("a threshold goes with the strategies dense-*, not with a fusion")
+        if self.min_score is not None:
+            raise QueryError(
+                "min_score= is by the scores of one strategy, not of a fusion: leave it out"
+            )
         if fusion.is_ranked and self.offset + self.k > fusion.window:
             raise QueryError(
                 f"each part ranks {fusion.window} pictures, and offset + k is "

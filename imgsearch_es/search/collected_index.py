@@ -45,6 +45,8 @@ class CollectedIndex(KeptIndex):
             raise QueryError("query= is a built one: index.query(text=...)")
         if query is not None and query.fusion is not None:
             raise QueryError("a fused query ranks: remove by words, a picture or conditions")
+        if query is not None and query.min_score is not None:
+            raise QueryError("min_score ranks: remove by a condition such as score(dog)>0.5")
         if isinstance(pictures, str | os.PathLike | Hit | Document):
             pictures = [pictures]
         ids = named(self.store, pictures)

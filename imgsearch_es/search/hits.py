@@ -350,8 +350,8 @@ def count_facets(store: Store, wanted: Selection, fields: Sequence[str] | str, s
     """Count what the pictures that match have."""
     fields = [fields] if isinstance(fields, str) else fields
     check_facets(fields, size)
-    if isinstance(wanted, Query) and wanted.threshold is not None:
-        raise QueryError("facets count what meets conditions: leave out the threshold")
+    if isinstance(wanted, Query) and wanted.min_score is not None:
+        raise QueryError("facets count what meets conditions: leave out min_score")
     return store.facets(wanted, list(dict.fromkeys(fields)), size)
 
 

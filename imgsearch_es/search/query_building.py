@@ -35,7 +35,7 @@ LISTED_BY = "taken_at"
 _KINDS: tuple[tuple[str, Any, str], ...] = (
     ("strategy", str, "one name, such as 'cosine'"),
     ("parameters", Mapping, "a dictionary, such as {'k1': 1.2}"),
-    ("threshold", int | float | np.number, "a number"),
+    ("min_score", int | float | np.number, "a number"),
     ("candidates", int | np.integer, "a whole number"),
     ("feedback", int | np.integer, "a number of hits"),
     ("rocchio", Rocchio, "a Rocchio, such as Rocchio(1, 0.75, 0.15)"),
@@ -101,7 +101,7 @@ class QueryBuilder:
             parameters=dict(request.parameters or {}),
             text=words.text,
             embedding=embedding,
-            threshold=request.threshold,
+            min_score=request.min_score,
             candidates=to_candidates(request.approximate, request.candidates),
             visual_words=known_settings(self.store).visual_words,
             pictures=tuple(example.shown for example in pictures),
@@ -216,10 +216,10 @@ def _sort(request: SearchRequest, words: Words) -> str | None:
         map(several, (request.image, request.like, request.dislike))
     )
     if request.sort is not None:
-        if by_picture or request.feedback or request.approximate or request.threshold is not None:
+        if by_picture or request.feedback or request.approximate or request.min_score is not None:
             raise QueryError(
                 "sort= lists what meets words and conditions and scores nothing: leave out "
-                "pictures, feedback, threshold and approximate"
+                "pictures, feedback, min_score and approximate"
             )
         return request.sort
     if by_picture or words.terms or request.fuse is not None:

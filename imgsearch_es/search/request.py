@@ -58,7 +58,8 @@ class SearchRequest:
             "visual-words" the visual words of them. "auto" is "dense-cosine" for an index made from
             a file of features alone.
         parameters: of the formula: k1 and b of "bm25".
-        threshold: the least score of a hit, for the strategies "dense-*" and "visual-words".
+        min_score: the least score of a hit, by the strategy; of distances minus the largest.
+            What is a good one depends on strategy and collection (docs/scoring.md).
         approximate: for "dense-cosine", "dense-dot" and "dense-euclidean": compare only what an
             index of nearest neighbors gives (``vectors="int8_hnsw"`` or the like; in a file for
             "dense-cosine"), or on Elasticsearch visual words. Faster on many pictures; a hit may
@@ -92,7 +93,7 @@ class SearchRequest:
     offset: int = 0
     strategy: str = "auto"
     parameters: Mapping[str, float] | None = None
-    threshold: float | None = None
+    min_score: float | None = None
     approximate: bool = False
     candidates: int | None = None
     exclude_self: bool | None = None

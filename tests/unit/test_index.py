@@ -366,6 +366,21 @@ def test_remove_by_query(index, word):
     assert index.count() == 12 - matching
 
 
+def test_a_least_score(index, cat, word):
+    hits = index.search(cat)
+    best = index.search(cat, min_score=hits[2].score)
+    assert best.ranking == hits.ranking[:3]
+    assert best.total == 3
+    for ask, said in (
+        (lambda: index.search(cat, min_score="chance"), "min_score= is a number, not 'chance'"),
+        (lambda: index.search(cat, min_score=float("inf")), "no number that a score can be: inf"),
+        (lambda: index.search(where="width>1", min_score=1), "leave out min_score"),
+        (lambda: index.remove(query=best.query), "remove by a condition such as score"),
+    ):
+        with pytest.raises(QueryError, match=said):
+            ask()
+
+
 def test_stats(index):
     stats = index.stats()
     assert stats["documents"] == 12

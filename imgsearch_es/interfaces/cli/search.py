@@ -92,7 +92,7 @@ class Refined:
         --feedback: Search twice, then with so many of the best hits liked.
         --rocchio ALPHA,BETA,GAMMA: The weights of the query, the liked and the disliked pictures;
             1,0.75,0.15 unless given.
-        --threshold: The least score, for the strategies dense-*.
+        --min-score: The least score of a hit; of distances minus the largest.
         --approximate: Compare near candidates only, for dense-cosine, dense-dot or
             dense-euclidean, on an index made with --vectors; in a file dense-cosine.
         --candidates: How many, with --approximate; 200 by default.
@@ -111,7 +111,7 @@ class Refined:
     views: list[str] | None = None
     feedback: Natural = 0
     rocchio: str | None = None
-    threshold: float | None = None
+    min_score: float | None = None
     approximate: bool = False
     candidates: OptionalPositive = None
     sort: str | None = None
