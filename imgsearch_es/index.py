@@ -35,9 +35,17 @@ from imgsearch_es.search import many
 from imgsearch_es.search.hits import Hits, count_facets, pages
 from imgsearch_es.search.learning_index import LearningIndex
 from imgsearch_es.search.query_building import QueryBuilder, with_unknown_fields
-from imgsearch_es.search.query_pictures import PictureReader, QueryImages, several, to_id
+from imgsearch_es.search.query_pictures import (
+    Named,
+    PictureReader,
+    QueryImages,
+    name_of,
+    several,
+    to_id,
+)
 from imgsearch_es.search.request import SearchRequest, asks
-from imgsearch_es.stores.base import check_features, known_settings
+from imgsearch_es.stores.base import known_settings
+from imgsearch_es.stores.shared import check_features
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack  # in typing since Python 3.11
@@ -167,12 +175,12 @@ class ImageIndex(LearningIndex):
 
     def update(
         self,
-        picture: PathLike,
+        picture: Named,
         *,
         labels: Sequence[str] | str | None = None,
         metadata: Mapping[str, Any] | None = None,
     ) -> Document:
-        """Change labels or metadata of an indexed picture, given by id, URI or path.
+        """Change labels or metadata of an indexed picture, given by id, URI, path or hit.
 
         Raises:
             ConfigurationError: they cannot be stored (see docs/exchange.md).
@@ -189,13 +197,13 @@ class ImageIndex(LearningIndex):
             self.store.finish()
         return document
 
-    def get(self, picture: PathLike) -> Document:
-        """The stored document of a picture, given by id, URI or path; else a QueryError."""
+    def get(self, picture: Named) -> Document:
+        """The stored document of a picture, by id, URI, path or hit; else a QueryError."""
         self._settings()
         key = to_id(picture)
         found = self._of_one_index(lambda: self.store.get([key]))
         if key not in found:
-            raise QueryError(f"{self.location} has no picture {os.fspath(picture)}")
+            raise QueryError(f"{self.location} has no picture {name_of(picture)}")
         return found[key]
 
     def count(self) -> int:
@@ -224,7 +232,8 @@ class ImageIndex(LearningIndex):
     def search(self, request: SearchRequest) -> Hits:
         """Find pictures, by formula (1) unless ``strategy`` says otherwise.
 
-        The arguments are the fields of a `SearchRequest`: ``index.search("cat.jpg", k=5)``.
+        The arguments are the fields of a `SearchRequest`: ``index.search("cat.jpg", k=5)``,
+        ``index.search("tabby cat")``.
 
         Raises:
             QueryError: the query cannot be understood (UnknownWordError: with suggestions).
@@ -242,9 +251,7 @@ class ImageIndex(LearningIndex):
 
     def pages(
         self,
-        image: QueryImages | None = None,
-        text: str | None = None,
-        *,
+        *asked: Any,
         query: Query | None = None,
         size: int = 100,
         **options: Any,
@@ -257,9 +264,9 @@ class ImageIndex(LearningIndex):
         They take what ``search`` takes, without ``k``, or a query that ``query`` built.
         """
         if query is None:
-            query = self._of_one_index(lambda: self.query(image, text, k=size, **options))
-        elif image is not None or text is not None or options:
-            raise QueryError("give query= or what it is built from, not both")
+            query = self._of_one_index(lambda: self.query(*asked, k=size, **options))
+        elif asked or options or not isinstance(query, Query):
+            raise QueryError("give query= that was built, or what it is built from, not both")
         if query.fusion is not None or query.candidates:
             raise QueryError("pages go through an exact ranking by one strategy; use k and offset")
         known_settings(self.store)
@@ -268,16 +275,16 @@ class ImageIndex(LearningIndex):
     @overload
     def search_many(self, queries: Iterable[Query]) -> list[Hits]: ...
     @overload
-    def search_many(
-        self, queries: Iterable[Query | Mapping[str, Any]]
-    ) -> list[Hits | QueryError]: ...
-    def search_many(self, queries: Iterable[Query | Mapping[str, Any]]) -> Sequence[Any]:
+    def search_many(self, queries: Iterable[many.Asked]) -> list[Hits | QueryError]: ...
+    def search_many(self, queries: Iterable[many.Asked]) -> Sequence[Any]:
         """Run many queries, as ``search`` would one by one, in far fewer requests: for experiments.
 
-        They are built by ``query``, or are dictionaries of its arguments. In place of hits a
-        dictionary that makes no query, or whose picture cannot be read, has the QueryError that
-        says which it is and why; where that is so of all of them, the first is raised.
+        They are built by ``query``, or are its first argument, or dictionaries of its arguments. In
+        place of hits one that makes no query, or whose picture cannot be read, has the QueryError
+        that says which it is and why; where that is so of all of them, the first is raised.
         """
+        if isinstance(queries, str | Mapping) or not isinstance(queries, Iterable):
+            raise QueryError('search_many takes a list of queries, such as ["cat", "dog"]')
         asked = list(queries)
         return self._of_one_index(
             lambda: many.answers(self.store, asked, self.query, self.word_name)
@@ -305,7 +312,7 @@ class ImageIndex(LearningIndex):
 
         return run_of(self, queries, strategy, k=k, exclude_self=exclude_self)
 
-    def more_like(self, picture: PathLike, k: int = 10, **options: Any) -> Hits:
+    def more_like(self, picture: Named, k: int = 10, **options: Any) -> Hits:
         """The pictures most like an indexed one, without itself; options as of ``search``."""
         self.get(picture)
         return self.search(image=picture, k=k, exclude_self=True, **options)
@@ -346,8 +353,8 @@ class ImageIndex(LearningIndex):
 
     def facets(
         self,
-        query: Query | None = None,
-        fields: Sequence[str] = FACETS,
+        query: Query | QueryImages | None = None,
+        fields: Sequence[str] | str = FACETS,
         size: int = 10,
         *,
         where: Where | None = None,
@@ -358,15 +365,17 @@ class ImageIndex(LearningIndex):
 
         Args:
             query: all that it matches are counted, whatever its k; by default every picture.
-            fields: any of "synsets", "top_synset", "label", "format", "width", "height", "bytes"
-                and "metadata.<name>".
+                Also what ``query`` takes first, such as words.
+            fields: one or several of "synsets", "top_synset", "label", "format", "width", "height",
+                "bytes" and "metadata.<name>".
             size: how many values of a field, most frequent first; of ranges all are given.
             where: conditions on fields, as ``search`` takes them; with a query both count.
         """
         self._settings()
-        if query is not None:
-            check_features(self.store, query)
-        wanted = query or Selection()
+        built = query if query is None or isinstance(query, Query) else self.query(query)
+        if built is not None:
+            check_features(self.store, built)
+        wanted = built or Selection()
         filters = wanted.filters + to_filters(where, self.vocabulary)
         return count_facets(self.store, replace(wanted, filters=filters), fields, size)
 

@@ -173,7 +173,9 @@ def interleave(
         if clash := sorted(options.keys() & {*system.options, "offset", "image", "text", "region"}):
             raise QueryError(f"interleaving sets {clash[0]} itself: leave it out")
         more = {**system.options, **options}
-        built.append(index.query(topic.image, topic.text, region=topic.region, k=k, **more))
+        built.append(
+            index.query(image=topic.image, text=topic.text, region=topic.region, k=k, **more)
+        )
     a, b = index.search_many(built)
     return InterleavedHits((a, b), (systems[0].name, systems[1].name), seed)
 

@@ -161,6 +161,8 @@ def to_topics(queries: Topics, collection: Callable[[], Collection]) -> dict[str
     """The topics of queries; the collection is for a CSV, whose pictures have names."""
     if isinstance(queries, str | os.PathLike):
         return read_topics(queries, collection())
+    if not isinstance(queries, Mapping):
+        raise EvaluationError(f"queries have ids, as in {{'q1': 'cat'}}; {queries!r:.60} has none")
     if not queries:
         raise EvaluationError("there is no query")
     return {query: Topic.of(given) for query, given in queries.items()}

@@ -165,7 +165,7 @@ def _hits(
     except QueryError:  # the run of another program
         system = None
     options = {} if system is None else system.options
-    built = index.query(topic.image, topic.text, region=topic.region, k=k, **options)
+    built = index.query(image=topic.image, text=topic.text, region=topic.region, k=k, **options)
     asked = replace(built, exclude=tuple(sorted(junk)))
     if system is not None:
         return index.search_many([asked])[0]

@@ -130,6 +130,9 @@ class IndexReport:
     def __str__(self) -> str:
         return "; ".join(filter(None, [self.counts, self.others]))
 
+    def __repr__(self) -> str:
+        return f"IndexReport({self})"
+
     @property
     def counts(self) -> str:
         """What became of the pictures, for people."""

@@ -100,6 +100,9 @@ class VerifyReport:
         done = f"; {self.repaired:,} put right" if self.repaired else ""
         return f"{found}; {self.documents:,} documents{old}{also}{done}"
 
+    def __repr__(self) -> str:
+        return f"VerifyReport({self})"
+
     def to_dict(self) -> dict[str, Any]:
         """As JSON values."""
         looked_at = ("documents", "without_checksum", "files", "sampled")

@@ -109,6 +109,8 @@ class TrainingReport:
             ]
         )
 
+    __repr__ = __str__
+
     def plot(self) -> Figure:
         """The curves of loss and score.
 

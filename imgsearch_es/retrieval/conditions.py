@@ -152,7 +152,8 @@ def parse_filters(
     filters: list[Filter] = []
     if not isinstance(where, Mapping | None):
         raise QueryError(
-            f"conditions are a dictionary, such as {{'label': 'cat'}}, not {where!r:.60}"
+            "conditions are a line such as 'label=cat width>=800', or a dictionary such as "
+            f"{{'label': 'cat'}}, not {where!r:.60}"
         )
     for name, condition in (where or {}).items():
         field, keys = _field(name.removeprefix("-"), vocabulary)

@@ -7,7 +7,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -41,6 +40,8 @@ WELL = 0.1
 MAX_COSTLY = 32
 """Conditions that are a join of DuckDB's each: 64 on the score of dogs take more than 250 MB, 250
 on metadata 20 s of 300 pictures."""
+_HIGHEST = 1e38
+"""Scores are lower: float32 numbers."""
 ROLES = ("image", "like", "dislike")
 """What a picture may be in a query."""
 
@@ -79,7 +80,7 @@ class Query(Selection):
             some functions of Elasticsearch take no others. Of a fusion the synsets of its parts,
             each times its part's weight, added: to show, and for facets.
         embedding: the query's deep feature, which the strategies dense-* compare.
-        threshold: the least score of a hit; of distances minus the largest.
+        min_score: the least score of a hit, a float32 number; of distances minus the largest.
         candidates: how many near pictures an approximate answer compares exactly, or 0 for all.
         visual_words: how many each picture of the index has, or 0; an approximate answer finds
             its candidates by them.
@@ -96,7 +97,7 @@ class Query(Selection):
     strategy: str = "auto"
     parameters: Mapping[str, float] = field(default_factory=dict)
     embedding: NDArray[np.float32] | None = None
-    threshold: float | None = None
+    min_score: float | None = None
     text: str | None = None
     pictures: tuple[str | Image.Image, ...] = ()
     hints: tuple[str, ...] = ()
@@ -124,12 +125,10 @@ class Query(Selection):
                 "nothing to search for: the query has no synset with a weight above 0; add words "
                 "or a picture, because conditions and exclusions select and do not score"
             )
-        if self.threshold is not None and not self.is_dense:
-            raise QueryError(
-                f"a threshold goes with strategies that compare deep features, not {self.strategy}"
-            )
-        if self.threshold is not None and math.isnan(self.threshold):
-            raise QueryError("the threshold is no number")
+        if self.min_score is not None:
+            if not abs(self.min_score) < _HIGHEST:  # also not a number
+                raise QueryError(f"min_score is no number that a score can be: {self.min_score}")
+            object.__setattr__(self, "min_score", to_score(self.min_score))
         if self.candidates and self.strategy not in APPROXIMABLE:
             raise QueryError(
                 f"{self.strategy} is always exact: {', '.join(APPROXIMABLE)} can be approximate"
@@ -199,8 +198,12 @@ class Query(Selection):
 
     def _check_sort(self, sort: str) -> None:
         order(sort)
-        if self.fusion is not None or self.strategy != "auto" or self.pictures:
-            what = "a fusion" if self.fusion is not None else "a picture or a strategy"
+        given = {
+            "a fusion": self.fusion is not None,
+            "a picture or a strategy": self.strategy != "auto" or self.pictures,
+            "min_score": self.min_score is not None,
+        }
+        for what in filter(given.get, given):
             raise QueryError(
                 f"sort= lists what meets words and conditions and scores nothing: leave out {what}"
             )
@@ -213,8 +216,10 @@ class Query(Selection):
                 f"leave out the strategy {self.strategy}: the parts of a fusion are strategies, "
                 f"such as fuse={{'image': 1, '{self.strategy}': 1}}"
             )
-        if self.threshold is not None:
-            raise QueryError("a threshold goes with the strategies dense-*, not with a fusion")
+        if self.min_score is not None:
+            raise QueryError(
+                "min_score= is by the scores of one strategy, not of a fusion: leave it out"
+            )
         if fusion.is_ranked and self.offset + self.k > fusion.window:
             raise QueryError(
                 f"each part ranks {fusion.window} pictures, and offset + k is "
@@ -253,6 +258,9 @@ class Query(Selection):
         from imgsearch_es.stores.elastic.answers import request_body
 
         return request_body(replace(self, strategy=strategy or self.strategy), statistics)
+
+    def __repr__(self) -> str:
+        return f"Query({self}; {len(self.terms)} synsets, k={self.k}, strategy={self.strategy!r})"
 
     def __str__(self) -> str:
         names: dict[str, list[str]] = {}

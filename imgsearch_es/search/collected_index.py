@@ -10,7 +10,8 @@ from imgsearch_es.indexing.kept_index import KeptIndex, PathLike
 from imgsearch_es.indexing.relocating import relocate
 from imgsearch_es.retrieval.documents import Document
 from imgsearch_es.retrieval.queries import Query
-from imgsearch_es.search.query_pictures import named, to_id
+from imgsearch_es.search.hit import Hit
+from imgsearch_es.search.query_pictures import Named, named, to_id
 
 
 class CollectedIndex(KeptIndex):
@@ -28,23 +29,25 @@ class CollectedIndex(KeptIndex):
         self._settings()
         return self.store.documents()
 
-    def __contains__(self, picture: PathLike) -> bool:
-        """Whether a picture is indexed, given by id, URI or path."""
+    def __contains__(self, picture: Named) -> bool:
+        """Whether a picture is indexed, given by id, URI, path or hit."""
         self._settings()
         return bool(self.store.known([to_id(picture)]))
 
-    def remove(
-        self, pictures: PathLike | Iterable[PathLike] = (), *, query: Query | None = None
-    ) -> int:
+    def remove(self, pictures: Named | Iterable[Named] = (), *, query: Query | None = None) -> int:
         """Remove documents by id, URI, path, folder or pattern (``*``, ``?``); files stay.
 
         And all that a query matches. Gives how many were removed; those that the index does not
         have are ignored.
         """
         self._settings()
+        if query is not None and not isinstance(query, Query):
+            raise QueryError("query= is a built one: index.query(text=...)")
         if query is not None and query.fusion is not None:
             raise QueryError("a fused query ranks: remove by words, a picture or conditions")
-        if isinstance(pictures, str | os.PathLike):
+        if query is not None and query.min_score is not None:
+            raise QueryError("min_score ranks: remove by a condition such as score(dog)>0.5")
+        if isinstance(pictures, str | os.PathLike | Hit | Document):
             pictures = [pictures]
         ids = named(self.store, pictures)
         if query is not None:

@@ -47,6 +47,10 @@ class Hit:
     parts: tuple[PartScore, ...] = ()
     vocabulary: Vocabulary | None = field(default=None, repr=False, compare=False)
 
+    def __repr__(self) -> str:
+        best = ", ".join(f"{term.key} {term.score:.2g}" for term in self.synsets[:3])
+        return f"Hit({self.rank}, {self.score:.4g}, {self.uri!r}: {best})"
+
     @property
     def id(self) -> str:
         """The document's id."""

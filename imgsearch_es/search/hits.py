@@ -7,7 +7,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, TypeAlias, overload
 
 import numpy as np
 
@@ -26,6 +26,10 @@ from imgsearch_es.stores.base import SearchResult, Store, known_settings
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+
+Judged: TypeAlias = int | Hit | Sequence[int | Hit]
+"""One or several of some hits: they, or their numbers from 0."""
 
 
 class Hits(Leaving):
@@ -128,8 +132,8 @@ class Hits(Leaving):
 
     def refine(
         self,
-        like: int | Sequence[int] = (),
-        dislike: int | Sequence[int] = (),
+        like: Judged = (),
+        dislike: Judged = (),
         *,
         k: int | None = None,
         unseen: bool = False,
@@ -141,7 +145,7 @@ class Hits(Leaving):
         and strategy stay, the offset is 0 again.
 
         Args:
-            like: which of these hits are good, counted from 0 as in ``hits[0]``.
+            like: which of these hits are good: their numbers from 0, as in ``hits[0]``, or hits.
             dislike: which are not.
             k: how many hits; by default as many as before.
             unseen: leave out the pictures judged in this round, in this and later rounds.
@@ -214,16 +218,20 @@ class Hits(Leaving):
             raise QueryError(f"{self._index().location} no longer has all of these pictures")
         return documents
 
-    def _judged(self, numbers: int | Sequence[int]) -> list[Hit]:
-        wanted = [numbers] if isinstance(numbers, int) else list(numbers)
+    def _judged(self, given: Judged) -> list[Hit]:
+        places = {hit.id: i for i, hit in enumerate(self._hits)}
+        wanted = [
+            places.get(each.id, len(self)) if isinstance(each, Hit) else each
+            for each in ([given] if isinstance(given, int | str | Hit) else given)
+        ]
         for i in wanted:
-            if not -len(self) <= i < len(self):
+            if not isinstance(i, int | np.integer) or not -len(self) <= i < len(self):
                 has = f"they are 0 to {len(self) - 1}" if len(self) else "there are none"
-                raise QueryError(f"there is no hit {i}: {has}")
+                raise QueryError(f"there is no hit {i!r}: {has}")
         return [self._hits[i] for i in dict.fromkeys(i % len(self) for i in wanted)]
 
-    def explain(self, i: int = 0) -> Explanation:
-        """The summands of the i-th hit's score (from 0); visual words with their names."""
+    def explain(self, i: int | Hit = 0) -> Explanation:
+        """The summands of the score of a hit, or of the i-th from 0; visual words by name."""
         return self._explained(self._judged(i))[0]
 
     def explain_all(self) -> list[Explanation]:
@@ -282,7 +290,7 @@ class Hits(Leaving):
         )
         return shown
 
-    def facets(self, fields: Sequence[str] = FACETS, size: int = 10) -> Facets:
+    def facets(self, fields: Sequence[str] | str = FACETS, size: int = 10) -> Facets:
         """Count what all pictures that match have, not these hits only: ``ImageIndex.facets``."""
         return count_facets(self._index(), self.query, fields, size)
 
@@ -338,9 +346,10 @@ def pages(
         yield hits
 
 
-def count_facets(store: Store, wanted: Selection, fields: Sequence[str], size: int) -> Facets:
+def count_facets(store: Store, wanted: Selection, fields: Sequence[str] | str, size: int) -> Facets:
     """Count what the pictures that match have."""
+    fields = [fields] if isinstance(fields, str) else fields
     check_facets(fields, size)
-    if isinstance(wanted, Query) and wanted.threshold is not None:
-        raise QueryError("facets count what meets conditions: leave out the threshold")
+    if isinstance(wanted, Query) and wanted.min_score is not None:
+        raise QueryError("facets count what meets conditions: leave out min_score")
     return store.facets(wanted, list(dict.fromkeys(fields)), size)

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from imgsearch_es.errors import ImageError, QueryError
+from imgsearch_es.errors import ConfigurationError, ImageError, QueryError
 from imgsearch_es.retrieval.queries import Query
 from imgsearch_es.search.hits import Hits
 from imgsearch_es.search.query_building import with_unknown_fields
+from imgsearch_es.search.query_pictures import QueryImages
 from imgsearch_es.stores.base import Store
 
-Asked = Query | Mapping[str, Any]
-"""A query, or the arguments that make one."""
+Asked = Query | QueryImages | Mapping[str, Any]
+"""A query, or the arguments that make one: by their names, or the first alone."""
 
 
 def answers(
@@ -37,8 +38,10 @@ def answers(
 
 def _built(build: Callable[..., Query], number: int, query: Asked) -> Query | QueryError:
     try:
-        return query if isinstance(query, Query) else build(**query)
-    except (QueryError, ImageError, TypeError) as error:
+        if isinstance(query, Query):
+            return query
+        return build(**query) if isinstance(query, Mapping) else build(query)
+    except (ConfigurationError, QueryError, ImageError, TypeError) as error:
         wrong = QueryError(f"query {number}: {error}")
         wrong.__cause__ = error
         return wrong

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +14,7 @@ from imgsearch_es.analysis.models import reads_texts
 from imgsearch_es.errors import QueryError, UnknownWordError
 from imgsearch_es.pictures.files import filename, in_memory, picture_id
 from imgsearch_es.retrieval.conditions import METADATA, NEAR
-from imgsearch_es.retrieval.feedback import Example, features, mean_embedding, mean_terms
+from imgsearch_es.retrieval.feedback import Example, Rocchio, features, mean_embedding, mean_terms
 from imgsearch_es.retrieval.fusion import Part, to_fusion
 from imgsearch_es.retrieval.language import TRACE, Words, free_text, parse_words, to_filters
 from imgsearch_es.retrieval.queries import (
@@ -31,6 +32,15 @@ from imgsearch_es.vocabulary.synsets import Vocabulary
 
 LISTED_BY = "taken_at"
 """What conditions alone are sorted by: the newest first."""
+_KINDS: tuple[tuple[str, Any, str], ...] = (
+    ("strategy", str, "one name, such as 'cosine'"),
+    ("parameters", Mapping, "a dictionary, such as {'k1': 1.2}"),
+    ("min_score", int | float | np.number, "a number"),
+    ("candidates", int | np.integer, "a whole number"),
+    ("feedback", int | np.integer, "a number of hits"),
+    ("rocchio", Rocchio, "a Rocchio, such as Rocchio(1, 0.75, 0.15)"),
+    ("sort", str, "the name of a field, such as 'taken_at'"),
+)
 _BEST = 10
 """Scores by which pictures and words are made equal (docs/benchmarks.md)."""
 
@@ -87,7 +97,7 @@ class QueryBuilder:
             parameters=dict(request.parameters or {}),
             text=words.text,
             embedding=embedding,
-            threshold=request.threshold,
+            min_score=request.min_score,
             candidates=to_candidates(request.approximate, request.candidates),
             visual_words=known_settings(self.store).visual_words,
             pictures=tuple(example.shown for example in pictures),
@@ -184,6 +194,10 @@ class QueryBuilder:
 
 def _check(request: SearchRequest, images: int, likes: int, dislikes: int) -> None:
     """Refuse a request that has nothing to search for, or options for pictures it does not have."""
+    for name, kind, what in _KINDS:
+        value = getattr(request, name)
+        if value is not None and (not isinstance(value, kind) or isinstance(value, bool)):
+            raise QueryError(f"{name}= is {what}, not {value!r:.60}")
     is_listed = request.where or request.sort is not None
     if not (images or likes or is_listed) and request.text is None and request.vector is None:
         also = "; dislike= only moves what they ask for" if dislikes else ""
@@ -200,10 +214,10 @@ def _sort(request: SearchRequest, words: Words) -> str | None:
         map(several, (request.image, request.like, request.dislike))
     )
     if request.sort is not None:
-        if by_picture or request.feedback or request.approximate or request.threshold is not None:
+        if by_picture or request.feedback or request.approximate or request.min_score is not None:
             raise QueryError(
                 "sort= lists what meets words and conditions and scores nothing: leave out "
-                "pictures, feedback, threshold and approximate"
+                "pictures, feedback, min_score and approximate"
             )
         return request.sort
     if by_picture or words.terms or request.fuse is not None:

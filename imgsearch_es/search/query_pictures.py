@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias, cast
@@ -31,7 +31,7 @@ from imgsearch_es.pictures.files import (
     to_uri,
 )
 from imgsearch_es.pictures.images import ImageSource, Picture, open_image
-from imgsearch_es.pictures.sources import is_picture_name
+from imgsearch_es.pictures.sources import is_picture, is_picture_name
 from imgsearch_es.retrieval.conditions import parse_filters, wildcard_matches
 from imgsearch_es.retrieval.documents import Document
 from imgsearch_es.retrieval.feedback import (
@@ -60,6 +60,9 @@ QueryImage = ImageSource | Hit | Document | Prepared
 QueryImages = QueryImage | Iterable[QueryImage]
 """One or several."""
 
+Named: TypeAlias = str | os.PathLike[str] | Hit | Document
+"""A picture of the index: by id, URI, path or hit."""
+
 TextReader: TypeAlias = Callable[[Sequence[str]], NDArray[np.float32]]
 """Texts to deep features, (texts, dimensions)."""
 
@@ -67,6 +70,8 @@ _SIDE, _SHOWN = 4096, 1024
 """A query picture with a longer side is large: views are made of one of this side at most, and hits
 keep one of the second to show."""
 _ID = re.compile(r"[0-9a-f]{32}")
+_SYNTAX = re.compile(r'[:"*?^<>]')
+"""What only the query language has, and no name of a picture."""
 
 
 class PictureReader:
@@ -165,6 +170,10 @@ def several(pictures: QueryImages | None) -> list[QueryImage]:
     """One picture or several, or none, as a list."""
     if pictures is None:
         return []
+    if hasattr(pictures, "to_list"):  # a Series
+        return list(pictures.to_list())
+    if getattr(getattr(pictures, "dtype", None), "kind", None) in ("O", "S", "U"):
+        return list(cast(Any, pictures).ravel().tolist())  # an array of paths
     one = isinstance(pictures, str | os.PathLike | bytes | bytearray | Hit | Document | Prepared)
     one = one or hasattr(pictures, "read") or hasattr(pictures, "shape")
     if one or not isinstance(pictures, Iterable):
@@ -172,16 +181,62 @@ def several(pictures: QueryImages | None) -> list[QueryImage]:
     return list(cast(Iterable[QueryImage], pictures))
 
 
-def to_id(picture: str | os.PathLike[str]) -> str:
-    """The id of a picture given by id, URI or path."""
+def told_apart(store: Store, given: QueryImages) -> tuple[list[QueryImage], str | None]:
+    """What is a picture of that which a person asks for without saying so, and what is words.
+
+    A string that is a file, a URL, or a picture of the index by its id or path is a picture; other
+    strings are words.
+    """
+    if isinstance(given, Mapping | Query):
+        raise QueryError(
+            f"a {type(given).__name__} is neither pictures nor words: give image=, text= or both"
+            + ("; search_many runs built queries" if isinstance(given, Query) else "")
+        )
+    pictures, words = list[QueryImage](), list[str]()
+    for item in several(given):
+        if isinstance(item, str) and not _is_picture(store, item):
+            words.append(item)
+        else:
+            pictures.append(item)
+    return pictures, " ".join(words) if words else None
+
+
+def _is_picture(store: Store, text: str) -> bool:
+    if _ID.fullmatch(text):
+        return True
+    path = to_path(text)
+    if path is None and not in_memory(text):
+        return True
+    named = is_picture_name(text) and not _SYNTAX.search(text)
+    if path is not None and os.path.isfile(os.path.expanduser(path)):  # noqa: PTH111, PTH113
+        return named or "/" in text or is_picture(os.fspath(path))
+    if (named or "/" in text or path is None) and store.known([to_id(text)]):
+        return True
+    if named:
+        raise QueryError(
+            f"{text} is no file here and no picture of {store.location}: name a picture by "
+            "image=, words by text="
+        )
+    return False
+
+
+def name_of(picture: Named) -> str:
+    """How to call a picture."""
+    return picture.uri if isinstance(picture, Hit | Document) else os.fspath(picture)
+
+
+def to_id(picture: Named) -> str:
+    """The id of a picture given by id, URI, path or hit."""
+    if isinstance(picture, Hit | Document):
+        return picture.id
     if isinstance(picture, str) and _ID.fullmatch(picture):
         return picture
     return picture_id(to_uri(picture))
 
 
-def named(store: Store, pictures: Iterable[str | os.PathLike[str]]) -> list[str]:
+def named(store: Store, pictures: Iterable[Named]) -> list[str]:
     """The ids of what paths and URIs name: pictures, those of folders, and of patterns."""
-    own = {os.fspath(picture): to_id(picture) for picture in pictures}
+    own = {name_of(picture): to_id(picture) for picture in pictures}
     known, found = store.known(list(own.values())), dict[str, None]()
     for text, key in own.items():
         inside: Iterable[str] = (key,)
@@ -210,9 +265,7 @@ def _matching(store: Store, pattern: str) -> Iterable[str]:
 
 def _key(image: QueryImage) -> str | None:
     """The id by which the index may know a query picture; None of pictures in memory."""
-    if isinstance(image, Hit | Document):
-        return image.id
-    return to_id(image) if isinstance(image, str | os.PathLike) else None
+    return to_id(image) if isinstance(image, str | os.PathLike | Hit | Document) else None
 
 
 def _is_unchanged(document: Document) -> bool:

@@ -4,22 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
+from difflib import get_close_matches
 from functools import update_wrapper
 from inspect import Parameter, cleandoc, signature
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from imgsearch_es.errors import QueryError
 from imgsearch_es.retrieval.feedback import ROCCHIO, Region, Rocchio
 from imgsearch_es.retrieval.fusion import Fusion
 from imgsearch_es.retrieval.language import Where
-from imgsearch_es.search.query_pictures import QueryImages
+from imgsearch_es.search.query_pictures import QueryImages, told_apart
+from imgsearch_es.stores.base import Store
 
 VectorLike = Sequence[float] | NDArray[np.floating[Any]]
 """A deep feature: numbers, of shape (dimensions,)."""
 
-Holder = TypeVar("Holder")
+
+class _Indexed(Protocol):
+    @property
+    def store(self) -> Store: ...
+
+
+Holder = TypeVar("Holder", bound=_Indexed)
 Answer = TypeVar("Answer")
 Options = ParamSpec("Options")
 Ask = TypeVar("Ask", bound=Callable[..., Any])
@@ -32,7 +41,8 @@ class SearchRequest:
     Attributes:
         image: a picture: a path, URL, bytes, Pillow image, array; or the id or URI of one in
             the index (or a hit), whose stored terms are used so that no model is loaded.
-            Of several, the mean counts.
+            Of several, the mean counts. Given first and without its name, a string that is no
+            file, URL or picture of the index is words: ``search("dog")``, ``search("cat.jpg")``.
         text: words and conditions: ``tabby cat``, ``"golden retriever"``, ``label:pets
             dog^2 +ball -poodle`` (see docs/query-language.md). Added to the picture's synsets, with
             such weights that both have equal say.
@@ -48,7 +58,8 @@ class SearchRequest:
             "visual-words" the visual words of them. "auto" is "dense-cosine" for an index made from
             a file of features alone.
         parameters: of the formula: k1 and b of "bm25".
-        threshold: the least score of a hit, for the strategies "dense-*" and "visual-words".
+        min_score: the least score of a hit, by the strategy; of distances minus the largest.
+            What is a good one depends on strategy and collection (docs/scoring.md).
         approximate: for "dense-cosine", "dense-dot" and "dense-euclidean": compare only what an
             index of nearest neighbors gives (``vectors="int8_hnsw"`` or the like; in a file for
             "dense-cosine"), or on Elasticsearch visual words. Faster on many pictures; a hit may
@@ -82,7 +93,7 @@ class SearchRequest:
     offset: int = 0
     strategy: str = "auto"
     parameters: Mapping[str, float] | None = None
-    threshold: float | None = None
+    min_score: float | None = None
     approximate: bool = False
     candidates: int | None = None
     exclude_self: bool | None = None
@@ -112,6 +123,25 @@ def shown_as(ask: Ask, function: Callable[..., Any], request: Any, *own: Paramet
     return ask
 
 
+def _named(store: Store, args: Sequence[Any], options: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments by their names; what is first and has none is told by what it is."""
+    first, *rest = args
+    if len(rest) > 1:
+        raise TypeError(f"give options by their names, such as k=10: {rest[1]!r} has none")
+    given = dict(zip(OPTIONS[1:], rest, strict=False))
+    if first is not None:
+        pictures, words = told_apart(store, first)
+        given |= {"image": pictures} if pictures or words is None else {}
+        if words is not None and given.get("text") is not None:
+            raise QueryError(f"{words!r} is no picture: give words once, by text=")
+        given |= {} if words is None else {"text": words}
+    for name in given.keys() & options.keys():
+        if options[name] is not None:
+            what = "pictures" if name == "image" else "words"
+            raise QueryError(f"{what} are given twice: by {name}= and without; give {name}= alone")
+    return {**options, **given}
+
+
 def _taking(
     request: Callable[Options, SearchRequest],
 ) -> Callable[
@@ -121,7 +151,11 @@ def _taking(
         method: Callable[[Holder, SearchRequest], Answer],
     ) -> Callable[Concatenate[Holder, Options], Answer]:
         def ask(self: Holder, /, *args: Options.args, **options: Options.kwargs) -> Answer:
-            return method(self, request(*args, **options))
+            given = _named(self.store, args, options) if args else options
+            for name in given.keys() - {*OPTIONS}:
+                near = get_close_matches(name, OPTIONS, 1) or OPTIONS
+                raise TypeError(f"there is no {name!r} to give; there is {', '.join(near)}")
+            return method(self, cast(Any, request)(**given))
 
         return shown_as(ask, method, request, next(iter(signature(method).parameters.values())))
 

@@ -70,7 +70,7 @@ class Reference:
         return {
             document.id: float(score)
             for document, score in zip(self.documents, scores, strict=True)
-            if score > 0
+            if score > 0 and np.float32(score) >= (query.min_score or 0)
         }
 
     def rank(self, query: Query) -> tuple[Ranking, int]:
@@ -84,7 +84,7 @@ class Reference:
         found = [
             (float(score), document.id)
             for score, document in zip(scores, self.documents, strict=True)
-            if score > 0 and _is_wanted(document, query)
+            if score > 0 and score >= (query.min_score or 0) and _is_wanted(document, query)
         ]
         found.sort(key=lambda item: (-item[0], item[1]))
         return found[query.offset : query.offset + query.k], len(found)

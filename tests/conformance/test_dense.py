@@ -1,4 +1,4 @@
-"""Deep features: both stores give NumPy's scores, order and total, and honor a threshold."""
+"""Deep features: both stores give NumPy's scores, order and total, and honor min_score."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imgsearch_es.analysis.analyzer import Term
 from imgsearch_es.errors import QueryError
 from imgsearch_es.retrieval.conditions import parse_filters
 from imgsearch_es.retrieval.dense import COMPARISONS
@@ -48,8 +47,8 @@ def check(case: Case, query: Query, is_wanted: Callable[[Document], bool] = bool
         for d in case.documents
         if d.embedding is not None and is_wanted(d)
     }
-    if query.threshold is not None:
-        expected = {k: v for k, v in expected.items() if np.float32(v) >= query.threshold}
+    if query.min_score is not None:
+        expected = {k: v for k, v in expected.items() if np.float32(v) >= query.min_score}
     case.check_scores(query, expected)
 
 
@@ -100,13 +99,13 @@ def test_a_stored_picture_and_its_double_come_first(case, strategy):
 
 
 @pytest.mark.parametrize(
-    ("strategy", "threshold"),
+    ("strategy", "min_score"),
     [("dense-cosine", 0.65), ("dense-euclidean", -1.5), ("dense-chi2", -0.5), ("dense-dot", 3.0)],
 )
-def test_threshold(case, strategy, threshold):
+def test_min_score(case, strategy, min_score):
     for document in case.documents[10:14]:
         options = {"strategy": strategy, "embedding": document.embedding, "k": 500}
-        check(case, Query((), threshold=threshold, **options))
+        check(case, Query((), min_score=min_score, **options))
 
 
 def test_filters(case):
@@ -139,8 +138,3 @@ def test_another_length_is_an_error(case):
 def test_no_usable_feature(embedding):
     with pytest.raises(QueryError, match="feature"):
         Query((), strategy="dense-cosine", embedding=embedding)
-
-
-def test_a_threshold_is_for_deep_features():
-    with pytest.raises(QueryError, match="threshold"):
-        Query((Term("tabby", 1.0),), threshold=0.5)

@@ -118,7 +118,7 @@ def test_few_candidates_still_meet_the_conditions(case):
 def test_threshold(case):
     for vector in queries(case)[:4]:
         scores = [score for score, _ in ranking(both(case, embedding=vector, k=12)[1])]
-        approximate, exact = both(case, embedding=vector, k=100, threshold=scores[-1])
+        approximate, exact = both(case, embedding=vector, k=100, min_score=scores[-1])
         assert ranking(approximate) == ranking(exact)
         assert 12 <= len(approximate.hits) <= approximate.total <= exact.total
 

@@ -111,9 +111,9 @@ def test_features_from_nowhere(place, tmp_path, kind):
             if strategy != "dense-dot":
                 nearest = [(strategy == "dense-cosine") - scores[i] for i in best[:10]]
                 assert by_path.distances == pytest.approx(nearest, abs=1e-6)
-        near = first.search(vector=VECTORS[7], threshold=0.8, k=1000)
+        near = first.search(vector=VECTORS[7], min_score=0.8, k=1000)
         assert len(near) == (COMPARISONS["dense-cosine"].scores(VECTORS[7], VECTORS) >= 0.8).sum()
-        few = first.search(image=names[7], text="filename:7?.jpg", threshold=0.5)
+        few = first.search(image=names[7], text="filename:7?.jpg", min_score=0.5)
         assert {hit.filename for hit in few} <= {f"7{i}.jpg" for i in range(10)} != set()
         assert first.remove(names[7]) == 1
         assert first.search(vector=VECTORS[7])[0].uri != names[7]

@@ -55,6 +55,7 @@ def test_the_ranking_is_numpys_with_pages_and_explanations(case, reference):
         Query(TERMS, k=20),
         Query(TERMS, k=7, offset=5, filters=parse_filters({"width": {"gte": 120}})),
         Query(words.terms, filters=words.signs + words.filters, k=50),
+        Query(TERMS, k=300, min_score=0.2),
     ]
     assert len(words.terms) > 100
     for query in asked:
@@ -67,10 +68,11 @@ def test_the_ranking_is_numpys_with_pages_and_explanations(case, reference):
     assert [ranking(found) for found in map(case.store.search, asked)] == [
         ranking(found) for found in case.store.search_many(asked)
     ]
-    found = list(pages(case.store, Query(TERMS, k=90)))
-    everything = reference.rank(Query(TERMS, k=1000))[0]
-    assert [pair for page in found for pair in ranking(page)] == everything
-    assert (found[-1].total, found[-1].total_is_exact) == (len(everything), True)
+    for least in (None, 0.12):
+        found = list(pages(case.store, Query(TERMS, k=90, min_score=least)))
+        everything = reference.rank(Query(TERMS, k=1000, min_score=least))[0]
+        assert [pair for page in found for pair in ranking(page)] == everything
+        assert (found[-1].total, found[-1].total_is_exact) == (len(everything), True)
 
 
 def test_formulas_without_a_script_and_fusion(case, reference):

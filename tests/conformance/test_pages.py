@@ -81,11 +81,11 @@ def test_deep_features(case, strategy, size):
 
 
 @pytest.mark.scripts
-@pytest.mark.parametrize("threshold", [0.9, 0.9899495, 2.0])
-def test_a_dense_threshold(case, threshold):
+@pytest.mark.parametrize("min_score", [0.9, 0.9899495, 2.0])
+def test_a_dense_min_score(case, min_score):
     vector = np.linspace(0.5, 1.5, DIMENSIONS, dtype=np.float32)
     options = {"strategy": "dense-cosine", "embedding": vector, "k": 110}
-    check(case.store, Query((), threshold=threshold, **options))
+    check(case.store, Query((), min_score=min_score, **options))
 
 
 @LAW
@@ -99,6 +99,13 @@ def test_any_size_and_offset(case, size, offset, strategy, where):
     terms = (Term("tench", 1.0), Term("goldfish", 0.25))
     filters = parse_filters(where)
     check(case.store, Query(terms, strategy=strategy, k=size, offset=offset, filters=filters))
+
+
+@pytest.mark.parametrize("strategy", ["auto", "script", "tfidf"])
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.9])
+def test_a_least_score(case, strategy, share):
+    best = case.store.search(Query(TERMS, strategy=strategy, k=1)).hits[0].score
+    check(case.store, Query(TERMS, strategy=strategy, k=40, min_score=best * share))
 
 
 def test_nothing_matches(case):
@@ -140,7 +147,7 @@ def test_others_write_between_pages(place, strategy):
 
 @pytest.mark.scripts
 def test_more_than_one_search_gives_dense_too(place):
-    """10,400 hits, by synset and over a threshold, where a search ends at 10,000."""
+    """10,400 hits, by synset and over a least score, where a search ends at 10,000."""
     made = [
         replace(
             document(f"many/{i}.jpg", [("tabby", 0.25 + i % 100 / 1000)], number=i),
@@ -153,9 +160,9 @@ def test_more_than_one_search_gives_dense_too(place):
         found = [h for page in pages(store, Query((Term("tabby", 1.0),), k=5000)) for h in page]
         assert [(-np.float32(hit.score), hit.id) for hit in found] == expected
         options = {"strategy": "dense-cosine", "embedding": made[0].embedding, "k": 3000}
-        query = Query((), threshold=0.9, **options)
+        query = Query((), min_score=0.9, **options)
         assert sum(len(page) for page in pages(store, query)) == 10_400
-        half = replace(query, threshold=1 / np.sqrt(1 + 0.1**2) - 1e-7)
+        half = replace(query, min_score=1 / np.sqrt(1 + 0.1**2) - 1e-7)
         assert {hit.id for page in pages(store, half) for hit in page} == {
             d.id for d in made if d.embedding[1] <= np.float32(0.1)
         }

@@ -86,11 +86,17 @@ def _query(vector: dict[str, float], **options) -> Query:
     k=st.integers(1, 40),
     offset=st.integers(0, 30),
     without=st.lists(st.sampled_from(KEYS[:40]), max_size=3),
+    least=st.none() | st.floats(-1, 1, width=32) | st.integers(0, 60),
 )
-def test_every_strategy_ranks_as_numpy(realistic, vector, strategy, where, k, offset, without):
+def test_every_strategy_ranks_as_numpy(
+    realistic, vector, strategy, where, k, offset, without, least
+):
+    if isinstance(least, int):  # the very score of a hit
+        ranking, total = realistic.reference.rank(_query(vector, k=61))
+        least = ranking[min(least, total - 1)][0] if total else None
     options = {"strategy": strategy, "filters": parse_filters(where), "k": k, "offset": offset}
     options["filters"] += having(without, negated=True)
-    realistic.check(_query(vector, **options))
+    realistic.check(_query(vector, min_score=least, **options))
 
 
 bounds = st.sampled_from([0.0, 1e-30, 0.1, 0.25, 1.0, -1.0, 2]) | st.floats(0, 1, width=32)

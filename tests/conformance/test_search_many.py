@@ -58,7 +58,7 @@ def mixed(documents: list[Document]) -> list[Query]:
         }
         if STRATEGIES[strategy].is_dense:
             least = -20.0 if number % 2 else None
-            queries.append(Query((), embedding=document.embedding + 1, threshold=least, **options))
+            queries.append(Query((), embedding=document.embedding + 1, min_score=least, **options))
         else:
             queries.append(Query(synset_vector(document.terms), **options))
     return queries

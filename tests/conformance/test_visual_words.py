@@ -78,7 +78,7 @@ class WordCase(Case):
             for d in self.documents
             if d.embedding is not None and _is_wanted(d, query)
         ]
-        least = query.threshold or 0
+        least = query.min_score or 0
         hits = [item for item in found if item[0] > 0 and item[0] >= least]
         return sorted(hits, key=lambda item: (-item[0], item[1]))
 
@@ -86,7 +86,7 @@ class WordCase(Case):
         expected, result = self.expected(query), self.store.search(query)
         assert ranking(result) == expected[query.offset : query.offset + query.k]
         assert result.exact
-        if query.threshold is None or result.total_is_exact:
+        if query.min_score is None or result.total_is_exact:
             assert result.total == len(expected)
 
 
@@ -134,11 +134,11 @@ def test_stored_pictures_and_hundreds_of_ties(case):
             assert {row.key[:2] for row in explained.rows} == {"vw"}
 
 
-@pytest.mark.parametrize("threshold", [0.05, 0.5, 0.7071, 0.99])
-def test_threshold(case, threshold):
-    threshold = float(np.float32(threshold))
+@pytest.mark.parametrize("min_score", [0.05, 0.5, 0.7071, 0.99])
+def test_min_score(case, min_score):
+    min_score = float(np.float32(min_score))
     for place in (0, 1, 4, 5):
-        case.check(query(case.documents[place].embedding, k=600, threshold=threshold))
+        case.check(query(case.documents[place].embedding, k=600, min_score=min_score))
 
 
 def test_pages_join(case):

@@ -161,6 +161,16 @@ def test_search_by_picture_and_both(asked, place, word, cat):
     assert {tuple(hit["labels"]) for hit in others} == {("cats",)}
 
 
+def test_search_by_a_file_among_the_words(run, asked, place, word, cat):
+    for command, key in (("search", "hits"), ("explain", "explanations")):
+        named = asked(command, word, "--image", cat, "-i", place)
+        assert asked(command, cat, word, "-i", place)[key] == named[key]
+    assert asked("search", cat, cat, "-i", place)["query"] == "image: cat.0.png, cat.0.png"
+    assert asked("facets", cat, "-i", place)["label"]
+    missing = sentence(run("search", "none.jpg", "-i", place, code=1))
+    assert missing.startswith("none.jpg is no file here and no picture of ")
+
+
 def test_search_prints_a_table(run, place, word, cat, monkeypatch):
     monkeypatch.chdir(cat.parent)
     out = run("search", word, "-i", place).stdout

@@ -88,8 +88,8 @@ def test_a_vector_needs_a_dense_strategy_where_there_are_synsets(index, cat):
         index.facets(index.query(cat, strategy="visual-words"))
     with pytest.raises(QueryError, match="a strategy dense-"):
         index.search(vector=vector)
-    with pytest.raises(QueryError, match="the threshold is no number"):
-        index.search(vector=vector, strategy="dense-dot", threshold=float("nan"))
+    with pytest.raises(QueryError, match="min_score is no number that"):
+        index.search(vector=vector, strategy="dense-dot", min_score=float("nan"))
 
 
 def test_a_named_model_whose_dimensions_fit_analyzes_new_pictures(index, cat, tmp_path, small):

@@ -93,7 +93,7 @@ def test_parts_without_a_query_and_queries_without_a_part(weights, pictures, wor
     ("options", "message"),
     [
         ({"strategy": "sqrt"}, "leave out the strategy sqrt"),
-        ({"threshold": 0.5}, "threshold"),
+        ({"min_score": 0.5}, "min_score"),
         ({"parameters": {"k1": 1.0}}, "no part has a parameter 'k1'; they have none"),
         ({"embedding": None}, "dense-cosine compares the deep features of pictures: give a pict"),
         ({"embedding": np.zeros(2, np.float32)}, "zero or not finite"),

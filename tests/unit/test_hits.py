@@ -152,8 +152,8 @@ def test_facets_count_all_that_matches(index, cat):
     assert hits.facets(["format"]) == {"format": [{"value": "PNG", "count": hits.total}]}
     with pytest.raises(QueryError, match="no facet of 'uri'"):
         hits.facets(["uri"])
-    with pytest.raises(QueryError, match="leave out the threshold"):
-        index.search(cat, strategy="dense-cosine", threshold=0.5).facets()
+    with pytest.raises(QueryError, match="leave out min_score"):
+        index.search(cat, strategy="dense-cosine", min_score=0.5).facets()
 
 
 def test_galleries_have_facets_where_they_can_be_counted(index, cat, tmp_path):
@@ -163,7 +163,7 @@ def test_galleries_have_facets_where_they_can_be_counted(index, cat, tmp_path):
     assert 'class="ig-facets"' in page.read_text(encoding="utf-8")
     page = hits.to_html(page, facets=None)
     assert 'class="ig-facets"' not in page.read_text(encoding="utf-8")
-    with_threshold = index.search(cat, strategy="dense-cosine", threshold=0.5)
+    with_threshold = index.search(cat, strategy="dense-cosine", min_score=0.5)
     assert 'class="ig-facets"' not in with_threshold._repr_html_()
 
 

@@ -8,6 +8,7 @@ import re
 
 import duckdb
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
@@ -17,6 +18,7 @@ from imgsearch_es.errors import (
     AnalyzerMismatchError,
     ConfigurationError,
     ImageError,
+    ImgsearchError,
     IndexNotFoundError,
     QueryError,
     SchemaError,
@@ -209,6 +211,69 @@ def test_a_relative_path_is_the_same_picture(index, cat, monkeypatch, fake_model
     assert fake_model.calls == 0
 
 
+@pytest.fixture
+def beside(photos, monkeypatch):
+    """The folder of the photos, beside which there is a text by the name of a word."""
+    monkeypatch.chdir(photos)
+    (photos / "tabby").write_text("no picture")
+    return photos
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        (("tabby",), "words: tabby"),
+        (("cats/cat.0.png",), "image: cat.0.png"),
+        ((["cats/cat.0.png", "tabby", "sofa"],), "image: cat.0.png; words: tabby sofa"),
+        (("cats/cat.0.png", "tabby"), "image: cat.0.png; words: tabby"),
+        ((None, "tabby"), "words: tabby"),
+        (("width>=20 label:cats",), "width:>=20; label:cats; sorted by taken_at"),
+        (("filename:*.png",), "filename:*.png; sorted by taken_at"),
+    ],
+)
+def test_a_string_that_is_no_picture_is_words(index, beside, given, shown):
+    query = index.query(*given)
+    assert str(query) == shown
+    if len(given) == 1:
+        assert str(index.search_many(given)[0].query) == shown
+        assert index.facets(*given) == index.facets(query)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (("none.jpg",), r"none\.jpg is no file here and no picture of .*by image=, words by text="),
+        (("cats/../tabby",), "not a picture of a known format"),
+        (("http://127.0.0.1:1/tabby",), "http://127.0.0.1:1/tabby: cannot be opened"),
+        (("0" * 32,), "no picture with the id 0000"),
+        (("tabby", "sofa"), "'tabby' is no picture: give words once, by text="),
+        (({"text": "tabby"},), "a dict is neither pictures nor words: give image=, text= or both"),
+        ((5,), "a picture cannot be read from a int"),
+        (([],), "Give image=, text="),
+    ],
+)
+def test_what_is_neither_picture_nor_words(index, beside, given, said):
+    with pytest.raises(ImgsearchError, match=said):
+        index.search(*given)
+
+
+def test_hits_are_pictures_of_the_index(index, cat):
+    hits = index.search(cat, k=3)
+    assert index.more_like(hits[0]).uris == index.more_like(cat).uris
+    assert hits[0] in index
+    assert index.get(hits[1]).id == hits[1].id
+    assert hits.refine(like=hits[0], dislike=[hits[2]]).ranking == hits.refine(0, 2).ranking
+    assert hits.explain(hits[1]).total == hits[1].score
+    assert index.remove(hits[1:]) == 2
+
+
+@pytest.mark.parametrize("kind", [pd.Series, np.array])
+def test_paths_in_a_column(index, photos, kind):
+    paths = [str(photos / "cats" / f"cat.{i}.png") for i in range(3)]
+    assert index.add(kind(paths)).unchanged == 3
+    assert index.search(image=kind(paths)).ranking == index.search(image=paths).ranking
+
+
 def test_a_changed_file_is_analyzed_again(index, cat, photos, fake_model):
     old = index.search(cat)
     other = photos / "dogs" / "dog.0.png"
@@ -301,6 +366,21 @@ def test_remove_by_query(index, word):
     assert index.count() == 12 - matching
 
 
+def test_a_least_score(index, cat, word):
+    hits = index.search(cat)
+    best = index.search(cat, min_score=hits[2].score)
+    assert best.ranking == hits.ranking[:3]
+    assert best.total == 3
+    for ask, said in (
+        (lambda: index.search(cat, min_score="chance"), "min_score= is a number, not 'chance'"),
+        (lambda: index.search(cat, min_score=float("inf")), "no number that a score can be: inf"),
+        (lambda: index.search(where="width>1", min_score=1), "leave out min_score"),
+        (lambda: index.remove(query=best.query), "remove by a condition such as score"),
+    ):
+        with pytest.raises(QueryError, match=said):
+            ask()
+
+
 def test_stats(index):
     stats = index.stats()
     assert stats["documents"] == 12
@@ -343,11 +423,19 @@ def test_options_of_the_wrong_kind(index, photos):
         ({"text": "cat", "k": 1e3}, "whole numbers, not 1000.0 and 0"),
         ({"text": "cat", "k": float("nan")}, "whole numbers, not nan"),
         ({"text": "cat", "k": None}, "whole numbers, not None"),
-        ({"text": "cat", "where": ["label:cat"]}, "conditions are a dictionary"),
+        ({"text": "cat", "where": ["label:cat"]}, "conditions are a line such as"),
         ({"text": "cat", "where": "label:cat red"}, "'red' is no condition"),
+        ({"text": "cat", "parameters": "k1=1"}, "parameters= is a dictionary, .*, not 'k1=1'"),
+        ({"text": "cat", "rocchio": "1,1,1"}, "rocchio= is a Rocchio, such as"),
+        ({"text": "cat", "feedback": "3"}, "feedback= is a number of hits, not '3'"),
     ):
         with pytest.raises(QueryError, match=said):
             index.search(**asked)
+    for many in ("cat", {"text": "cat"}):
+        with pytest.raises(QueryError, match="search_many takes a list of queries, such as"):
+            index.search_many(many)
+    with pytest.raises(TypeError, match="there is no 'stategy' to give; there is strategy"):
+        index.search("cat", stategy="sqrt")
     for options, said in (
         ({"workers": -1}, "workers is a whole number from 1 on, not -1"),
         ({"batch_size": 0}, "batch_size is a whole number from 1 on, not 0"),

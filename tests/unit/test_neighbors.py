@@ -96,7 +96,7 @@ def test_what_is_left_out_and_a_threshold(made):
         assert not rest.exact
         assert ranking(rest)[:6] == first[4:]
         least = first[5][0]
-        some = store.search(replace(query, threshold=least))
+        some = store.search(replace(query, min_score=least))
         assert ranking(some) == first[:6]
         assert some.total == 6
 

@@ -28,7 +28,8 @@ class Asked:
 
     Options:
         words WORDS: Words and conditions: tabby cat, 'dog^2 +ball -poodle label:pets width:>=800'.
-            Put the line in quotation marks when it has more than words.
+            Put the line in quotation marks when it has more than words. A file, a URL or the id of
+            a picture in the index is a picture, as with --image.
         --image FILE: A picture, or the id of one indexed. May be repeated: the mean counts.
         --strategy: How to score: auto (formula (1), the paper's), tfidf, cosine, sqrt, bm25,
             dense-cosine, ...; `imgsearch models --strategies` lists them.
@@ -51,19 +52,19 @@ class Asked:
     rank_constant: int = 60
     window: int = 100
 
-    def request(self, **others: Any) -> dict[str, Any]:
-        """The arguments of ``ImageIndex.search``."""
-        from imgsearch_es.pictures.sources import is_picture_name
+    def told(self, source: ImageIndex) -> dict[str, Any]:
+        """The pictures, and what of the words are none."""
+        from imgsearch_es.search.query_pictures import told_apart
 
+        pictures, text = told_apart(source.store, self.words or ())
+        return {"image": [*pictures, *(self.image or ())] or None, "text": text}
+
+    def request(self, **others: Any) -> dict[str, Any]:
+        """The arguments of ``ImageIndex.search``, but for those that ``told`` gives."""
         given = (self.image, self.words, self.where, *map(others.get, ("like", "sort")))
         if not any(given) and others.get("vector") is None:
             fail("what to search for? Give words, --image FILE, or both", code=2)
-        for word in self.words or ():
-            if is_picture_name(word) and Path(word).exists():
-                fail(f"{word} is a file: search for what it shows by --image {word}", code=2)
         return {
-            "image": self.image,
-            "text": " ".join(self.words) if self.words else None,
             "where": options.conditions(self.where),
             "strategy": self.strategy,
             "parameters": options.parameters(self.parameter),
@@ -91,7 +92,7 @@ class Refined:
         --feedback: Search twice, then with so many of the best hits liked.
         --rocchio ALPHA,BETA,GAMMA: The weights of the query, the liked and the disliked pictures;
             1,0.75,0.15 unless given.
-        --threshold: The least score, for the strategies dense-*.
+        --min-score: The least score of a hit; of distances minus the largest.
         --approximate: Compare near candidates only, for dense-cosine, dense-dot or
             dense-euclidean, on an index made with --vectors; in a file dense-cosine.
         --candidates: How many, with --approximate; 200 by default.
@@ -110,7 +111,7 @@ class Refined:
     views: list[str] | None = None
     feedback: Natural = 0
     rocchio: str | None = None
-    threshold: float | None = None
+    min_score: float | None = None
     approximate: bool = False
     candidates: OptionalPositive = None
     sort: str | None = None
@@ -155,6 +156,7 @@ def search(
     if taken.prints and json_only.get():
         fail("--json, --paths and --csv print hits in different forms: give one", code=2)
     with analyzing.open(index) as source:
+        query |= asked.told(source)
         if all_:
             _print_all(source, query, taken)
             return
@@ -186,14 +188,14 @@ def explain(
         --picture: Explain this indexed picture (id or path) instead of the best hits.
     """
     query, wanted = asked.request(), None
-    if picture is not None:
-        with opened(index) as target:
-            wanted = target.get(picture).id
-        if asked.fuse and query["fuse"].is_ranked:
-            k = asked.window  # its ranks are those among all pictures
-        else:
-            query["where"] += f" id:{wanted}"
     with analyzing.open(index) as target:
+        query |= asked.told(target)
+        if picture is not None:
+            wanted = target.get(picture).id
+            if asked.fuse and query["fuse"].is_ranked:
+                k = asked.window  # its ranks are those among all pictures
+            else:
+                query["where"] += f" id:{wanted}"
         hits = target.search(**query, k=k)
         ranked = [i for i, hit in enumerate(hits) if wanted in (None, hit.id)]
         explanations = [hits.explain(i) for i in ranked]
@@ -291,8 +293,7 @@ def facets(
     from imgsearch_es.retrieval.facets import FACETS
 
     with opened(index) as target:
-        query = target.query(text=" ".join(words)) if words else None
-        counted = target.facets(query, field or FACETS, size, where=options.conditions(where))
+        counted = target.facets(words, field or FACETS, size, where=options.conditions(where))
     answer(counted)
     for name, counts in counted.items():
         if counts:

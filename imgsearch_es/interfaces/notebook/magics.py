@@ -83,8 +83,8 @@ class ImgsearchMagics(Magics):
             if not words and not images:
                 _fail('what to search for? Give words, --image, or both: %imgsearch "tabby cat"')
             return index.search(
-                images or None,
-                words or None,
+                image=images or None,
+                text=words or None,
                 k=options.k,
                 offset=options.offset,
                 strategy=options.strategy,

@@ -164,7 +164,7 @@ class SearchBox:
 
         def taught() -> Hits:
             self._index.teach(word, [hits[i] for i in liked], [hits[i] for i in disliked])
-            return self._index.search(None, named, k=self._k)
+            return self._index.search(text=named, k=self._k)
 
         named = f'"{word}"'
         self._try(taught, (named, None))
@@ -212,7 +212,7 @@ class SearchBox:
             return
         options = {"k": self._k, "strategy": self.strategy.value}
         words = text.strip() or None
-        self._try(lambda: self._index.search(picture, words, **options), (text, picture))
+        self._try(lambda: self._index.search(image=picture, text=words, **options), (text, picture))
 
     def _change(self, change: Callable[[Query], Query]) -> None:
         if self.hits is not None:

@@ -76,7 +76,7 @@ class What(_Asked):
         None, description="Weights of the query, the liked and the disliked pictures."
     )
     parameters: dict[str, float] = Field({}, description="Of the strategy: k1 and b of bm25.")
-    threshold: float | None = Field(None, description="The least score, of strategies dense-*.")
+    min_score: float | None = Field(None, description="The least score of a hit.")
     approximate: bool = False
     candidates: int | None = Field(None, ge=1, le=10_000)
     fuse: dict[str, float] | None = Field(None, description="Parts and weights: `{'image': 1}`.")

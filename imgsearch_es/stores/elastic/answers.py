@@ -14,7 +14,7 @@ The window is scored again where it is read: its documents come with their terms
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from functools import partial
@@ -38,10 +38,11 @@ from imgsearch_es.retrieval.strategies import (
 )
 from imgsearch_es.stores.base import Scored, SearchResult, best_first
 from imgsearch_es.stores.elastic.clauses import (
-    ABOVE_ZERO,
+    at_least,
     at_most,
     bool_query,
     exact_scoring,
+    least_of,
     matching,
     rescoring,
     script,
@@ -62,8 +63,6 @@ from imgsearch_es.stores.elastic.impacts import field_of
 from imgsearch_es.stores.shared import listing
 
 SMALLEST_WINDOW = 30
-_TOGETHER, _TOGETHER_HITS = 50, 10_000
-"""Queries in one request, and the documents that they may ask for."""
 KEEP_ALIVE = "5m"
 """How long the server keeps the point in time after each request for a page."""
 _LEAST = 100
@@ -80,7 +79,15 @@ def first_window(query: Query) -> int:
 def first_pass(query: Query, statistics: Statistics, window: int) -> dict[str, Any]:
     """The best by the inverted index, by their scores before rescoring."""
     wanted = bool_query(query, must=[sparse_clause(query.terms, field_of(query))])
-    return {"query": wanted, "size": window, **SOURCE}
+    return {"query": wanted, "size": window, **_cut(query, statistics), **SOURCE}
+
+
+def _cut(query: Query, statistics: Statistics) -> dict[str, Any]:
+    """Leaves out what the inverted index scores so low that it is no hit."""
+    if query.min_score is None or query.min_score <= 0:
+        return {}
+    excess = _excess(query, statistics, query.min_score)
+    return {"min_score": max(0.0, at_least(query.terms, query.min_score / excess))}
 
 
 def rescored(query: Query, statistics: Statistics, window: int) -> dict[str, Any]:
@@ -97,22 +104,25 @@ def rescored(query: Query, statistics: Statistics, window: int) -> dict[str, Any
 def scripted(query: Query, statistics: Statistics, window: int) -> dict[str, Any]:
     """Every document, or those that share a synset with the query, scored by a script."""
     scoring = {"script_score": {"script": script(query, statistics)}, "boost_mode": "replace"}
-    return _scored(query, scoring)
+    every = STRATEGIES[query.strategy].reads == PICTURES
+    return _scored(query, bool_query(query) if every else matching(query), scoring)
 
 
 def factored(query: Query, statistics: Statistics, window: int) -> dict[str, Any]:
     """The documents that share a synset, scored exactly: by formula (1) without a script."""
     if not query.formula.is_linear:
         return scripted(query, statistics, window)
-    return _scored(query, exact_scoring(query.terms))
+    documents = matching(query)
+    if cut := _cut(query, statistics):  # the inverted index rules out most, quickly
+        near = {"query": sparse_clause(query.terms), **cut}
+        documents = bool_query(query, filter=[{"function_score": near}])
+    return _scored(query, documents, exact_scoring(query.terms))
 
 
-def _scored(query: Query, scoring: dict[str, Any]) -> dict[str, Any]:
-    every = STRATEGIES[query.strategy].reads == PICTURES
-    documents = bool_query(query) if every else matching(query)
+def _scored(query: Query, documents: dict[str, Any], scoring: dict[str, Any]) -> dict[str, Any]:
     return {
         "query": {"function_score": {"query": documents, **scoring}},
-        "min_score": ABOVE_ZERO,
+        "min_score": least_of(query),
         "sort": [{"_score": "desc"}, {"id": "asc"}],
         "from": query.offset,
         "size": query.k,
@@ -126,7 +136,8 @@ def read_scored(
     """The result in an answer in which the server scored every document exactly."""
     means = f"{'all' if query.strategy == 'script' else 'matching'} pictures were scored"
     ranked = as_scored(answer["hits"]["hits"])
-    return result(query, statistics, answer, ranked, means=means, **_counted(answer, ranked))
+    counted = _counted(answer, len(ranked), sum(item.score > 0 for item in ranked))
+    return result(query, statistics, answer, ranked, means=means, **counted)
 
 
 def listing_body(query: Query) -> dict[str, Any]:
@@ -162,16 +173,19 @@ def read_first_pass(
     if not is_proven(query, scores, last, len(hits) < window, statistics):
         return None
     means = f"the best {window} were rescored, and no other picture can enter"
-    best = [item for item in ranked if item.score > 0][query.offset : query.offset + query.k]
-    found = [Scored(document_of(item.hit), item.score) for item in best]
-    counted = _counted(answer, ranked)
+    best = [item for item in ranked if item.score >= least_of(query)]
+    page = best[query.offset : query.offset + query.k]
+    found = [Scored(document_of(item.hit), item.score) for item in page]
+    counted = _counted(answer, len(ranked), len(best))
+    counted["total_is_exact"] &= query.min_score is None or len(hits) < window
     return result(query, statistics, answer, found, means=means, windows=1, **counted)
 
 
 def _of_first_pass(
     statistics: Statistics, query: Query, hits: Sequence[Mapping[str, Any]]
 ) -> list[Scored]:
-    found = (item for item in _rescored(query, statistics, hits) if item.score > 0)
+    least = least_of(query)
+    found = (item for item in _rescored(query, statistics, hits) if item.score >= least)
     return [Scored(document_of(item.hit), item.score) for item in found]
 
 
@@ -203,11 +217,11 @@ def _rescored(
     return sorted(found, key=lambda item: (-item.score, item.id))
 
 
-def _counted(answer: Mapping[str, Any], ranked: Sequence[Scored | _Rescored]) -> dict[str, Any]:
+def _counted(answer: Mapping[str, Any], fetched: int, hits: int) -> dict[str, Any]:
+    """The total: of the hits, where all are here, those too that score too little."""
     total = answer["hits"]["total"]
-    if total["value"] == len(ranked):  # all are here, those too whose score underflows to 0
-        total = {**total, "value": sum(item.score > 0 for item in ranked)}
-    return {"total": total["value"], "total_is_exact": total["relation"] == "eq", "exact": True}
+    value = hits if total["value"] == fetched else total["value"]
+    return {"total": value, "total_is_exact": total["relation"] == "eq", "exact": True}
 
 
 def is_proven(
@@ -276,9 +290,12 @@ def way_of(
     if query.fusion is not None:
         return _FUSED
     most = _LOOSEST if query.synset_fields else math.inf
+    way = _WAYS[STRATEGIES[query.strategy].reads]
     if query.formula.name in impacts and _excess(query, statistics, 0.0) <= most:
-        return IMPACT
-    return _WAYS[STRATEGIES[query.strategy].reads]
+        way = IMPACT
+    if way is IMPACT and query.min_score is not None and query.synset_fields:
+        return FALLBACK  # the server counts what scores as much
+    return way
 
 
 def request_body(query: Query, statistics: Statistics | None = None) -> dict[str, Any]:
@@ -298,18 +315,6 @@ def request_body(query: Query, statistics: Statistics | None = None) -> dict[str
     if way in (_DENSE, _WORDS):
         return way.body(query, statistics, query.offset + query.k)
     return (rescored if way is IMPACT else way.body)(query, statistics, first_window(query))
-
-
-def batches(sizes: Sequence[int]) -> Iterator[slice]:
-    """Which queries to send together: so many, and so many documents in all."""
-    first, wanted = 0, 0
-    for i, size in enumerate(sizes):
-        if i > first and (i - first == _TOGETHER or wanted + size > _TOGETHER_HITS):
-            yield slice(first, i)
-            first, wanted = i, 0
-        wanted += size
-    if first < len(sizes):
-        yield slice(first, len(sizes))
 
 
 def pages(
@@ -362,7 +367,7 @@ def pages(
             while len(ready) >= query.k or (is_last and ready):
                 yield result(
                     query, statistics, {"took": took}, ready[: query.k],
-                    total=total, total_is_exact=query.threshold is None or is_last, exact=True,
+                    total=total, total_is_exact=query.min_score is None or is_last, exact=True,
                     means="all matching pictures were scored, at one point in time",
                 )  # fmt: skip
                 ready, took = ready[query.k :], 0.0

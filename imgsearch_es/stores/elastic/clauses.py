@@ -96,6 +96,16 @@ def at_most(terms: Sequence[Term], score: float) -> float:
     return score / scale_of(terms) * (1 + TRUNCATION) * (1 + ROUNDING) + lost_by(terms)
 
 
+def at_least(terms: Sequence[Term], score: float) -> float:
+    """What ``sparse_clause`` gives at least, where weights times impacts are this: see above."""
+    return (score - lost_by(terms)) * scale_of(terms) / (1 + TRUNCATION) / (1 + ROUNDING) ** 2
+
+
+def least_of(query: Query) -> float:
+    """Hits by synsets score no less: above 0 and, if there is one, ``min_score``."""
+    return ABOVE_ZERO if query.min_score is None else max(ABOVE_ZERO, query.min_score)
+
+
 def vanishing(terms: Sequence[Term], *, is_linear: bool = True) -> dict[str, float]:
     """Up to which score of a synset a document's own may be 0 although it shares that synset.
 

@@ -12,16 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgsearch_es.retrieval.dense import COMPARISONS, direction
-from imgsearch_es.retrieval.documents import to_score
 from imgsearch_es.retrieval.queries import Query
 from imgsearch_es.retrieval.scoring import Statistics
 from imgsearch_es.retrieval.strategies import MAX_RESULTS
 from imgsearch_es.stores.base import Scored, SearchResult, best_first
 from imgsearch_es.stores.elastic.clauses import (
-    ABOVE_ZERO,
-    ROUNDING,
+    at_least,
     at_most,
     bool_query,
+    least_of,
     matching,
     rescoring,
     words_clause,
@@ -48,17 +47,15 @@ def dense_body(query: Query, statistics: Statistics, window: int) -> dict[str, A
 def words_body(query: Query, statistics: Statistics, window: int) -> dict[str, Any]:
     """The best by the inverted index of visual words, by their scores before the exact ones."""
     body = {"query": bool_query(query, must=[words_clause(query)]), "size": window, **WHOLE}
-    if query.threshold is not None:
-        body["min_score"] = max(
-            0.0, query.threshold / at_most(query.word_terms, 1) * (1 - ROUNDING)
-        )
+    if query.min_score is not None:
+        body["min_score"] = max(0.0, at_least(query.word_terms, query.min_score))
     return {**body, "track_total_hits": True}
 
 
 def _of_all(query: Query) -> dict[str, Any]:
     scored: dict[str, Any] = {"query": matching(query), "script": _script(query)}
-    if query.threshold is not None:
-        least = COMPARISONS[query.strategy].to_painless(query.threshold)
+    if query.min_score is not None:
+        least = COMPARISONS[query.strategy].to_painless(query.min_score)
         scored["min_score"] = max(0.0, least * (1 - tolerance(query)))
     return {"script_score": scored}
 
@@ -113,11 +110,11 @@ def read_dense(
     else:
         means = "all vectors were compared, the best again in float64"
         means += "" if proven else "; more than the window are equally near"
-    cut = query.candidates and query.threshold is not None  # the server cuts exact answers only
+    cut = query.candidates and query.min_score is not None  # the server cuts exact answers only
     return result(
         query, statistics, answer, ranked[query.offset : last],
         total=len(ranked) if fetched_all or cut else total,
-        total_is_exact=not query.candidates and (fetched_all or query.threshold is None),
+        total_is_exact=not query.candidates and (fetched_all or query.min_score is None),
         exact=proven and not query.candidates, means=means, windows=0 if query.candidates else 1,
     )  # fmt: skip
 
@@ -125,9 +122,8 @@ def read_dense(
 def compared(query: Query, hits: Sequence[Mapping[str, Any]]) -> list[Scored]:
     """Hits by their float64 scores; those below the threshold are left out."""
     vectors = [vector for hit in hits if (vector := embedding_of(hit)) is not None]
-    least = ABOVE_ZERO if query.by_words else -np.inf
-    if query.threshold is not None:
-        least = max(least, to_score(query.threshold))
+    least = -np.inf if query.min_score is None else query.min_score
+    least = least_of(query) if query.by_words else least
     scored = map(Scored, map(document_of, hits), exact_scores(query, vectors))
     return best_first(item for item in scored if item.score >= least)
 

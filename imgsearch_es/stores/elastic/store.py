@@ -20,7 +20,6 @@ from imgsearch_es.stores.elastic.answers import (
     FALLBACK,
     IMPACT,
     Way,
-    batches,
     first_window,
     listing_body,
     pages,
@@ -41,6 +40,8 @@ from imgsearch_es.stores.shared import check_features, search_parts, weighted_al
 
 _UNDER_WAY = 4
 """Requests of many queries at a time: the server answers some while others are read."""
+_TOGETHER, _TOGETHER_HITS = 50, 10_000
+"""Queries in one request, and the documents that they may ask for."""
 _WIDER = 5
 """By how much the window grows when it did not prove the answer."""
 
@@ -139,7 +140,7 @@ class ElasticStore(Writing):
         waiting: deque[Future[list[dict[str, Any]]]] = deque()
         pool = ThreadPoolExecutor(_UNDER_WAY)
         try:
-            for part in batches(sizes):
+            for part in _batches(sizes):
                 waiting.append(pool.submit(ask, part))
                 if len(waiting) > _UNDER_WAY:
                     yield from waiting.popleft().result()
@@ -264,3 +265,15 @@ def _vanishing(query: Query) -> dict[str, float]:
     if not query.synset_fields:
         return {}
     return vanishing(query.terms, is_linear=query.formula.is_linear)
+
+
+def _batches(sizes: Sequence[int]) -> Iterator[slice]:
+    """Which queries to send together: so many, and so many documents in all."""
+    first, wanted = 0, 0
+    for i, size in enumerate(sizes):
+        if i > first and (i - first == _TOGETHER or wanted + size > _TOGETHER_HITS):
+            yield slice(first, i)
+            first, wanted = i, 0
+        wanted += size
+    if first < len(sizes):
+        yield slice(first, len(sizes))

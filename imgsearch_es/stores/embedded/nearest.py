@@ -93,12 +93,12 @@ def _nearest(
         if out:
             chosen |= np.isin(places[rows], out)
         sure, unsure = np.ones(len(rows), dtype=bool), np.zeros(len(rows), dtype=bool)
-        if query.threshold is not None:
-            sure = low >= query.threshold
-            unsure = ~sure & (high >= _below(query.threshold))
+        if query.min_score is not None:
+            sure = low >= query.min_score
+            unsure = ~sure & (high >= _below(query.min_score))
             chosen |= unsure
         scores = _scores(query, features, rows[chosen])
-        is_hit = unsure[chosen] & (scores >= np.float32(query.threshold or 0))
+        is_hit = unsure[chosen] & (scores >= np.float32(query.min_score or 0))
         found.append(Scores(places[rows[chosen]], scores, int(sure.sum() + is_hit.sum())))
     return found
 
@@ -114,7 +114,7 @@ def among_neighbors(snapshot: Snapshot, neighbors: Neighbors, query: Query) -> S
     """The nearest by the graph, so many as the query has candidates, compared exactly."""
     rows = neighbors.rows(_vector(query), candidates(query))
     scores = query.compare(snapshot.features_of(rows)).astype(np.float32)
-    least = -np.inf if query.threshold is None else np.float32(query.threshold)
+    least = -np.inf if query.min_score is None else np.float32(query.min_score)
     places = snapshot.column("feature.places")[rows]
     return Scores(places, scores, int(np.count_nonzero(scores >= least)))
 

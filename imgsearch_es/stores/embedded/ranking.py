@@ -35,8 +35,8 @@ Way = Callable[[Source, Sequence[Weighted], Selection], Iterable[Scores]]
 
 
 def least_score(query: Query) -> np.float32:
-    """Hits score no less: by postings above 0; by deep features the threshold, if there is one."""
-    least: np.float32 = np.float32(-np.inf if query.threshold is None else query.threshold)
+    """Hits score no less: by postings above 0 and, as by deep features, ``min_score``."""
+    least: np.float32 = np.float32(-np.inf if query.min_score is None else query.min_score)
     return least if query.compares_all else max(least, _ABOVE_0)
 
 
