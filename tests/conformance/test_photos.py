@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 
 from imgsearch_es import ImageIndex
 from imgsearch_es.analysis.analyzer import Term
+from imgsearch_es.errors import QueryError
 from imgsearch_es.pictures.photo import Photo
 from imgsearch_es.retrieval.conditions import parse_filters
 from imgsearch_es.retrieval.documents import Document
@@ -207,10 +209,25 @@ def test_an_index_of_before_there_were_photos(place, photo, make_old):
         assert {d.id: d.checksum for d in store.documents()} == {
             d.id: d.checksum for d in documents
         }
-        store.write([replace(documents[0], photo=photo)])
+        check_old_metadata(store)
+        store.write([replace(documents[0], photo=photo, metadata={"n": 1})])
         store.finish()
+        check_old_metadata(store)
+        assert index.verify().is_whole
         assert store.get([documents[0].id])[documents[0].id].photo == photo
         assert store.search(Query((), sort="taken_at", k=20)).total == 9
+
+
+def check_old_metadata(store: Store) -> None:
+    """On Elasticsearch it is in order in all documents, or in none."""
+    for condition, sort in (("1..2", "uri"), ("x", "metadata.n"), ({"gt": 1}, "uri")):
+        filters = parse_filters({"metadata.n": condition})
+        with (
+            pytest.raises(QueryError, match="`imgsearch reindex` adds that")
+            if store.location.startswith("http")
+            else nullcontext()
+        ):
+            store.search(Query((), filters=filters, sort=sort))
 
 
 @pytest.fixture

@@ -248,6 +248,17 @@ def _pattern(field: str, pattern: str) -> dict[str, Any]:
     return {"wildcard": {field: {"value": pattern, **caseless}}}
 
 
+def orders_metadata(query: Selection) -> bool:
+    """Whether metadata is compared, or sorted by, as numbers or times."""
+    compared = (
+        item.operator in SIGNS or any(limits(item, value) for value in item.values)
+        for item in query.filters
+        if item.field.startswith(METADATA)
+    )
+    sort = query.sort if isinstance(query, Query) else None
+    return any(compared) or (sort or "").removeprefix("-").startswith(METADATA)
+
+
 def _within(field: str, wanted: Limits) -> dict[str, Any]:
     """Limits of a number or a time; of one in metadata by the field that has them in order."""
     if not field.startswith(METADATA):

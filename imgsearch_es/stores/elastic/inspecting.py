@@ -6,7 +6,7 @@ lean index does not give it back: there each posting list is compared with the s
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import replace
 from typing import Any
 
@@ -58,9 +58,17 @@ def body(whole: Mapping[str, Any], version: Version, *, lean: bool) -> dict[str,
 
 
 def inspect_hit(
-    hit: Mapping[str, Any], settings: IndexSettings, impacts: Sequence[str], *, lean: bool
+    hit: Mapping[str, Any],
+    settings: IndexSettings,
+    impacts: Sequence[str],
+    *,
+    lean: bool,
+    lacks: Set[str],
 ) -> Inspected:
-    """Compare all that came of a document, which is in its source, or in ``hit`` if it is lean."""
+    """Compare all that came of a document, which is in its source, or in ``hit`` if it is lean.
+
+    ``lacks`` names the fields that the index, an old one, does not have.
+    """
     written, fields = hit.get("_source", {}), hit.get("fields", {})
     vector, made = embedding_of(hit), []
     primary: Document | None = None
@@ -93,7 +101,7 @@ def inspect_hit(
         to = embedding_of(hit, "direction")
         if to is not None and vector is not None and not _is_direction(to, vector):
             made.append(("direction", DIFFERS))
-        ignored = {HIT, *NOT_FETCHED} | ({"checksum"} - written.keys())
+        ignored = {HIT, *NOT_FETCHED, *lacks} | ({"checksum"} - written.keys())
         names = (wanted.keys() | written.keys()) - ignored
         own = [(n, DIFFERS) for n in sorted(names) if written.get(n) != wanted.get(n)]
     if hit["_id"] != written.get("id"):

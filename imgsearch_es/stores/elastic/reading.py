@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import elasticsearch
 from elasticsearch import helpers
 
-from imgsearch_es.errors import StoreError
+from imgsearch_es.errors import QueryError, StoreError
 from imgsearch_es.retrieval.conditions import METADATA, Filter
 from imgsearch_es.retrieval.documents import Document, to_score
 from imgsearch_es.retrieval.duplicates import Fingerprint
@@ -30,7 +30,7 @@ from imgsearch_es.retrieval.scoring import Statistics
 from imgsearch_es.stores.base import Known, known_settings
 from imgsearch_es.stores.elastic import inspecting, waiting
 from imgsearch_es.stores.elastic.aliased import AliasedIndex
-from imgsearch_es.stores.elastic.clauses import matching
+from imgsearch_es.stores.elastic.clauses import matching, orders_metadata
 from imgsearch_es.stores.elastic.connection import translated
 from imgsearch_es.stores.elastic.fetching import (
     HIT,
@@ -150,6 +150,11 @@ class Reading(AliasedIndex):
     def _of_fields(self, query: S) -> S:
         """A query that knows whether the index has a field for each synset."""
         settings = self.stored_settings()
+        if settings is not None and "ordered" in self._lacks and orders_metadata(query):
+            raise QueryError(
+                f"{self.location} was made before metadata was compared as numbers and dates: "
+                "`imgsearch reindex` adds that"
+            )
         return replace(query, synset_fields=settings is None or settings.synset_fields)
 
     def _mean_scores(self, keys: Sequence[str]) -> dict[str, float | None]:
@@ -270,7 +275,9 @@ class Reading(AliasedIndex):
         asked = inspecting.body(wanted, self._connection[1], lean=self._is_lean)
         with translated(self._address):
             for hit in self._hits((), asked):
-                yield inspecting.inspect_hit(hit, settings, self._impacts, lean=self._is_lean)
+                yield inspecting.inspect_hit(
+                    hit, settings, self._impacts, lean=self._is_lean, lacks=self._lacks
+                )
 
     def _hits(
         self, filters: Sequence[Filter], asked: Mapping[str, Any]

@@ -72,13 +72,16 @@ class Writing(Reading):
         return report
 
     def _add_fields(self) -> None:
-        """An index made before there were all fields gets those it lacks, if we may change it."""
-        if self._lacks:
+        """An index made before there were all fields gets those it lacks, if we may change it.
+
+        Not metadata in order: it would answer by some of its documents, until it is reindexed.
+        """
+        if lacking := self._lacks - {"ordered"}:
             denied = elasticsearch.AuthorizationException
             with translated(self._address), suppress(denied):
-                lacking = {name: LATER[name] for name in sorted(self._lacks)}
-                self.client.indices.put_mapping(index=self._index, properties=lacking)
-                self._lacks = set()
+                properties = {name: LATER[name] for name in sorted(lacking)}
+                self.client.indices.put_mapping(index=self._index, properties=properties)
+                self._lacks -= lacking
 
     def _send(
         self,
