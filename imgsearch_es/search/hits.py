@@ -45,6 +45,7 @@ class Hits(Leaving):
         exact: True when these are certainly the best by formula (1), in order.
         means: by which means that is known.
         took_ms: milliseconds that the store worked.
+        hints: what a person should know of the words, such as those left out.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class Hits(Leaving):
         self.exact = result.exact
         self.means = result.means
         self.took_ms = result.took_ms
+        self.hints = query.hints
         self._result, self._first = result, first or query.offset + 1
         settings = None if store is None else store.settings()
         self._vocabulary = None if settings is None else settings.vocabulary

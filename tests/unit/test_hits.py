@@ -48,6 +48,7 @@ def test_a_sequence():
     assert HITS[-1] is HITS[1]
     assert list(HITS[:1]) == [HITS[0]]
     assert HITS.uris == ["/photos/cat.jpg", "s3://b/c.jpg"]
+    assert HITS.hints == ("a hint",)
     assert [hit.path for hit in HITS] == [Path("/photos/cat.jpg"), None]
 
 
