@@ -161,6 +161,21 @@ def test_search_by_picture_and_both(asked, place, word, cat):
     assert {tuple(hit["labels"]) for hit in others} == {("cats",)}
 
 
+def test_the_version_short_help_and_completion(run, monkeypatch):
+    assert run("--version").stdout == "imgsearch 0.1.0\n"
+    assert run("search", "-h").stdout == run("search", "--help").stdout
+    assert "_IMGSEARCH_COMPLETE" in run("--show-completion", "bash").stdout.upper()
+
+
+@pytest.mark.parametrize(
+    ("signed", "code"), [("-poodle", 2), ("-kiwi", 2), ("-indoor", 1), ("-mouse", 1)]
+)
+def test_a_word_with_a_minus_and_no_quotation_marks(run, signed, code):
+    hint = f"to leave out a word, write the line in quotation marks: 'cat {signed}'"
+    assert hint in run("search", "cat", signed, code=code).stderr
+    assert "quotation" not in run("search", "cat", "-p", code=2).stderr
+
+
 def test_search_by_a_file_among_the_words(run, asked, place, word, cat):
     for command, key in (("search", "hits"), ("explain", "explanations")):
         named = asked(command, word, "--image", cat, "-i", place)

@@ -9,16 +9,17 @@ from __future__ import annotations
 import errno
 import io
 import os
+import re
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
-from imgsearch_es.errors import ImgsearchError
+from imgsearch_es.errors import ConfigurationError, ImgsearchError, IndexNotFoundError
 from imgsearch_es.interfaces.cli import (
     begin,
     compare,
@@ -31,7 +32,7 @@ from imgsearch_es.interfaces.cli import (
     serve,
 )
 from imgsearch_es.interfaces.cli.declaring import by_heading, command
-from imgsearch_es.interfaces.cli.output import fail
+from imgsearch_es.interfaces.cli.output import fail, print_line
 from imgsearch_es.stores.interrupts import STOPPED, end, interrupt
 
 
@@ -55,6 +56,7 @@ class _Commands(TyperGroup):
                 formatter.write_dl([(each.name, each.get_short_help_str(80)) for each in commands])
 
     def invoke(self, ctx: Any) -> Any:
+        arguments = [*ctx._protected_args, *ctx.args]
         ours = signal.getsignal(signal.SIGINT) is end
         try:
             try:
@@ -72,8 +74,13 @@ class _Commands(TyperGroup):
             is_done = isinstance(error, typer.Exit) and not error.exit_code
             if interrupt.came and not is_done:  # it became this error
                 fail(STOPPED, code=interrupt.code)
+            hint = _unquoted(arguments)
+            if isinstance(error, ConfigurationError | IndexNotFoundError) and hint:
+                fail(f"{error}; {hint}")
             if isinstance(error, ImgsearchError):
                 fail(str(error))
+            if isinstance(error, _UsageError) and hint:
+                error.message += f"; {hint}"
             if isinstance(error, OSError) and error.filename:  # of a file that an option names
                 fail(f"cannot use {error.filename}: {error.strerror}")
             if isinstance(error, OSError) and error.errno in _NO_ROOM:  # mostly of the output
@@ -88,6 +95,17 @@ class _Commands(TyperGroup):
             raise
 
 
+def _unquoted(arguments: Sequence[str]) -> str:
+    """How to write words of which one looks like options, as -poodle does; "" where none does."""
+    command, *rest = arguments or [""]
+    signed = next((each for each in rest if _SIGNED.fullmatch(each)), None)
+    if command not in ("search", "explain", "facets", "remove") or signed is None:
+        return ""
+    return f"to leave out a word, write the line in quotation marks: 'cat {signed}'"
+
+
+_UsageError: Any = typer.BadParameter.__bases__[0]  # Typer has no name for it
+_SIGNED = re.compile(r"-[^\W\d_]{3,}")
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -131,10 +149,33 @@ app = typer.Typer(
     cls=_Commands,
     help="Image search with a classifier as the analyzer: pictures become ImageNet synsets.",
     no_args_is_help=True,
-    add_completion=False,
+    context_settings={"help_option_names": ["--help", "-h"]},
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+
+
+def _tell_version(asked: bool) -> None:
+    if asked:
+        from imgsearch_es import __version__
+
+        print_line(f"imgsearch {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    *,
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", is_eager=True, callback=_tell_version, help="Print the version and exit."
+        ),
+    ] = False,
+) -> None:
+    pass
+
+
 for heading, functions in _COMMANDS.items():
     for function in functions:
         command(app, function, heading)
