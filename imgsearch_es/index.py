@@ -364,8 +364,7 @@ class ImageIndex(LearningIndex):
         Gives ``{"label": [{"value": "cats", "count": 7}, ...], ...}``.
 
         Args:
-            query: all that it matches are counted, whatever its k; by default every picture.
-                Also what ``query`` takes first, such as words.
+            query: or words and the like; all that it matches are counted. By default every picture.
             fields: one or several of "synsets", "top_synset", "label", "format", "width", "height",
                 "bytes" and "metadata.<name>".
             size: how many values of a field, most frequent first; of ranges all are given.

@@ -16,6 +16,7 @@ from imgsearch_es.retrieval.conditions import (
     DATE_FIELDS,
     METADATA,
     NEAR,
+    SIGNS,
     Filter,
     limits,
     order,
