@@ -278,7 +278,9 @@ def compare(query: Query, result: SearchResult, scores: dict[str, float], error:
     found = [(hit.score, hit.document.id) for hit in result.hits]
     ranked = sorted((-score, key) for key, score in scores.items())
     best = [(-score, key) for score, key in ranked][query.offset : query.offset + query.k]
-    least = 1e-6 if query.fusion is None else 1.0  # what parts add may cancel
+    least = 1e-6
+    if query.fusion is not None:  # what parts add, each a float32 number, may cancel
+        least = 4 * sum(part.weight for part in query.parts)
     same = found == best if not error else _are_close(found, best, scores, error, least)
     if not same or not result.exact or (result.total_is_exact and result.total != len(scores)):
         both = f"{found[:5]}\n  {best[:5]}"
