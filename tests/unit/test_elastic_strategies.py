@@ -245,22 +245,17 @@ def test_a_scaled_query_is_proven_by_its_own_scores():
     assert not is_proven(query, [90.1, 90.0], 90.0 / 128, False)
 
 
-SUM_SCRIPT = """
-double total = 0;
-for (field in params.fields) {
-  def score = doc[field];
-  if (score.size() != 0) {
-    total += score.value;
-  }
-}
-return (float) total > params.least;
-""".strip()
+ADDED = [
+    {"field_value_factor": {"field": f"synset.{key}.score", "factor": 1.0, "missing": 0.0}}
+    for key in ("lynx", "tabby")
+]
 SUM = {
-    "script": {
-        "script": {
-            "source": SUM_SCRIPT,
-            "params": {"fields": ["synset.lynx.score", "synset.tabby.score"], "least": 0.5},
-        }
+    "function_score": {
+        "query": {"terms": {"synsets": ["lynx", "tabby"]}},
+        "functions": ADDED,
+        "score_mode": "sum",
+        "boost_mode": "replace",
+        "min_score": float(np.nextafter(np.float32(0.5), np.float32(1))),
     }
 }
 
@@ -280,7 +275,7 @@ def test_wanted_synsets_scores_and_negations_are_clauses():
     clauses = {
         "filter": [
             {"terms": {"synsets": ["lynx", "tabby"]}},
-            {"bool": {"filter": [{"terms": {"synsets": ["lynx", "tabby"]}}, SUM]}},
+            SUM,
             {"range": {"synset.tabby.score": {"gt": 0.5}}},
             {"range": {"width": {"lt": 2**31 - 1}}},
         ],

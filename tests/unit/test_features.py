@@ -82,7 +82,7 @@ def test_a_vector_needs_a_dense_strategy_where_there_are_synsets(index, cat):
     vector = index.get(cat).embedding
     assert index.search(vector=vector, strategy="dense-euclidean")[0].path == cat
     assert str(index.query(vector=vector, strategy="dense-dot")) == "image: a vector"
-    with pytest.raises(QueryError, match="differ in length; one has"):
+    with pytest.raises(QueryError, match="differ in length: one has"):
         index.search(cat, vector=[1.0], strategy="dense-dot")
     with pytest.raises(QueryError, match="has no visual words"):
         index.facets(index.query(cat, strategy="visual-words"))
