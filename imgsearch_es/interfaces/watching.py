@@ -198,10 +198,11 @@ class Watcher:
         gone = [path for path in sorted(paths) if not os.path.lexists(path)]
         uris = [*map(to_uri, gone), *(uri for path in gone for uri in self._below(path))]
         rejected = self._rejected(uris)
-        # Of a picture whose place a folder, a FIFO or the like has taken.
+        # Of a picture whose place a folder, a FIFO or the like has taken; not of those in there.
         uris += [uri for uri in map(to_uri, sorted(paths)) if is_no_file(uri)]
         if uris:
-            self.report.removed += self._index.remove(uris)
+            ids = list(dict.fromkeys(map(picture_id, uris)))
+            self.report.removed += self._index.store.remove(ids)
             self._index.store.ledger.remove(list(map(picture_id, rejected)))
         for uri in rejected:
             del self.report.rejected[uri]

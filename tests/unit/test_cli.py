@@ -164,7 +164,8 @@ def test_search_by_picture_and_both(asked, place, word, cat):
 def test_the_version_short_help_and_completion(run, monkeypatch):
     assert run("--version").stdout == "imgsearch 0.1.0\n"
     assert run("search", "-h").stdout == run("search", "--help").stdout
-    assert "_IMGSEARCH_COMPLETE" in run("--show-completion", "bash").stdout.upper()
+    monkeypatch.setattr("shellingham.detect_shell", lambda: ("bash", "/bin/bash"))
+    assert "_IMGSEARCH_COMPLETE" in run("--show-completion").stdout.upper()
 
 
 @pytest.mark.parametrize(
