@@ -195,11 +195,10 @@ _LONGEST_FIELD = 1 << 23
 def _csv_rows(uri: str) -> Rows:
     with _buffered(uri) as file:
         text = io.TextIOWrapper(file, encoding="utf-8-sig", newline="")
-        csv.field_size_limit(_LONGEST_FIELD)
         reader = csv.DictReader(text, strict=True)
         try:
             _check_columns(uri, reader.fieldnames or ())
-            for row in reader:
+            for row in _with_long_fields(reader):
                 where = f"line {reader.line_num}"
                 if None in row or None in row.values():
                     raise SourceError(f"{uri}, {where}: it has not as many fields as the heading")
@@ -208,6 +207,19 @@ def _csv_rows(uri: str) -> Rows:
             raise SourceError(f"{uri} is not in UTF-8: save it as UTF-8") from error
         except csv.Error as error:
             raise SourceError(f"{uri}, after line {reader.line_num}: {error}") from error
+
+
+def _with_long_fields(reader: csv.DictReader[str]) -> Iterator[dict[str, Any]]:
+    """The rows; the limit of a field is that of the whole process, so it is left as it was."""
+    while True:
+        before = csv.field_size_limit(_LONGEST_FIELD)
+        try:
+            row = next(reader, None)
+        finally:
+            csv.field_size_limit(before)
+        if row is None:
+            return
+        yield row
 
 
 def _parquet_rows(uri: str) -> Rows:
