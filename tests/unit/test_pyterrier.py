@@ -6,7 +6,10 @@ import json
 import tarfile
 
 import pandas as pd
+import pyterrier as pt
 import pytest
+from imgsearch_es.pyterrier import Index
+from lz4.frame import LZ4FrameFile
 from PIL import Image
 
 from imgsearch_es import ImageIndex, evaluate, folder_label
@@ -14,9 +17,6 @@ from imgsearch_es.errors import ConfigurationError, QueryError
 from tests.fakes import noise
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
-pt = pytest.importorskip("pyterrier")
-from imgsearch_es.pyterrier import Index  # noqa: E402  (a module of its own)
-from lz4.frame import LZ4FrameFile  # noqa: E402  (PyTerrier brings it)
 
 SYSTEMS = ("auto", "bm25:k1=1.5", "auto+dense-cosine:rrf")
 
