@@ -153,8 +153,9 @@ class IndexReport:
         """Which files were passed over, for people; empty where none was."""
         if not self.passed_over:
             return ""
-        kinds = [f"{count:,} {kind}" for kind, count in self.passed_over.most_common(_KINDS)]
-        rest = self.passed_over.total() - sum(n for _, n in self.passed_over.most_common(_KINDS))
+        named = self.passed_over.most_common(_KINDS)
+        kinds = [f"{count:,} {kind}" for kind, count in named]
+        rest = self.passed_over.total() - sum(count for _, count in named)
         kinds += [f"{rest:,} others"] if rest else []
         has_videos = any(kind[1:] in VIDEOS for kind in self.passed_over)
         how = " (--video indexes one frame of each video)" if has_videos else ""
