@@ -136,6 +136,11 @@ def shown_value(text: str) -> str:
     return quoted(text)
 
 
+def keyword(value: object) -> str:
+    """A value of metadata as the keyword that Elasticsearch's flattened field has for it."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
 def quoted(text: str) -> str:
     """A text in quotation marks, with those within it escaped."""
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
@@ -325,12 +330,10 @@ def _shown_field(field: str) -> str:
 
 
 def _shown_number(value: str | int | float | bool, field: str) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
     if isinstance(value, float):
         short = np.float32(value) if _is_score(field) else value
         return str(int(value)) if value.is_integer() else str(short)
-    return str(value)
+    return keyword(value)
 
 
 def _short(value: object) -> str:

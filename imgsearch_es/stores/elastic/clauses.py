@@ -18,6 +18,7 @@ from imgsearch_es.retrieval.conditions import (
     NEAR,
     SIGNS,
     Filter,
+    keyword,
     limits,
     order,
 )
@@ -233,7 +234,7 @@ def _condition(item: Filter) -> dict[str, Any]:
     ways = [_within(item.field, wanted) for _, wanted in spans if wanted is not None]
     exact = [_bounded(item.field, value) for value, wanted in spans if wanted is None]
     if item.field.startswith(METADATA):
-        exact = [str(v).lower() if isinstance(v, bool) else str(v) for v in exact]
+        exact = [keyword(v) for v in exact]
     named = {"ids": {"values": exact}} if item.field == "id" else {"terms": {item.field: exact}}
     return _any([*ways, named] if exact or not ways else ways)
 

@@ -13,6 +13,7 @@ from imgsearch_es.retrieval.conditions import (
     NEAR,
     SIGNS,
     Filter,
+    keyword,
     limits,
     wildcard_matches,
 )
@@ -160,7 +161,7 @@ def _is_one(field: str, wanted: Sequence[Any], parameters: dict[str, Any]) -> st
     if field == "label":
         return f"list_has_any(label, {values})"
     if field.startswith(METADATA):  # as Elasticsearch's flattened field: of keywords
-        keywords = [str(v).lower() if isinstance(v, bool) else str(v) for v in wanted]
+        keywords = [keyword(v) for v in wanted]
         parameters |= {name: keywords, f"{name}_field": field.removeprefix(METADATA)}
         return f"EXISTS (FROM ({leaves(f'{name}_field')}) WHERE list_contains({values}, leaf))"
     return f"list_contains({values}, {column_of(field)})"
