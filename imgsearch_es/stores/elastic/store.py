@@ -112,7 +112,7 @@ class ElasticStore(Writing):
                         times = windows if one.windows else 0
                         found[i] = replace(one, took_ms=took[i], windows=times)
                     elif window == MAX_RESULTS:
-                        found[i] = self._search(*ready[i])
+                        found[i] = self._of_all(*ready[i], ways[i], took[i], windows)
                     else:
                         wider.append((i, min(_WIDER * window, MAX_RESULTS)))
                 asked = wider
@@ -203,17 +203,22 @@ class ElasticStore(Writing):
             if found is not None:
                 return replace(found, took_ms=took, windows=windows if found.windows else 0)
             if window == MAX_RESULTS:
-                break
+                return self._of_all(query, statistics, way, took, windows)
             window = min(_WIDER * window, MAX_RESULTS)
+        raise AssertionError  # windows end at MAX_RESULTS
+
+    def _of_all(
+        self, query: Query, statistics: Statistics, way: Way, took: float, windows: int
+    ) -> SearchResult:
+        """Score all pictures that match, where so many windows, in that time, proved nothing."""
         means = "too many near-ties for a proof, so all matching pictures were scored"
         if query.by_words or not query.synset_fields:
             with closing(self._pages(query, statistics, way)) as found_pages:
                 found = next(found_pages)
         else:
-            answer = self._ask(FALLBACK.body(query, statistics, window))
-            found = read_scored(query, statistics, answer, window)
-        took += found.took_ms
-        return replace(found, means=means, took_ms=took, windows=windows)
+            answer = self._ask(FALLBACK.body(query, statistics, MAX_RESULTS))
+            found = read_scored(query, statistics, answer, MAX_RESULTS)
+        return replace(found, means=means, took_ms=took + found.took_ms, windows=windows)
 
     def _ask(self, body: dict[str, Any]) -> dict[str, Any]:
         answer = self._answer(body, index=self._name)
