@@ -12,7 +12,7 @@ import math
 import re
 import struct
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 from xml.etree import ElementTree
@@ -68,7 +68,7 @@ class Photo:
 
     def to_dict(self) -> dict[str, Any]:
         """What is known, as JSON values."""
-        known: dict[str, Any] = {name: value for name, value in asdict(self).items() if value}
+        known: dict[str, Any] = {n: value for n in self.__slots__ if (value := getattr(self, n))}
         if self.taken_at is not None:
             known["taken_at"] = self.taken_at.isoformat()
         for name in ("place", "keywords"):
