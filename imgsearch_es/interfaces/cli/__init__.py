@@ -135,7 +135,7 @@ _COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
     ),
     "Learn": (
         learn.teach, learn.words, learn.forget, learn.train, learn.groups, learn.whiten,
-        learn.quantize,
+        learn.whiten, learn.quantize,
     ),
     "Move and mend": (
         index.relocate, exchange.export, exchange.import_, exchange.reindex, exchange.verify,
