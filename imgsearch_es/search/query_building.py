@@ -162,27 +162,28 @@ class QueryBuilder:
         )
 
     def _in_texts(self, words: Words, *, alone: bool) -> Words:
-        """Words left out stand in pictures' texts, perhaps: if nothing else is said, they are meant.
+        """Words left out may stand in pictures' texts; where nothing else is said, they are meant.
 
         Raises:
-            UnknownWordError: nothing else is said, and they do not.
+            UnknownWordError: nothing else is said, and no picture has them all.
         """
-        unknown = words.left_out
+        unknown = words.left_out[:_LOOKED_FOR]
         conditions = {word: Filter(OCR, "in", (word,)) for word in unknown if searched(word)}
-        found = [word for word in list(conditions)[:_LOOKED_FOR] if self._has(conditions[word])]
         if not (alone and unknown) or words.terms:
-            said = (f"ocr:{shown_value(word)} finds pictures in which it stands" for word in found)
-            return replace(words, hints=(*words.hints, *said))
-        if len(found) < len(unknown):
+            also = (
+                f"ocr:{shown_value(word)} finds pictures in which it stands"
+                for word, condition in conditions.items()
+                if self._has(condition)
+            )
+            return replace(words, hints=(*words.hints, *also))
+        if len(conditions) < len(words.left_out) or not self._has(*conditions.values()):
             raise UnknownWordError(unknown[0], self.vocabulary.suggest(unknown[0]))
+        said = f"{', '.join(unknown)!r:.60}: looked for in the text of pictures"
         filters = (*words.filters, *conditions.values())
-        said = (
-            f"{word!r:.60} is no word of this index: it is looked for in texts" for word in found
-        )
-        return replace(words, filters=filters, hints=tuple(said), left_out=())
+        return replace(words, filters=filters, hints=(said,), left_out=())
 
-    def _has(self, condition: Filter) -> bool:
-        listed = Query((), filters=(condition,), k=1, sort=LISTED_BY)
+    def _has(self, *conditions: Filter) -> bool:
+        listed = Query((), filters=conditions, k=1, sort=LISTED_BY)
         return bool(self.store.search(listed).hits)
 
     def _possible(self, request: SearchRequest, words: Words) -> str:

@@ -83,6 +83,8 @@ def test_the_whole_body():
                 **dict.fromkeys(("camera", "lens", "caption", "keywords"), KEYWORD),
                 "place": {"type": "geo_point"},
                 "ordered": {"type": "flattened"},
+                "text": {"type": "keyword", "index": False, "doc_values": False},
+                "ocr": {"type": "text", "analyzer": "whitespace", "search_analyzer": "standard"},
                 "views": {"type": "byte", "index": False, "doc_values": False},
                 "embedding": {"type": "dense_vector", "dims": 3, **FLAT},
             },

@@ -134,7 +134,7 @@ _COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
         compare.benchmark, compare.clicks,
     ),
     "Learn": (
-        learn.teach, learn.words, learn.forget, learn.train, learn.groups, learn.whiten,
+        learn.teach, learn.words, learn.forget, learn.ocr, learn.train, learn.groups,
         learn.whiten, learn.quantize,
     ),
     "Move and mend": (

@@ -38,7 +38,8 @@ CREATE TABLE documents (
     document INTEGER, id VARCHAR, uri VARCHAR, filename VARCHAR, sha256 VARCHAR,
     width INTEGER, height INTEGER, bytes BIGINT, format VARCHAR,
     indexed_at TIMESTAMP, label VARCHAR[], metadata JSON,
-    terms INTEGER[], scores FLOAT[], length DOUBLE, norm DOUBLE, {", ".join(map(" ".join, LATER.items()))}
+    terms INTEGER[], scores FLOAT[], length DOUBLE, norm DOUBLE,
+    {", ".join(map(" ".join, LATER.items()))}
 );
 CREATE TABLE embeddings (document INTEGER, embedding FLOAT[]);
 CREATE TABLE postings (term INTEGER, document INTEGER, score FLOAT);
