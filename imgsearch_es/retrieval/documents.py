@@ -192,7 +192,7 @@ class Document:
         if ordered := self._ordered():
             source["ordered"] = ordered
         if self.text is not None:
-            source |= {"text": self.text, "ocr": searched(self.text)}
+            source["ocr"] = searched(self.text)
         if self.photo.place is not None:
             source["place"] = dict(zip(("lat", "lon"), self.photo.place, strict=True))
         if self.terms:
@@ -208,6 +208,8 @@ class Document:
             "words": ", ".join(dict.fromkeys(words)),
             "checksum": self.checksum,
         }
+        if self.text is not None:
+            source["text"] = self.text
         if synset_fields:
             source["synset"] = {
                 term.key: {
