@@ -175,11 +175,11 @@ class Rebuild:
             report = analyze(there, lambda uri: by_uri[uri].labels)
         self._report.analyzed += report.added + report.updated
         self._missing |= {item.uri: item.reason for item in report.rejected}
-        described = [by_uri[uri].id for uri in there if by_uri[uri].metadata]
+        known = [by_uri[uri] for uri in there]
+        described = [item.id for item in known if item.metadata or item.text is not None]
         changed = [
-            replace(document, metadata=by_uri[document.uri].metadata)
+            _with_what_was_said(document, by_uri[document.uri])
             for document in self._new.get(described).values()
-            if document.metadata != by_uri[document.uri].metadata
         ]
         if changed:
             self._missing |= dict(self._new.write(changed).rejected)
@@ -212,6 +212,12 @@ class Rebuild:
             "what was analyzed is kept for the next run",
             list(self._missing.items()),
         )
+
+
+def _with_what_was_said(document: Document, old: Document) -> Document:
+    """The document with the older one's metadata, and with its text if the file is the same."""
+    text = old.text if document.sha256 == old.sha256 else None
+    return replace(document, metadata=old.metadata, text=text)
 
 
 def with_filters(filters: tuple[EmbeddingFilter, ...]) -> Convert:

@@ -28,6 +28,7 @@ from imgsearch_es.retrieval.spans import (
     to_number,
     to_period,
 )
+from imgsearch_es.retrieval.texts import pattern_of_word, searched
 from imgsearch_es.vocabulary.synsets import Vocabulary
 
 KEYWORD_FIELDS = (
@@ -39,7 +40,9 @@ CASELESS = ("camera", "lens", "caption", "keywords")
 NUMBER_FIELDS = ("width", "height", "bytes", "top_score")
 DATE_FIELDS = ("indexed_at", "taken_at")
 NEAR = "near"
-FIELDS = (*KEYWORD_FIELDS, *NUMBER_FIELDS, *DATE_FIELDS, NEAR)
+OCR = "ocr"
+"""The words of the text in a picture."""
+FIELDS = (*KEYWORD_FIELDS, *NUMBER_FIELDS, *DATE_FIELDS, NEAR, OCR)
 _SHORT_NAMES = {"taken": "taken_at", "year": "taken_at", "keyword": "keywords"}
 NAMES = (*FIELDS, *_SHORT_NAMES)
 """What a field may be called."""
@@ -241,6 +244,11 @@ def _scored(name: str, vocabulary: Vocabulary | None) -> tuple[str, tuple[str, .
 
 
 def _ranged(field: str, operator: str, value: object, negated: bool) -> Filter:
+    if operator == "wildcard" and field == OCR and isinstance(value, str):
+        pattern = pattern_of_word(_pattern(field, value))
+        if pattern is None:
+            raise QueryError(f"ocr: takes a pattern of one word, such as flig*, not {value!r:.60}")
+        return Filter(field, operator, (pattern,), negated)
     if operator == "wildcard" and field in KEYWORD_FIELDS and isinstance(value, str):
         return Filter(field, operator, (_pattern(field, value),), negated)
     if operator in SIGNS and field.startswith(METADATA):
@@ -275,6 +283,8 @@ def _value(field: str, value: object) -> str | int | float | bool:
         _check_text(field, value)
     elif field.startswith(METADATA):
         return value
+    if field == OCR and not searched(str(value)):
+        raise QueryError(f"ocr: takes words that stand in pictures, not {value!r:.60}")
     return _format(str(value)) if field == "format" else str(value)
 
 

@@ -29,6 +29,7 @@ from imgsearch_es.retrieval.ledger import now
 from imgsearch_es.retrieval.limits import check_feature, check_own, leaves, text_bytes
 from imgsearch_es.retrieval.packing import pack, unpack
 from imgsearch_es.retrieval.spans import orders
+from imgsearch_es.retrieval.texts import searched
 from imgsearch_es.vocabulary.synsets import Vocabulary
 
 SCHEMA_VERSION = 1
@@ -55,6 +56,7 @@ class Document:
         labels, metadata: what a person says of the picture; JSON values.
         terms: the picture's synsets, best first.
         photo: how it was taken, as far as the index keeps that.
+        text: what was read in it, by lines; None where nobody has looked.
         embedding: the deep feature, float32 of shape (dimensions,), or None.
     """
 
@@ -72,6 +74,7 @@ class Document:
     metadata: Mapping[str, Any] = field(default_factory=dict)
     embedding: NDArray[np.float32] | None = None
     photo: Photo = NO_PHOTO
+    text: str | None = None
 
     @property
     def is_read(self) -> bool:
@@ -188,6 +191,8 @@ class Document:
         }
         if ordered := self._ordered():
             source["ordered"] = ordered
+        if self.text is not None:
+            source["ocr"] = searched(self.text)
         if self.photo.place is not None:
             source["place"] = dict(zip(("lat", "lon"), self.photo.place, strict=True))
         if self.terms:
@@ -203,6 +208,8 @@ class Document:
             "words": ", ".join(dict.fromkeys(words)),
             "checksum": self.checksum,
         }
+        if self.text is not None:
+            source["text"] = self.text
         if synset_fields:
             source["synset"] = {
                 term.key: {
@@ -241,6 +248,7 @@ class Document:
             metadata=source.get("metadata", {}),
             embedding=None if embedding is None else np.asarray(embedding, dtype=np.float32),
             photo=_photo_of(source),
+            text=source.get("text"),
         )
 
     def to_hit(self, *, packed: bool = False) -> str:
@@ -262,6 +270,8 @@ class Document:
         seen: dict[str, Any] = {} if views is None else {"views": views}
         if self.photo != NO_PHOTO:
             seen["photo"] = self.photo.to_dict()
+        if self.text is not None:
+            seen["text"] = self.text
         return {name: getattr(self, name) for name in _PLAIN} | {
             "indexed_at": self.indexed_at.isoformat(),
             "labels": self.labels,
@@ -293,6 +303,7 @@ class Document:
                 fields.get("views"),
             ),
             photo=Photo.from_dict(fields.get("photo", {})),
+            text=fields.get("text"),
         )
 
 
@@ -336,6 +347,7 @@ def storable(documents: Iterable[Document]) -> tuple[list[Document], list[tuple[
             text_bytes(document.uri, "the URI")
             text_bytes(document.filename, "the file's name")
             check_own(document.labels, document.metadata)
+            text_bytes(document.text or "", "its text")
             if document.embedding is not None:
                 check_feature(document.embedding)
         except ConfigurationError as error:

@@ -87,6 +87,11 @@ class Hit:
         return self.document.photo
 
     @property
+    def text(self) -> str:
+        """What was read in the picture (OCR), by lines."""
+        return self.document.text or ""
+
+    @property
     def metadata(self) -> Mapping[str, Any]:
         """A person's own fields."""
         return self.document.metadata
@@ -121,6 +126,7 @@ class Hit:
             "labels": list(self.labels),
             "metadata": dict(self.metadata),
             **({"photo": self.photo.to_dict()} if self.photo != NO_PHOTO else {}),
+            **({"text": self.text} if self.text else {}),
             **({"parts": [part.to_dict() for part in self.parts]} if self.parts else {}),
         }
 

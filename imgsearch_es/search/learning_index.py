@@ -1,4 +1,4 @@
-"""What an index learns from its own pictures: words, and whitening."""
+"""What an index learns from its own pictures: words, their text, and whitening."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from pathlib import Path
 from imgsearch_es.analysis.analyzer import Analyzer
 from imgsearch_es.analysis.taught import TaughtWord
 from imgsearch_es.indexing.kept_index import PathLike
+from imgsearch_es.indexing.reading_text import TextReport, read_texts
 from imgsearch_es.indexing.whitening import Whitening, learn_whitening
+from imgsearch_es.retrieval.language import Where, to_filters
 from imgsearch_es.search import teaching
 from imgsearch_es.search.collected_index import CollectedIndex
 from imgsearch_es.search.query_pictures import QueryImages
@@ -59,6 +61,28 @@ class LearningIndex(CollectedIndex):
         """The words that the index was taught, with their quality and numbers of pictures."""
         self._settings()
         return teaching.words(self.store)
+
+    def read_text(
+        self,
+        where: Where | None = None,
+        *,
+        progress: Callable[[int, int], None] = lambda done, total: None,
+    ) -> TextReport:
+        """Read the text in pictures (OCR), which conditions such as ``ocr:"flight 42"`` then find.
+
+        Only pictures are read whose text is not known yet, so another run goes on after one that
+        was interrupted, or with pictures that are new.
+
+        Args:
+            where: conditions on the pictures, as ``search`` takes them; by default all.
+            progress: called with pictures read and all that are to be.
+
+        Raises:
+            MissingDependencyError: the extra ``ocr`` is not installed.
+        """
+        self._settings()
+        with self._for_one_index():
+            return read_texts(self.store, to_filters(where, self.vocabulary), progress)
 
     def _teach_again(
         self, store: Store, analyzer: Analyzer, words: Sequence[TaughtWord]

@@ -13,7 +13,7 @@ from imgsearch_es.analysis.analyzer import Term
 from imgsearch_es.analysis.models import reads_texts
 from imgsearch_es.errors import QueryError, UnknownWordError
 from imgsearch_es.pictures.files import filename, in_memory, picture_id
-from imgsearch_es.retrieval.conditions import METADATA, NEAR
+from imgsearch_es.retrieval.conditions import METADATA, NEAR, OCR, Filter, shown_value
 from imgsearch_es.retrieval.feedback import Example, Rocchio, features, mean_embedding, mean_terms
 from imgsearch_es.retrieval.fusion import Part, to_fusion
 from imgsearch_es.retrieval.language import TRACE, Words, free_text, parse_words, to_filters
@@ -25,6 +25,7 @@ from imgsearch_es.retrieval.queries import (
     to_candidates,
 )
 from imgsearch_es.retrieval.strategies import DENSE
+from imgsearch_es.retrieval.texts import searched
 from imgsearch_es.search.query_pictures import PictureReader, several
 from imgsearch_es.search.request import SearchRequest, VectorLike
 from imgsearch_es.stores.base import Store, known_settings
@@ -41,6 +42,8 @@ _KINDS: tuple[tuple[str, Any, str], ...] = (
     ("rocchio", Rocchio, "a Rocchio, such as Rocchio(1, 0.75, 0.15)"),
     ("sort", str, "the name of a field, such as 'taken_at'"),
 )
+_LOOKED_FOR = 8
+"""Words left out that are looked for in texts."""
 _BEST = 10
 """Scores by which pictures and words are made equal (docs/benchmarks.md)."""
 
@@ -146,7 +149,8 @@ class QueryBuilder:
         beside = bool(several(request.image) or several(request.like))
         trace = TRACE if known_settings(self.store).has_posteriors else 0.0
         try:
-            words = parse_words(request.text, self.vocabulary, trace=trace, alone=not beside)
+            words = parse_words(request.text, self.vocabulary, trace=trace, alone=False)
+            words = self._in_texts(words, alone=not beside)
             if request.strategy not in DENSE or not words.terms:
                 return words
         except UnknownWordError:
@@ -156,6 +160,31 @@ class QueryBuilder:
             f"{request.strategy} compares pictures: words have no deep feature, unless the index "
             "was made with a model that reads texts (zeroshot:PRESET)"
         )
+
+    def _in_texts(self, words: Words, *, alone: bool) -> Words:
+        """Words left out may stand in pictures' texts; where nothing else is said, they are meant.
+
+        Raises:
+            UnknownWordError: nothing else is said, and no picture has them all.
+        """
+        unknown = words.left_out[:_LOOKED_FOR]
+        conditions = {word: Filter(OCR, "in", (word,)) for word in unknown if searched(word)}
+        if not (alone and unknown) or words.terms:
+            also = (
+                f"ocr:{shown_value(word)} finds pictures in which it stands"
+                for word, condition in conditions.items()
+                if self._has(condition)
+            )
+            return replace(words, hints=(*words.hints, *also))
+        if len(conditions) < len(words.left_out) or not self._has(*conditions.values()):
+            raise UnknownWordError(unknown[0], self.vocabulary.suggest(unknown[0]))
+        said = f"{', '.join(unknown)!r:.60}: looked for in the text of pictures"
+        filters = (*words.filters, *conditions.values())
+        return replace(words, filters=filters, hints=(said,), left_out=())
+
+    def _has(self, *conditions: Filter) -> bool:
+        listed = Query((), filters=conditions, k=1, sort=LISTED_BY)
+        return bool(self.store.search(listed).hits)
 
     def _possible(self, request: SearchRequest, words: Words) -> str:
         """The strategy; "auto" is "dense-cosine" where there are only deep features to compare."""

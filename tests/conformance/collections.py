@@ -46,6 +46,7 @@ def document(
         | ({"place": {"indoor": number % 5 == 0}, "year": 2000 + number % 7} if number % 3 else {}),
         embedding=np.arange(DIMENSIONS, dtype=np.float32) + np.float32(number),
         photo=photo(number),
+        text=(None, "", f"No. {number}\nStraße")[number % 3],
     )
 
 

@@ -83,6 +83,8 @@ def test_the_whole_body():
                 **dict.fromkeys(("camera", "lens", "caption", "keywords"), KEYWORD),
                 "place": {"type": "geo_point"},
                 "ordered": {"type": "flattened"},
+                "text": {"type": "keyword", "index": False, "doc_values": False},
+                "ocr": {"type": "text", "analyzer": "whitespace", "search_analyzer": "standard"},
                 "views": {"type": "byte", "index": False, "doc_values": False},
                 "embedding": {"type": "dense_vector", "dims": 3, **FLAT},
             },
@@ -101,7 +103,7 @@ def test_the_body_of_a_lean_index(version, dimensions, restores):
     fields = body["mappings"]["properties"]
     assert fields["synset"] == {"properties": {"cat": LEAN_TERM, "jack-o'-lantern": LEAN_TERM}}
     whole = index_body(settings(dimensions=dimensions), version)["mappings"]["properties"]
-    assert whole.keys() - fields.keys() == {"words", "checksum", "views"}
+    assert whole.keys() - fields.keys() == {"words", "checksum", "views", "text"}
     stored = {"type": "dense_vector", "dims": 3}
     wanted = {**stored, **(FLAT if version >= (9, 2) else {"index": False})}
     assert fields.get("embedding") == (wanted if dimensions else None)

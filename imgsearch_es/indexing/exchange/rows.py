@@ -110,6 +110,7 @@ def to_row(document: Document, picture: bytes | None) -> dict[str, Any]:
         "scores": [term.score for term in document.terms],
         "views": document.views,
         "photo": document.photo.to_dict() or None,
+        "text": document.text,
         "picture": picture,
     }
 
@@ -146,6 +147,7 @@ def to_document(row: Mapping[str, Any], settings: IndexSettings) -> Document:
         terms=_terms(row, settings),
         embedding=_embedding(row.get("embedding"), settings.embedding_dimensions),
         photo=_photo(row.get("photo")),
+        text=None if row.get("text") is None else _typed(row, "text", str),
     )
 
 

@@ -134,8 +134,8 @@ _COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
         compare.benchmark, compare.clicks,
     ),
     "Learn": (
-        learn.teach, learn.words, learn.forget, learn.train, learn.groups, learn.whiten,
-        learn.quantize,
+        learn.teach, learn.words, learn.forget, learn.ocr, learn.train, learn.groups,
+        learn.whiten, learn.quantize,
     ),
     "Move and mend": (
         index.relocate, exchange.export, exchange.import_, exchange.reindex, exchange.verify,

@@ -32,6 +32,7 @@ _OPTIONAL = {
     "fsspec": f"pictures at URLs: {pip_install('remote')}",
     "pillow-heif": f"HEIC and HEIF: {pip_install('heif')}",
     "rawpy": f"the previews in RAW files: {pip_install('raw')}",
+    "rapidocr": f"the text in pictures: {pip_install('ocr')}",
     "av": f"one frame of a video: {pip_install('video')}",
 }
 

@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from imgsearch_es.interfaces.cli.declaring import Natural, OptionalPositive
-from imgsearch_es.interfaces.cli.options import Analyzing, Index, given, opened, whole_numbers
+from imgsearch_es.interfaces.cli.options import (
+    Analyzing,
+    Index,
+    Where,
+    conditions,
+    given,
+    opened,
+    whole_numbers,
+)
 from imgsearch_es.interfaces.cli.output import answer, bar, now_and_then, print_table, say, warn
 
 if TYPE_CHECKING:
@@ -93,6 +101,21 @@ def forget(*, word: str, index: Index = None) -> None:
         changed = target.forget(word, progress=progress)
     answer({"word": word, "pictures": changed})
     say(f"{word}: {changed:,} pictures had it")
+
+
+def ocr(*, where: Where = None, index: Index = None) -> None:
+    """Read the text in the pictures of an index, so that it can be searched.
+
+    A second pass, after indexing: ocr:"flight 42" then finds pictures in which
+    these words stand. It stores what it read as it goes on, and reads only
+    pictures whose text is not known: interrupt it, and run it again.
+    """
+    with opened(index) as target, bar("reading text") as progress:
+        report = target.read_text(conditions(where), progress=progress)
+    answer(report)
+    for uri, reason in report.rejected:
+        warn(f"{uri}: {reason}")
+    say(f"{report.with_text:,} pictures have text, {report.without_text:,} have none")
 
 
 def words(*, index: Index = None) -> None:

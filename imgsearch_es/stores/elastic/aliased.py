@@ -29,6 +29,7 @@ from imgsearch_es.stores.elastic.impacts import NONE, impacts_in, wanted_impacts
 from imgsearch_es.stores.elastic.ledger import ElasticLedger
 from imgsearch_es.stores.elastic.mapping import (
     FULL,
+    IN_HIT,
     LATER,
     LEAN,
     NO_NEIGHBORS,
@@ -182,7 +183,7 @@ class AliasedIndex(Store):
         self._is_lean = is_lean(facts["mappings"])
         self._lacks = LATER.keys() - facts["mappings"]["properties"].keys()
         if self._is_lean:
-            self._lacks.discard("checksum")
+            self._lacks -= IN_HIT
         self._settings = read_settings(data, self.location)
 
     def _known_index(self) -> str:

@@ -16,6 +16,7 @@ from imgsearch_es.retrieval.conditions import (
     DATE_FIELDS,
     METADATA,
     NEAR,
+    OCR,
     SIGNS,
     Filter,
     keyword,
@@ -25,6 +26,7 @@ from imgsearch_es.retrieval.conditions import (
 from imgsearch_es.retrieval.queries import Query, Selection
 from imgsearch_es.retrieval.scoring import Statistics
 from imgsearch_es.retrieval.spans import Limits, ordered_text
+from imgsearch_es.retrieval.texts import searched
 from imgsearch_es.stores.settings import MOST_FIELDS
 
 _LENGTHS = """
@@ -223,6 +225,8 @@ def _condition(item: Filter) -> dict[str, Any]:
         latitude, longitude, meters = item.values
         at = {"place": {"lat": latitude, "lon": longitude}}
         return {"geo_distance": {**at, "distance": f"{meters}m", "ignore_unmapped": True}}
+    if item.field == OCR and item.operator == "in":
+        return _any([_phrase(searched(str(value)).strip()) for value in item.values])
     if item.operator == "wildcard":
         return _pattern(item.field, str(item.values[0]).replace("\\", "\\\\"))
     if item.operator != "in":
@@ -237,6 +241,10 @@ def _condition(item: Filter) -> dict[str, Any]:
         exact = [keyword(v) for v in exact]
     named = {"ids": {"values": exact}} if item.field == "id" else {"terms": {item.field: exact}}
     return _any([*ways, named] if exact or not ways else ways)
+
+
+def _phrase(words: str) -> dict[str, Any]:
+    return {"match_phrase": {OCR: {"query": words, "analyzer": "whitespace"}}}
 
 
 def _any(ways: list[dict[str, Any]]) -> dict[str, Any]:

@@ -34,9 +34,13 @@ LATER: dict[str, Any] = {
     **{name: {"type": "keyword"} for name in ("camera", "lens", "caption", "keywords")},
     "place": {"type": "geo_point"},
     "ordered": {"type": "flattened"},
+    "text": {"type": "keyword", "index": False, "doc_values": False},
+    "ocr": {"type": "text", "analyzer": "whitespace", "search_analyzer": "standard"},
 }
-"""Of ``Document.checksum``, its photo, and the numbers and times in its metadata; an index made
-before there were any gets them when it is written to. A lean one has the first in ``hit``."""
+"""Of ``Document.checksum``, its photo, the numbers and times in its metadata, and its text, whose
+words alone are searched; an index made before there were any gets them when it is written to."""
+IN_HIT = frozenset(["checksum", "text"])
+"""What a lean index has in ``hit`` alone."""
 _FIELDS_PER_TERM, _OTHER_FIELDS = 4, 48
 """``synset.<key>`` and its wind, words and score; and the other fields, with room for
 Elasticsearch's own and a person's additions."""
@@ -333,7 +337,7 @@ def _properties(
         **LATER,
     }
     if lean:
-        del properties["checksum"]
+        properties = {n: value for n, value in properties.items() if n not in IN_HIT}
     else:
         properties |= {
             "words": {"type": "text"},

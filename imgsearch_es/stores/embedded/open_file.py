@@ -15,7 +15,7 @@ from pathlib import Path
 import duckdb
 
 from imgsearch_es.errors import ConfigurationError, SchemaError, StoreError
-from imgsearch_es.stores.embedded.schema import PHOTO
+from imgsearch_es.stores.embedded.schema import LATER
 
 _WRITERS_MEMORY = 64_000_000
 """Bytes that DuckDB may keep of the file in memory while it is written to; what it sorts beyond
@@ -30,17 +30,13 @@ _NO_ROOM = re.compile("No space left on device|File too large|Disk quota exceede
 _REFUSED = re.compile("Permission denied|Read-only file system|Operation not permitted")
 _DAMAGED = re.compile("Corrupt database file|Could not read enough bytes|Input/output error")
 
-_LACKS_PHOTOS = f"""
-SELECT count(*) FROM duckdb_tables() AS t WHERE database_name = '{_NAME}'
-AND table_name = 'documents' AND NOT EXISTS (
-    FROM duckdb_columns() AS c WHERE c.table_oid = t.table_oid
-    AND c.database_name = t.database_name AND column_name = 'photo'
-)
+_HAS = f"""
+SELECT column_name FROM duckdb_columns() WHERE database_name = '{_NAME}'
+AND table_name = 'documents'
 """
-_WITH_PHOTOS = f"""
-CREATE TEMP VIEW documents AS SELECT *, NULL::{PHOTO} AS photo FROM {_NAME}.main.documents
-"""
-"""What readers of a file have that was made before there were photos: they cannot change it."""
+_READ = ("photo", "text", "ocr")
+"""Columns that readers of a file made before there were any have as a view: they cannot change
+it."""
 
 Identity = tuple[int, int]
 """Device and number of a file."""
@@ -63,7 +59,8 @@ class OpenFile:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._database: duckdb.DuckDBPyConnection | None = None
-        self.is_attached = self._lacks_photos = False
+        self.is_attached = False
+        self._lacks: list[str] = []
         self.identity: Identity | None = None
         self.times = 0
         self.holder = ""
@@ -80,8 +77,11 @@ class OpenFile:
         assert self._database is not None  # noqa: S101  (attached before)
         cursor = self._database.cursor()
         cursor.execute(f"USE {_NAME}")
-        if self._lacks_photos:
-            cursor.execute(_WITH_PHOTOS)
+        if self._lacks:
+            nothing = ", ".join(f"NULL::{LATER[name]} AS {name}" for name in self._lacks)
+            cursor.execute(
+                f"CREATE TEMP VIEW documents AS SELECT *, {nothing} FROM {_NAME}.main.documents"
+            )
         return cursor
 
     def detach(self) -> None:
@@ -122,9 +122,8 @@ class OpenFile:
                 self.holder = holder
                 return False
             self.is_attached = True
-            self._lacks_photos = read_only and self._database.execute(_LACKS_PHOTOS).fetchone() == (
-                1,
-            )
+            has = {name for (name,) in self._database.execute(_HAS).fetchall()}
+            self._lacks = [name for name in _READ if read_only and has and name not in has]
             if before not in (None, self.on_disk()):
                 self.detach()  # of a file that was replaced while it was opened
                 return False

@@ -20,17 +20,20 @@ from imgsearch_es.retrieval.conditions import Filter
 from imgsearch_es.retrieval.documents import Document, terms_of
 from imgsearch_es.retrieval.duplicates import Fingerprint
 from imgsearch_es.retrieval.queries import Selection
+from imgsearch_es.retrieval.texts import searched
 from imgsearch_es.stores.base import IndexSettings
 from imgsearch_es.stores.embedded.schema import checksums, posting_tables, views
 from imgsearch_es.stores.embedded.selecting import selection
 
 COLUMNS = (
     "id", "uri", "filename", "sha256", "width", "height", "bytes", "format",
-    "indexed_at", "label", "metadata", "terms", "scores", "views", "photo",
+    "indexed_at", "label", "metadata", "terms", "scores", "views", "photo", "text",
 )  # fmt: skip
 """What ``to_document`` reads."""
-WRITTEN = (*COLUMNS, "length", "norm", "checksum")
+WRITTEN = (*COLUMNS, "ocr", "length", "norm", "checksum")
 """What ``to_row`` gives: all columns but the number."""
+_LISTS = ("label", "views", "photo", "text", "ocr")
+"""Of these, what is no array: lists, structs and what may be NULL."""
 POSTINGS = "SELECT unnest(terms) AS term, document, unnest(scores) AS score FROM documents"
 """The postings that documents must have."""
 FIRST = -(2**31) - 1
@@ -57,7 +60,7 @@ class Reader(NamedTuple):
     @property
     def columns(self) -> str:
         """COLUMNS for a statement."""
-        return ", ".join([*COLUMNS[:-2], views(self.settings), "photo"])
+        return ", ".join([*COLUMNS[:-3], views(self.settings), "photo", "text"])
 
     def rows(self, sql: str, parameters: object = None) -> list[Any]:
         """All rows that a statement answers."""
@@ -109,28 +112,30 @@ def _insert_rows(
     connection: duckdb.DuckDBPyConnection, documents: NDArray[np.int32], rows: dict[str, Any]
 ) -> None:
     """As arrays, which DuckDB reads three times as fast as lists of Python's values."""
-    lists = {name: rows.pop(name) for name in ("label", "terms", "scores", "views", "photo")}
+    terms, scores = rows.pop("terms"), rows.pop("scores")
+    lists = {name: list(rows.pop(name)) for name in _LISTS}
     kinds = dict.fromkeys(("width", "height", "bytes"), "i8") | {"indexed_at": "M8[us]"}
     kinds |= {"length": "f8", "norm": "f8"}
     single = {name: np.array(values, kinds.get(name, object)) for name, values in rows.items()}
-    counts = [len(terms) for terms in lists["terms"]]
+    counts = list(map(len, terms))
     postings = {
         "document": np.repeat(documents, counts),
         "place": np.arange(sum(counts), dtype=np.int32),
-        "term": np.fromiter(chain.from_iterable(lists["terms"]), np.int32),
-        "score": np.fromiter(chain.from_iterable(lists["scores"]), np.float32),
+        "term": np.fromiter(chain.from_iterable(terms), np.int32),
+        "score": np.fromiter(chain.from_iterable(scores), np.float32),
     }
     connection.register("new_rows", {"document": documents, **single})
     connection.register("new_postings", postings)
+    names = ", ".join([*rows, *lists])
+    listed = ", ".join(f"unnest(${i}) AS {name}" for i, name in enumerate(lists, 2))
     connection.execute(
-        f"INSERT INTO documents (document, {', '.join([*rows, *lists])}) "
-        f"SELECT document, {', '.join(rows)}, label, coalesce(terms, []), coalesce(scores, []), "
-        "views, photo FROM new_rows JOIN (SELECT unnest($1) AS document, unnest($2) AS label, "
-        "unnest($3) AS views, unnest($4) AS photo) "
+        f"INSERT INTO documents (document, {names}, terms, scores) "
+        f"SELECT document, {names}, coalesce(terms, []), coalesce(scores, []) "
+        f"FROM new_rows JOIN (SELECT unnest($1) AS document, {listed}) "
         "USING (document) LEFT JOIN (SELECT document, list(term ORDER BY place) AS terms, "
         "list(score ORDER BY place) AS scores FROM new_postings GROUP BY document) "
         "USING (document) ORDER BY document",
-        [documents.tolist(), *(list(lists[name]) for name in ("label", "views", "photo"))],
+        [documents.tolist(), *lists.values()],
     )
     connection.unregister("new_rows")
     connection.unregister("new_postings")
@@ -187,6 +192,7 @@ def to_row(document: Document, numbers: dict[str, int]) -> list[Any]:
         list(document.labels), json.dumps(dict(document.metadata)),
         [numbers[term.key] for term in document.terms],
         [term.score for term in document.terms], document.views, _from_photo(document.photo),
+        document.text, None if document.text is None else searched(document.text),
         document.length, document.norm, document.checksum,
     ]  # fmt: skip
 
@@ -201,7 +207,7 @@ def to_document(
     fields = dict(zip(COLUMNS, row, strict=True))
     numbers, scores, seen = fields.pop("terms"), fields.pop("scores"), fields.pop("views")
     indexed_at, labels = fields.pop("indexed_at"), fields.pop("label")
-    photo = fields.pop("photo")
+    photo, text = fields.pop("photo"), fields.pop("text")
     try:
         if any(None in values for values in (fields.values(), labels, scores)):
             raise ValueError("a value is missing")
@@ -214,6 +220,7 @@ def to_document(
             terms=terms_of([keys[n] for n in numbers], scores, seen),
             embedding=None if embedding is None else np.asarray(embedding, dtype=np.float32),
             photo=_to_photo(photo),
+            text=text,
             **fields,
         )
         if checksum is not None and checksum != document.checksum:

@@ -22,6 +22,15 @@ PHOTO = (
     "STRUCT(taken_at TIMESTAMP, camera VARCHAR, lens VARCHAR, latitude DOUBLE, longitude DOUBLE, "
     "caption VARCHAR, keywords VARCHAR[])"
 )
+LATER = {
+    "checksum": "VARCHAR",
+    "views": "UTINYINT[]",
+    "photo": PHOTO,
+    "text": "VARCHAR",
+    "ocr": "VARCHAR",
+}
+"""Columns of documents that not every file has: the last two, of ``Document.text``, as it was read
+and as it is searched."""
 TABLES = f"""
 CREATE TABLE settings (name VARCHAR, value VARCHAR);
 CREATE TABLE terms (term INTEGER, synset VARCHAR, wnid VARCHAR, name VARCHAR);
@@ -29,8 +38,8 @@ CREATE TABLE documents (
     document INTEGER, id VARCHAR, uri VARCHAR, filename VARCHAR, sha256 VARCHAR,
     width INTEGER, height INTEGER, bytes BIGINT, format VARCHAR,
     indexed_at TIMESTAMP, label VARCHAR[], metadata JSON,
-    terms INTEGER[], scores FLOAT[], length DOUBLE, norm DOUBLE, checksum VARCHAR,
-    views UTINYINT[], photo {PHOTO}
+    terms INTEGER[], scores FLOAT[], length DOUBLE, norm DOUBLE,
+    {", ".join(map(" ".join, LATER.items()))}
 );
 CREATE TABLE embeddings (document INTEGER, embedding FLOAT[]);
 CREATE TABLE postings (term INTEGER, document INTEGER, score FLOAT);
@@ -85,9 +94,9 @@ def write_settings(connection: duckdb.DuckDBPyConnection, settings: IndexSetting
 
 
 def add_columns(connection: duckdb.DuckDBPyConnection) -> None:
-    """Before a write: a file made before there were checksums, views or photos gets columns."""
-    for column in ("checksum VARCHAR", "views UTINYINT[]", f"photo {PHOTO}"):
-        connection.execute(f"ALTER TABLE documents ADD COLUMN IF NOT EXISTS {column}")
+    """Before a write: a file made before there were all columns gets those that it lacks."""
+    for name, kind in LATER.items():
+        connection.execute(f"ALTER TABLE documents ADD COLUMN IF NOT EXISTS {name} {kind}")
 
 
 def views(settings: IndexSettings) -> str:

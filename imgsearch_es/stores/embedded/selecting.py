@@ -11,6 +11,7 @@ from imgsearch_es.retrieval.conditions import (
     DATE_FIELDS,
     METADATA,
     NEAR,
+    OCR,
     SIGNS,
     Filter,
     keyword,
@@ -19,6 +20,7 @@ from imgsearch_es.retrieval.conditions import (
 )
 from imgsearch_es.retrieval.queries import Query, Selection
 from imgsearch_es.retrieval.spans import DATE, EARTH, NUMBER, Limits
+from imgsearch_es.retrieval.texts import searched
 
 _MATCHES = "regexp_full_match(x, {}, 's')"
 _DISTANCE = (
@@ -85,6 +87,12 @@ def _condition(item: Filter, numbers: dict[str, int], parameters: dict[str, Any]
     if item.operator == NEAR:
         parameters[name] = list(map(float, item.values))
         return f"{_DISTANCE.format(values)} <= {values}[3]"
+    if item.field == OCR:
+        if item.operator == "wildcard":
+            parameters[name] = f".* {_regex(str(item.values[0]), '[^ ]')} .*"
+            return f"regexp_full_match(ocr, {values}, 's')"
+        parameters[name] = [searched(str(value)) for value in item.values]
+        return f"EXISTS (SELECT 1 FROM unnest({values}) AS u(x) WHERE contains(ocr, x))"
     column = column_of(item.field)
     if item.operator == "wildcard" or item.field in CASELESS:
         is_pattern = item.operator == "wildcard"
@@ -211,7 +219,7 @@ def _matching_terms(item: Filter, numbers: dict[str, int]) -> list[int]:
     return [number for key, number in numbers.items() if wildcard_matches(pattern, key)]
 
 
-def _regex(pattern: str) -> str:
+def _regex(pattern: str, one: str = ".") -> str:
     """A wildcard pattern (``*``, ``?``) for RE2, which takes linear time; LIKE may take ages."""
     parts = re.split(r"([*?])", pattern)
-    return "".join({"*": ".*", "?": "."}.get(part, re.escape(part)) for part in parts)
+    return "".join({"*": f"{one}*", "?": one}.get(part, re.escape(part)) for part in parts)

@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-MAGIC = b"imgsnap2"
+MAGIC = b"imgsnap3"
 """Another one whenever the form changes; ``imgsnap1`` had no photos in its records."""
 BLOCK = 1 << 16
 """Bytes that have a checksum of their own, looked at when something of them is first read."""
@@ -213,7 +213,7 @@ class Snapshot:
         values[_INDEXED_AT] = datetime.fromisoformat(values[_INDEXED_AT] or "")
         terms, scores = (self._span("term", name, place).tolist() for name in ("terms", "scores"))
         key = str(self._columns["ids"].of(place), "ascii")
-        return [key, *values[:-2], terms, scores, *values[-2:]]
+        return [key, *values[:-3], terms, scores, *values[-3:]]
 
     def check_rows(self, places: Array) -> None:
         """Look at all that ``ids`` and ``row`` read of documents; they raise no SnapshotError."""

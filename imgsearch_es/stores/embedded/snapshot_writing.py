@@ -38,7 +38,7 @@ _POSTINGS = 1 << 21
 _FEATURES = 1 << 13
 _RECORD = (
     "json_array(uri, filename, sha256, width, height, bytes, format, indexed_at, label, "
-    "metadata::VARCHAR, {views}, photo)"
+    "metadata::VARCHAR, {views}, photo, text)"
 )
 """As ``Snapshot.row`` reads it: ``rows.COLUMNS`` without the id, terms and scores."""
 _SOUND = (

@@ -1,0 +1,77 @@
+"""A second pass over an index: the text in its pictures is read, and stored with them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from imgsearch_es.analysis.ocr import TextReader
+from imgsearch_es.errors import ImageError
+from imgsearch_es.indexing.exchange.rows import chunks
+from imgsearch_es.pictures.files import in_memory
+from imgsearch_es.pictures.images import open_image
+from imgsearch_es.retrieval.conditions import Filter
+from imgsearch_es.retrieval.documents import Document
+from imgsearch_es.stores.base import Store
+
+_TOGETHER = 16
+"""Pictures that are read before they are stored: some seconds' work."""
+
+
+@dataclass(slots=True)
+class TextReport:
+    """What became of pictures that nobody had looked at: how many have text, and how many none.
+
+    ``rejected`` are those that could not be read, as (uri, reason); the next run tries them again.
+    """
+
+    with_text: int = 0
+    without_text: int = 0
+    rejected: list[tuple[str, str]] = field(default_factory=list)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON values."""
+        rejected = [{"uri": uri, "reason": reason} for uri, reason in self.rejected]
+        counts = {"with_text": self.with_text, "without_text": self.without_text}
+        return {**counts, "rejected": rejected}
+
+
+def read_texts(
+    store: Store, filters: Sequence[Filter], progress: Callable[[int, int], None]
+) -> TextReport:
+    """Read the text in all pictures that meet conditions and whose text is not known.
+
+    What was read is stored every few pictures, so a run that is interrupted goes on where it was.
+    """
+    report, reader = TextReport(), TextReader()
+    unread = [item.id for item in store.documents(filters) if item.text is None and item.is_read]
+    for done, ids in enumerate(chunks(unread, _TOGETHER)):
+        progress(done * _TOGETHER, len(unread))
+        read = {}
+        for document in store.get(ids).values():
+            try:
+                read[document.id] = document.sha256, _text_of(document, reader)
+            except ImageError as error:
+                report.rejected.append((document.uri, error.reason))
+        changed = [  # as they are by now
+            replace(document, text=read[document.id][1])
+            for document in store.get(list(read)).values()
+            if document.sha256 == read[document.id][0]
+        ]
+        report.rejected += store.write(changed).rejected
+        with_text = sum(bool(document.text) for document in changed)
+        report.with_text += with_text
+        report.without_text += len(changed) - with_text
+    store.finish()
+    progress(len(unread), len(unread))
+    return report
+
+
+def _text_of(document: Document, reader: TextReader) -> str:
+    if in_memory(document.uri):
+        raise ImageError(document.uri, "it came from memory and cannot be read again")
+    picture = open_image(document.uri)
+    if picture.sha256 != document.sha256:
+        raise ImageError(document.uri, "the file is another one than was indexed: index it again")
+    return reader.read(picture.image)
