@@ -82,7 +82,9 @@ def test_a_lean_index_ranks_as_numpy_and_explains(full_and_lean):
     assert full.known(known) == lean.known(known)
     assert full.by_content([DOCUMENTS[4].sha256]) == lean.by_content([DOCUMENTS[4].sha256])
     assert full.below("/photos/3/") == lean.below("/photos/3/") != []
-    assert full.stats()["synsets"] == lean.stats()["synsets"]
+    # The server adds scores up in the order of its segments.
+    for one, other in zip(*(s.stats()["synsets"] for s in full_and_lean), strict=True):
+        assert one == {**other, "mean_score": pytest.approx(other["mean_score"])}
 
 
 @pytest.mark.parametrize("as_bytes", [True, False])
