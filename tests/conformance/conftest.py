@@ -17,6 +17,7 @@ from imgsearch_es.retrieval.queries import Query
 from imgsearch_es.search.hits import Hits
 from imgsearch_es.stores import open_store
 from imgsearch_es.stores.base import IndexSettings, SearchResult, Store
+from imgsearch_es.stores.embedded import ranking as embedded_ranking
 from imgsearch_es.stores.embedded.store import EmbeddedStore
 from imgsearch_es.vocabulary.synsets import imagenet
 from tests.conformance.collections import DIMENSIONS, KEYS, extremes, posteriors
@@ -83,15 +84,18 @@ def filled(
 
 
 def answers(store: Store, queries: Sequence[Query]) -> list[SearchResult]:
-    """A store's answers; a file gives the same by its snapshot and without it."""
+    """A store's answers; a file gives the same by its snapshot, by blocks of it and without it."""
 
     def ask() -> list[SearchResult]:
         return store.search_many(queries) if len(queries) > 1 else [store.search(queries[0])]
 
     found = ask()
+    ways: list[tuple[object, str, Any]] = []
     if isinstance(store, EmbeddedStore):
+        ways = [(store._copy, "of_now", lambda: None), (embedded_ranking, "_CACHED", 16)]
+    for way in ways:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(store._copy, "of_now", lambda: None)
+            patch.setattr(*way)
             for one, other in zip(found, ask(), strict=True):
                 assert ranking(one) == ranking(other)
                 assert one.total == other.total

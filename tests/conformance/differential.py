@@ -93,6 +93,7 @@ class World:
         self.places = places
         options: dict[str, Any] = {"impacts": OFFERED} if seed % 2 else {}
         options |= {"layout": "lean"} if seed // 2 % 2 else {}
+        options |= {"shards": 3} if seed % 3 == 0 else {}
         self.stores: dict[str, Store] = {
             name: open_store(at, **(options if at.startswith("http") else {}))
             for name, at in places.items()

@@ -85,9 +85,10 @@ class Source:
 
     Attributes:
         together: queries answered by one scan. Their lists are in memory.
+        size: how many places there are, if the lists are in their order; else 0.
     """
 
-    together = 20
+    together, size = 20, 0
 
     def __init__(self, reader: Reader) -> None:
         self.reader = reader
@@ -228,6 +229,7 @@ class SnapshotSource(Source):
     ) -> None:
         super().__init__(reader)
         self._snapshot, self._neighbors = snapshot, neighbors
+        self.size = len(snapshot)
         self.together = min(max(20, _SCORED // (len(snapshot) + 1)), 1000)
 
     def statistics(self, keys: Sequence[str]) -> Statistics:
