@@ -109,10 +109,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--documents", type=int, default=100_000)
     parser.add_argument("--queries", type=int, default=10_000)
-    parser.add_argument(
-        "--stores", nargs="+", default=["elasticsearch", "embedded"],
-        help="embedded alone needs no server",
-    )  # fmt: skip
+    parser.add_argument("--stores", nargs="+", default=["embedded", "elasticsearch"])
     parser.add_argument("--json", type=Path, metavar="FILE")
     options = parser.parse_args()
     collection = Synthetic(options.documents)

@@ -348,10 +348,7 @@ def main() -> None:
     parser.add_argument("--queries", type=int, default=100)
     parser.add_argument("--images", type=Path, metavar="DIR", help="jitter real photos' posteriors")
     parser.add_argument("--model", default="efficientnet-lite0", help="for --images")
-    parser.add_argument(
-        "--stores", nargs="+", default=["elasticsearch", "embedded"],
-        help="embedded alone needs no server",
-    )  # fmt: skip
+    parser.add_argument("--stores", nargs="+", default=["embedded", "elasticsearch"])
     parser.add_argument("--json", type=Path, metavar="FILE")
     options = parser.parse_args()
     all_rows: list[dict[str, Any]] = []
