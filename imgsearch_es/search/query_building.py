@@ -28,6 +28,7 @@ from imgsearch_es.retrieval.strategies import DENSE
 from imgsearch_es.search.query_pictures import PictureReader, several
 from imgsearch_es.search.request import SearchRequest, VectorLike
 from imgsearch_es.stores.base import Store, known_settings
+from imgsearch_es.vocabulary.colors import is_color
 from imgsearch_es.vocabulary.synsets import Vocabulary
 
 LISTED_BY = "taken_at"
@@ -80,6 +81,7 @@ class QueryBuilder:
         beside = seen if request.exclude_self is None and words.terms else []
         own = [picture_id(e.uri) for e in (pictures if request.exclude_self else beside)]
         selected = Selection(filters=filters, exclude=tuple(dict.fromkeys(own)))
+        words = replace(words, terms=self._with_colors(words.terms, selected))
         if fusion is None and strategy not in DENSE:
             words = replace(words, terms=self._with_equal_say(own_terms, words.terms, selected))
         terms = rocchio.terms(synset_vector(own_terms, words.terms), *judged)
@@ -121,15 +123,25 @@ class QueryBuilder:
         """
         if not pictures or not words:
             return words
+        return _times(words, self._ratio(pictures, words, selected))
+
+    def _with_colors(self, words: tuple[Term, ...], selected: Selection) -> tuple[Term, ...]:
+        """Synsets and colors that words name: colors get as much say, times their boosts."""
+        colors = tuple(term for term in words if is_color(term.key))
+        synsets = tuple(term for term in words if not is_color(term.key))
+        if not colors or not synsets:
+            return words
+        one, other = (_times(terms, 1 / terms[0].score) for terms in (synsets, colors))
+        return synset_vector(synsets, _times(colors, self._ratio(one, other, selected)))
+
+    def _ratio(self, one: Sequence[Term], other: Sequence[Term], selected: Selection) -> float:
+        """How many times as high the best scores by one are; 1 where either finds nothing."""
         both = [
             Query(tuple(terms), filters=selected.filters, exclude=selected.exclude, k=_BEST)
-            for terms in (pictures, words)
+            for terms in (one, other)
         ]
         found = [[hit.score for hit in result.hits] for result in self.store.search_many(both)]
-        if not all(found):
-            return words
-        factor = float(np.mean(found[0]) / np.mean(found[1]))
-        return synset_vector(Term(term.key, term.score * factor) for term in words)
+        return float(np.mean(found[0]) / np.mean(found[1])) if all(found) else 1.0
 
     def _reads_text(self, request: SearchRequest) -> bool:
         """Whether the text is compared as it is, and not by the synsets that it names."""
@@ -190,6 +202,10 @@ class QueryBuilder:
             best = [stored[document.id] for document in best if document.id in stored]
         best = known_settings(self.store).asking(best)
         return replace(request.rocchio.expand(query, best), feedback=feedback)
+
+
+def _times(terms: Sequence[Term], factor: float) -> tuple[Term, ...]:
+    return synset_vector(Term(term.key, term.score * factor) for term in terms)
 
 
 def _check(request: SearchRequest, images: int, likes: int, dislikes: int) -> None:

@@ -203,7 +203,7 @@ def test_an_installation_that_knows_no_taught_words_refuses_it(index, folder, mo
     def found_by_an_older_one() -> int:
         with monkeypatch.context() as older, ImageIndex(index.location) as old:
             for room in (schema, aliased):
-                older.setattr(room, "TAUGHT_SCHEMA", 1)
+                older.setattr(room, "COLOR_SCHEMA", 1)
             return old.search(image=folder / "dark9.png").total
 
     index.teach("light thing", like=examples(folder))

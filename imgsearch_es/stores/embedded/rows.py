@@ -185,8 +185,8 @@ def to_row(document: Document, numbers: dict[str, int]) -> list[Any]:
         document.width, document.height, document.bytes, document.format,
         document.indexed_at.astimezone(timezone.utc).replace(tzinfo=None),
         list(document.labels), json.dumps(dict(document.metadata)),
-        [numbers[term.key] for term in document.terms],
-        [term.score for term in document.terms], document.views, _from_photo(document.photo),
+        [numbers[term.key] for term in document.postings],
+        [term.score for term in document.postings], document.views, _from_photo(document.photo),
         document.length, document.norm, document.checksum,
     ]  # fmt: skip
 
@@ -211,7 +211,7 @@ def to_document(
             indexed_at=indexed_at.replace(tzinfo=timezone.utc),
             labels=tuple(labels),
             metadata=to_metadata(fields.pop("metadata")),
-            terms=terms_of([keys[n] for n in numbers], scores, seen),
+            **terms_of([keys[n] for n in numbers], scores, seen),
             embedding=None if embedding is None else np.asarray(embedding, dtype=np.float32),
             photo=_to_photo(photo),
             **fields,
