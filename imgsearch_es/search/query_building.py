@@ -123,25 +123,33 @@ class QueryBuilder:
         """
         if not pictures or not words:
             return words
-        return _times(words, self._ratio(pictures, words, selected))
+        one, other = self._best_scores(pictures, words, selected)
+        return _times(words, np.mean(one) / np.mean(other)) if one and other else words
 
     def _with_colors(self, words: tuple[Term, ...], selected: Selection) -> tuple[Term, ...]:
-        """Synsets and colors that words name: colors get as much say, times their boosts."""
+        """Synsets and colors that words name: colors get as much say, times their boosts.
+
+        Their ten best scores, among what has more than a trace of the synsets, get the same sum:
+        the fewer pictures have the color, the more it says of one that it does.
+        """
         colors = tuple(term for term in words if is_color(term.key))
         synsets = tuple(term for term in words if not is_color(term.key))
         if not colors or not synsets:
             return words
-        one, other = (_times(terms, 1 / terms[0].score) for terms in (synsets, colors))
-        return synset_vector(synsets, _times(colors, self._ratio(one, other, selected)))
+        plain = [_times(terms, 1 / terms[0].score) for terms in (synsets, colors)]
+        one, other = self._best_scores(*plain, selected)
+        return synset_vector(synsets, _times(colors, sum(one) / sum(other) if other else 1.0))
 
-    def _ratio(self, one: Sequence[Term], other: Sequence[Term], selected: Selection) -> float:
-        """How many times as high the best scores by one are; 1 where either finds nothing."""
+    def _best_scores(
+        self, one: Sequence[Term], other: Sequence[Term], selected: Selection
+    ) -> tuple[list[float], list[float]]:
+        """The best scores by each alone, among what meets conditions."""
         both = [
             Query(tuple(terms), filters=selected.filters, exclude=selected.exclude, k=_BEST)
             for terms in (one, other)
         ]
-        found = [[hit.score for hit in result.hits] for result in self.store.search_many(both)]
-        return float(np.mean(found[0]) / np.mean(found[1])) if all(found) else 1.0
+        first, second = self.store.search_many(both)
+        return [hit.score for hit in first.hits], [hit.score for hit in second.hits]
 
     def _reads_text(self, request: SearchRequest) -> bool:
         """Whether the text is compared as it is, and not by the synsets that it names."""
@@ -204,8 +212,8 @@ class QueryBuilder:
         return replace(request.rocchio.expand(query, best), feedback=feedback)
 
 
-def _times(terms: Sequence[Term], factor: float) -> tuple[Term, ...]:
-    return synset_vector(Term(term.key, term.score * factor) for term in terms)
+def _times(terms: Sequence[Term], factor: float | np.floating[Any]) -> tuple[Term, ...]:
+    return synset_vector(Term(term.key, term.score * float(factor)) for term in terms)
 
 
 def _check(request: SearchRequest, images: int, likes: int, dislikes: int) -> None:
