@@ -14,7 +14,6 @@ from imgsearch_es.errors import QueryError, UnknownWordError
 from imgsearch_es.indexing import kept_index
 from imgsearch_es.vocabulary.colors import COLOR, COLORS
 from imgsearch_es.vocabulary.synsets import from_labels, imagenet
-from tests.unit.conftest import fake_model  # noqa: F401 - a fixture
 
 FOCAL = {
     "black": (10, 10, 12), "white": (250, 250, 248), "red": (200, 20, 30), "green": (30, 130, 50),
@@ -70,7 +69,7 @@ def test_words_of_colors_are_words(folder, fake_model, tmp_path):
         assert names(text="score(red)>0.4", sort="filename") == ["red60", "red80"]
         assert names(text="gray -red -black AND gray")[0] == "orange40"
         hits = index.search(text="color:orange")
-        assert [hit.filename for hit in hits][0] == "orange80.png"
+        assert hits[0].filename == "orange80.png"
         (row,) = hits.explain(0).rows
         assert (row.key, row.query_weight, row.document_score) == ("color:orange", 1, hits[0].score)
         alone = index.search(text="orange")
