@@ -136,8 +136,8 @@ class QueryBuilder:
         synsets = tuple(term for term in words if not is_color(term.key))
         if not colors or not synsets:
             return words
-        plain = [_times(terms, 1 / terms[0].score) for terms in (synsets, colors)]
-        one, other = self._best_scores(*plain, selected)
+        by_one, by_other = (_times(terms, 1 / terms[0].score) for terms in (synsets, colors))
+        one, other = self._best_scores(by_one, by_other, selected)
         return synset_vector(synsets, _times(colors, sum(one) / sum(other) if other else 1.0))
 
     def _best_scores(
