@@ -93,14 +93,17 @@ class EmptyQueryError(QueryError):
 
 
 class UnknownWordError(QueryError):
-    """No synset has this ``word`` or phrase; ``suggestions`` has the nearest, best first."""
+    """No synset has this ``word`` or phrase; ``suggestions`` has the nearest, best first.
 
-    def __init__(self, word: str, suggestions: Sequence[str] = ()) -> None:
+    ``why`` is the message where there is more to say.
+    """
+
+    def __init__(self, word: str, suggestions: Sequence[str] = (), why: str = "") -> None:
         quoted = [repr(suggestion) for suggestion in suggestions]
         near = " or ".join(filter(None, [", ".join(quoted[:-1]), *quoted[-1:]]))
         hint = f" Did you mean {near}?" if near else ""
         shown = word if len(word) <= 80 else f"{word[:77]}..."
-        super().__init__(f"no synset is named {shown!r} or includes it.{hint}")
+        super().__init__(why or f"no synset is named {shown!r} or includes it.{hint}")
         self.word = word
         self.suggestions = tuple(suggestions)
 

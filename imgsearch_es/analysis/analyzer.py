@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from copy import copy
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from imgsearch_es.analysis.colors import colors_of
 from imgsearch_es.analysis.configuration import (
     DEFAULT_MODEL,
     describe,
@@ -47,7 +48,9 @@ from imgsearch_es.analysis.models import Model, create_model
 from imgsearch_es.analysis.models.deep_feature import DeepFeature
 from imgsearch_es.analysis.models.weights import relative_to
 from imgsearch_es.analysis.taught import TaughtWord
-from imgsearch_es.analysis.views import Preparation, stacked
+from imgsearch_es.analysis.terms import Analysis as Analysis
+from imgsearch_es.analysis.terms import Term as Term
+from imgsearch_es.analysis.views import Preparation, stacked, whole_of
 from imgsearch_es.analysis.visual_words import to_word_count, word_name
 from imgsearch_es.errors import AnalyzerError, AnalyzerMismatchError, ConfigurationError
 from imgsearch_es.pictures.files import Limits
@@ -63,29 +66,6 @@ _AT_ONCE = 32
 """Pictures or views that the model takes in a forward pass, where pictures have several views."""
 _SMALLEST_SCORE = float(np.finfo(np.float32).tiny)
 """Lucene's smallest term weight (FeatureField: Float.MIN_NORMAL). Less is no term."""
-
-
-@dataclass(frozen=True, slots=True)
-class Term:
-    """One synset of a picture (or of a query) with its weight."""
-
-    key: str
-    """The synset's unique key in the vocabulary."""
-    score: float
-    """Finite and above zero; a float32 number, so both stores hold the same value."""
-    view: int | None = None
-    """Of a picture that was analyzed in several views, the one in which this term scored best: an
-    index of `imgsearch_es.analysis.views.PARTS`."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Analysis:
-    """What an analyzer says of one picture."""
-
-    terms: tuple[Term, ...]
-    """Best first; equal scores in the order of the vocabulary."""
-    embedding: NDArray[np.float32] | None
-    """The deep feature, of shape (dimensions,), or None."""
 
 
 class Analyzer:
@@ -236,10 +216,11 @@ class Analyzer:
         terms = self.to_terms(posterior)
         if views is not None:
             terms = self._with_views(terms, views)
+        colors = [colors_of(whole_of(each)) for each in pictures]
         if not self.embedding:
-            return [Analysis(each, None) for each in terms]
+            return list(map(Analysis, terms, [None] * len(terms), colors))
         vectors = run_embedding_filters(self.embedding_filters, embedding[::count])
-        return list(map(Analysis, add_taught(terms, vectors, self.taught), vectors))
+        return list(map(Analysis, add_taught(terms, vectors, self.taught), vectors, colors))
 
     def _predicted(
         self, batch: NDArray[np.uint8]

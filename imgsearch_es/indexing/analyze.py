@@ -66,7 +66,7 @@ class BatchAnalyzer:
         sha256, stored = decoded.sha256, found.stored
         known = self._recent.get(sha256)
         if stored is not None:
-            known = Analysis(stored.terms, stored.embedding)
+            known = Analysis(stored.terms, stored.embedding, stored.colors)
         if known is not None:
             yield self._complete(found, decoded, known, reused=True)
             return

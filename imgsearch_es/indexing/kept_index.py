@@ -27,7 +27,7 @@ from imgsearch_es.indexing.exchange import (
     import_documents,
     import_features,
 )
-from imgsearch_es.indexing.photos import with_photos
+from imgsearch_es.indexing.photos import with_colors, with_photos
 from imgsearch_es.indexing.reindexing import Rebuild, ReindexProgress, ReindexReport, with_filters
 from imgsearch_es.indexing.verifying import Verifier, VerifyProgress, VerifyReport
 from imgsearch_es.indexing.wanted_analyzer import (
@@ -241,8 +241,8 @@ class KeptIndex:
         """Build the index anew and put the new one in its place in one step.
 
         The pictures are read again; labels, metadata and the list of rejected pictures stay.
-        Documents are copied instead, and no picture is read, for the analyzer that
-        the index has (with other ``shards``, ``vectors`` and the like), and for one with more
+        Documents are copied instead, and only pictures without colors are read, for the analyzer
+        that the index has (with other ``shards``, ``vectors`` and the like), and for one with more
         embedding filters, other ``query_terms`` or visual words. Taught words are learnt again
         where deep features change; the report names those that could not be.
 
@@ -357,7 +357,7 @@ class KeptIndex:
         asked = reads_photos or wanted.visual_words is not None
         wanted = wanted.kept_as(stored)
         analyzer = wanted.build_other(stored)
-        settings = replace(stored, schema_version=SCHEMA_VERSION)
+        settings = replace(stored, schema_version=SCHEMA_VERSION).with_colors()
         new, analyze, convert, teach = self.store.beside(), None, None, None
         if wanted.visual_words is not None:
             settings = settings.with_visual_words(to_word_count(wanted.visual_words))
@@ -375,14 +375,14 @@ class KeptIndex:
                 create = partial(new.create, settings)
                 return Indexer(new, lambda: analyzer, create, options).run(uris)
 
-        if reads_photos and analyze is None:  # only EXIF and XMP are read again
-            convert = with_photos(photo, convert)
-        rebuild = Rebuild(
-            self.store, new, settings.with_photo(photo), analyze, convert=convert, teach=teach,
-            allow_missing=allow_missing, progress=progress,
-        )  # fmt: skip
+        if analyze is None:  # only EXIF and XMP are read again, and what has no colors
+            convert = with_photos(photo, convert) if reads_photos else convert
+            convert = with_colors(lambda: analyzer or self.analyzer, convert)
         with self._for_one_index():
-            report = rebuild.run(keep=keep_old)
+            report = Rebuild(
+                self.store, new, settings.with_photo(photo), analyze, convert=convert, teach=teach,
+                allow_missing=allow_missing, progress=progress,
+            ).run(keep=keep_old)  # fmt: skip
         if analyzer is not None or asked:  # else of the old index
             self._wanted = WantedAnalyzer(runtime=self._wanted.runtime)
             self._analyzer, self._checked_with = analyzer, None

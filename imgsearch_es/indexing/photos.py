@@ -1,13 +1,23 @@
-"""What documents keep of how their pictures were taken, read again."""
+"""What documents keep of their pictures beside terms, read again: EXIF and XMP, and colors."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
+from imgsearch_es.analysis.analyzer import Analyzer
+from imgsearch_es.analysis.colors import colors_of
+from imgsearch_es.analysis.views import whole_of
+from imgsearch_es.errors import ImageError
 from imgsearch_es.indexing.reindexing import Convert
+from imgsearch_es.pictures.files import in_memory
 from imgsearch_es.pictures.images import photo_of
 from imgsearch_es.pictures.photo import kept
 from imgsearch_es.retrieval.documents import Document
+
+_THREADS = 4
+"""Pictures that are decoded at once, as Pillow does beside other threads."""
 
 
 def with_photos(what: str, convert: Convert | None) -> Convert:
@@ -17,6 +27,28 @@ def with_photos(what: str, convert: Convert | None) -> Convert:
         found = [
             replace(d, photo=kept(photo_of(d.uri, d.sha256) or d.photo, what)) for d in documents
         ]
+        return convert(found) if convert else found
+
+    return again
+
+
+def with_colors(analyzer: Callable[[], Analyzer], convert: Convert | None) -> Convert:
+    """Documents with colors, where they have none and the file is as it was; no model runs."""
+
+    def colored(document: Document) -> Document:
+        if document.colors or not document.is_read or in_memory(document.uri):
+            return document
+        try:
+            picture = analyzer().open(document.uri)
+        except ImageError:
+            return document
+        if picture.sha256 != document.sha256:
+            return document
+        return replace(document, colors=colors_of(whole_of(analyzer().prepare(picture.image))))
+
+    def again(documents: list[Document]) -> list[Document]:
+        with ThreadPoolExecutor(_THREADS, "imgsearch-colors") as threads:
+            found = list(threads.map(colored, documents))
         return convert(found) if convert else found
 
     return again

@@ -50,6 +50,7 @@ class ReindexReport:
             of deep features.
         missing: (uri, reason) of pictures that could not be read again and were left out.
         lost_words: (word, reason) of taught words that could not be taught again.
+        without_colors: documents copied without colors, as their picture is gone or has changed.
     """
 
     documents: int = 0
@@ -57,6 +58,7 @@ class ReindexReport:
     copied: int = 0
     missing: list[tuple[str, str]] = field(default_factory=list)
     lost_words: list[tuple[str, str]] = field(default_factory=list)
+    without_colors: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON values."""
@@ -95,7 +97,8 @@ class Rebuild:
     def run(self, *, keep: bool) -> ReindexReport:
         """Build the new index and put it in the old one's place; see ``ImageIndex.reindex``."""
         left = self._new.stored_settings()  # by a run that was interrupted
-        wanted, names = self._settings, ("visual_words", "photo", "schema_version", "taught")
+        wanted = self._settings
+        names = ("visual_words", "photo", "schema_version", "taught", "vocabulary")
         if left and self._teach:
             left = left.with_taught(())  # as they are taught again
         are_same = left and are_alike(left, wanted)
@@ -158,7 +161,11 @@ class Rebuild:
 
     def _take(self, documents: list[Document]) -> None:
         if documents and self._analyze is None:
-            report = self._new.write(self._convert(documents))
+            converted = self._convert(documents)
+            report = self._new.write(converted)
+            if self._settings.vocabulary.has_colors:
+                lacking = sum(bool(d.terms) and not d.colors for d in converted)
+                self._report.without_colors += lacking
             self._report.copied += report.stored
             self._missing |= dict(report.rejected)
         elif documents and self._analyze is not None:

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from imgsearch_es.analysis.analyzer import Analyzer, Term
+from imgsearch_es.analysis.colors import LEAST
 from imgsearch_es.analysis.taught import FLOOR
 from imgsearch_es.errors import (
     AnalyzerMismatchError,
@@ -172,7 +173,7 @@ class Verifier:
         if not settings.has_model:
             return
         try:
-            if self._analyzer().vocabulary != settings.vocabulary:
+            if self._analyzer().vocabulary.with_colors() != settings.vocabulary.with_colors():
                 report.add(Harm("settings", "the analyzer has another vocabulary"))
         except AnalyzerMismatchError as error:
             report.add(Harm("settings", str(error)))
@@ -209,7 +210,7 @@ class Verifier:
             report.without_checksum += not item.has_checksum
             if item.document is not None:
                 documents, length = documents + 1, length + item.document.length
-                frequencies.update(term.key for term in item.document.terms)
+                frequencies.update(term.key for term in item.document.postings)
             item = _judged(item, settings)
             for part, what in item.harms:
                 report.add(Harm(part, what, item.id, item.uri))
@@ -273,6 +274,8 @@ class Verifier:
             yield "its synsets or their scores are others than those stored"
         elif not _seen_alike(stored, again, lambda: analyzer.view_scores(picture.image)):
             yield "its synsets score best in other views than those stored"
+        if document.colors and not _are_alike(document.colors, made.colors, LEAST):
+            yield "its colors are others than those stored"
         if (made.embedding is None) != (document.embedding is None):
             yield "the analyzer and the index do not both have a deep feature of it"
         elif made.embedding is not None and document.embedding is not None:
@@ -335,12 +338,12 @@ def _taught_judged(item: Inspected, document: Document, settings: IndexSettings)
     )
 
 
-def _are_alike(stored: tuple[Term, ...], made: tuple[Term, ...]) -> bool:
+def _are_alike(stored: tuple[Term, ...], made: tuple[Term, ...], most: float = _SAME_SCORE) -> bool:
     """Whether scores differ by less than runtimes do; the last of a list may be another's."""
     one, other = ({term.key: term.score for term in terms} for terms in (stored, made))
     floors = [min(scores.values(), default=0.0) for scores in (one, other)]
     return all(
-        abs(one.get(key, floors[0]) - other.get(key, floors[1])) <= _SAME_SCORE
+        abs(one.get(key, floors[0]) - other.get(key, floors[1])) <= most
         for key in one.keys() | other.keys()
     )
 

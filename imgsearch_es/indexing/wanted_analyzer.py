@@ -223,14 +223,14 @@ def are_alike(one: IndexSettings, other: IndexSettings) -> bool:
     """Whether an index of one may hold documents of the other."""
     return (
         is_same_analyzer(one.analyzer, one.weights, other.analyzer, other.weights)
-        and one.vocabulary.base == other.vocabulary.base
+        and one.vocabulary.with_colors() == other.vocabulary.with_colors()
         and one.embedding_dimensions == other.embedding_dimensions
     )
 
 
 def settings_of(analyzer: Analyzer) -> IndexSettings:
     """What a new index shall remember."""
-    vocabulary = analyzer.vocabulary.base
+    vocabulary = analyzer.vocabulary.with_colors()
     return IndexSettings(
         analyzer=analyzer.config,
         weights=analyzer.fingerprint(),

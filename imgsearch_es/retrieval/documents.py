@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from itertools import chain, starmap
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,13 +30,14 @@ from imgsearch_es.retrieval.limits import check_feature, check_own, leaves, text
 from imgsearch_es.retrieval.packing import pack, unpack
 from imgsearch_es.retrieval.spans import orders
 from imgsearch_es.retrieval.texts import searched
+from imgsearch_es.vocabulary.colors import COLORS, is_color
 from imgsearch_es.vocabulary.synsets import Vocabulary
 
 SCHEMA_VERSION = 1
 """Raised by one whenever the stored form changes; stores migrate or refuse older ones."""
-TAUGHT_SCHEMA = 2
-"""What an index with taught words says instead, so that installations which do not know them refuse
-it: they would add documents without the words, and call those with them harmed."""
+TAUGHT_SCHEMA, COLOR_SCHEMA = 2, 3
+"""What an index with taught words, or with colors, says instead, so that installations which do not
+know them refuse it: they would add documents without them, and call those with them harmed."""
 
 _PLAIN = ("id", "uri", "filename", "sha256", "width", "height", "bytes", "format")
 """Attributes that JSON holds as they are."""
@@ -58,6 +59,7 @@ class Document:
         photo: how it was taken, as far as the index keeps that.
         text: what was read in it, by lines; None where nobody has looked.
         embedding: the deep feature, float32 of shape (dimensions,), or None.
+        colors: the shares of its colors, largest first: terms that words ask for, and no picture.
     """
 
     id: str
@@ -75,6 +77,12 @@ class Document:
     embedding: NDArray[np.float32] | None = None
     photo: Photo = NO_PHOTO
     text: str | None = None
+    colors: tuple[Term, ...] = ()
+
+    @property
+    def postings(self) -> tuple[Term, ...]:
+        """What inverted indexes have of it: its synsets, then its colors."""
+        return self.terms + self.colors
 
     @property
     def is_read(self) -> bool:
@@ -93,8 +101,8 @@ class Document:
 
     @property
     def views(self) -> list[int | None] | None:
-        """Of each term the view in which it was best; None where no term has one."""
-        found = [term.view for term in self.terms]
+        """Of each posting the view in which it was best; None where none has one."""
+        found = [term.view for term in self.postings]
         return found if any(view is not None for view in found) else None
 
     def box(self, term: Term) -> Box | None:
@@ -162,6 +170,7 @@ class Document:
             labels=tuple(labels),
             metadata=dict(metadata or {}),
             embedding=analysis.embedding,
+            colors=analysis.colors,
             photo=kept(picture.photo, photo),
         )
 
@@ -182,7 +191,7 @@ class Document:
             "indexed_at": self.indexed_at.isoformat(),
             "label": list(self.labels),
             "metadata": dict(self.metadata),
-            "posterior": {term.key: term.score for term in self.terms},
+            "posterior": {term.key: term.score for term in self.postings},
             "synsets": [term.key for term in self.terms],
             "length": self.length,
             "norm": self.norm,
@@ -197,11 +206,13 @@ class Document:
             source["place"] = dict(zip(("lat", "lon"), self.photo.place, strict=True))
         if self.terms:
             source |= {"top_synset": self.terms[0].key, "top_score": self.terms[0].score}
+        if self.colors:
+            source["colors"] = [term.key for term in self.colors]
         if self.embedding is not None:
             source["embedding"] = sent(self.embedding)
         if lean:
             if synset_fields:
-                source["synset"] = {term.key: {"score": term.score} for term in self.terms}
+                source["synset"] = {term.key: {"score": term.score} for term in self.postings}
             return source
         words = chain.from_iterable(vocabulary.words(term.key) for term in self.terms)
         source |= {
@@ -217,10 +228,10 @@ class Document:
                     "words": vocabulary[term.key].name,
                     "score": term.score,
                 }
-                for term in self.terms
+                for term in self.postings
             }
         else:
-            source["scores"] = [term.score for term in self.terms]
+            source["scores"] = [term.score for term in self.postings]
         if self.views is not None:
             source["views"] = self.views
         return source
@@ -235,7 +246,8 @@ class Document:
     @classmethod
     def from_source(cls, source: Mapping[str, Any]) -> Document:
         """The document of an Elasticsearch ``_source``; fields left out of it are empty here."""
-        synset, keys = source.get("synset", {}), source.get("synsets", ())
+        synset = source.get("synset", {})
+        keys = [*source.get("synsets", ()), *source.get("colors", ())]
         scores = source.get("scores")
         if scores is None:
             scores = [synset[key]["score"] for key in keys]
@@ -243,7 +255,7 @@ class Document:
         return cls(
             **{name: source[name] for name in _PLAIN},
             indexed_at=datetime.fromisoformat(source["indexed_at"]),
-            terms=terms_of(keys, map(to_score, scores), source.get("views")),
+            **terms_of(keys, map(to_score, scores), source.get("views")),
             labels=tuple(source.get("label", ())),
             metadata=source.get("metadata", {}),
             embedding=None if embedding is None else np.asarray(embedding, dtype=np.float32),
@@ -276,14 +288,14 @@ class Document:
             "indexed_at": self.indexed_at.isoformat(),
             "labels": self.labels,
             "metadata": dict(self.metadata),
-            "terms": [term.key for term in self.terms],
-            "scores": [float(f"{term.score:.9g}") for term in self.terms],  # enough for float32
+            "terms": [term.key for term in self.postings],
+            "scores": [float(f"{term.score:.9g}") for term in self.postings],  # as float32
             **seen,  # left out otherwise, as before there were any
         }
 
     @staticmethod
     def terms_of_hit(hit: str) -> tuple[str, dict[str, float]]:
-        """The id that ``to_hit`` wrote, and the scores of the terms by key: quicker than all."""
+        """The id that ``to_hit`` wrote, and the scores of its postings by key: quicker than all."""
         fields = facts_of(hit)
         scores = np.asarray(fields["scores"], np.float32).tolist()
         return fields["id"], dict(zip(fields["terms"], scores, strict=True))
@@ -297,7 +309,7 @@ class Document:
             indexed_at=datetime.fromisoformat(fields["indexed_at"]),
             labels=tuple(fields["labels"]),
             metadata=fields["metadata"],
-            terms=terms_of(
+            **terms_of(
                 fields["terms"],
                 np.asarray(fields["scores"], np.float32).tolist(),  # all at once: it is quicker
                 fields.get("views"),
@@ -315,15 +327,29 @@ def facts_of(hit: str) -> dict[str, Any]:
     return found
 
 
+class Postings(TypedDict):
+    """Of a document, apart."""
+
+    terms: tuple[Term, ...]
+    colors: tuple[Term, ...]
+
+
 def terms_of(
     keys: Iterable[str], scores: Iterable[float], views: Sequence[int | None] | None
-) -> tuple[Term, ...]:
-    """The terms of lists of one length, ``views`` as `Document.views`; ValueError of others."""
+) -> Postings:
+    """``terms`` and ``colors`` of a document's postings, given by lists of one length.
+
+    Raises:
+        ValueError: the lists, of which ``views`` is as `Document.views`, are others.
+    """
     if views is None:
-        return tuple(starmap(Term, zip(keys, scores, strict=True)))
-    if any(view is not None and view not in range(len(PARTS)) for view in views):
+        found = tuple(starmap(Term, zip(keys, scores, strict=True)))
+    elif any(view is not None and view not in range(len(PARTS)) for view in views):
         raise ValueError(f"a view is a number from 0 to {len(PARTS) - 1}")
-    return tuple(starmap(Term, zip(keys, scores, views, strict=True)))
+    else:
+        found = tuple(starmap(Term, zip(keys, scores, views, strict=True)))
+    count = sum(is_color(term.key) for term in found[-len(COLORS) :])
+    return {"terms": found[: len(found) - count], "colors": found[len(found) - count :]}
 
 
 def _photo_of(source: Mapping[str, Any]) -> Photo:

@@ -6,6 +6,7 @@
     +beach dog                  a hit must have more than a trace of the word with a plus
     dog -poodle                 and no more than a trace of one with a minus
     beach AND dog NOT poodle    the same; OR between words says what is so without it
+    black cat                   a color beside other words ranks what has these
     synset:golden_retriever     a synset by its exact key; wnid:n02099601 by its WordNet identifier
     label:pets width:>=800      conditions, which select and do not score; -label:pets negates
     score(dog)>0.5              a condition on the picture's score of a word
@@ -25,11 +26,10 @@ from typing import Any
 
 from imgsearch_es.analysis.analyzer import Term
 from imgsearch_es.errors import QueryError, UnknownWordError
+from imgsearch_es.retrieval.color_words import chosen, color_key, described, why_unknown
 from imgsearch_es.retrieval.conditions import (
     FIELDS,
     NEAR,
-    NUMBER_FIELDS,
-    SIGNS,
     Filter,
     is_field,
     of_score,
@@ -37,18 +37,20 @@ from imgsearch_es.retrieval.conditions import (
     quoted,
 )
 from imgsearch_es.retrieval.queries import synset_vector
-from imgsearch_es.retrieval.spans import is_range
 from imgsearch_es.retrieval.tokens import (
     MARKS,
+    NAMING,
+    OPERATORS,
     QUOTED,
-    alternatives,
     check_text,
+    condition_of,
     number,
     operator,
     selects,
     tokens,
     unquoted,
 )
+from imgsearch_es.vocabulary.colors import COLOR, COLORS
 from imgsearch_es.vocabulary.synsets import Resolution, Vocabulary
 
 MAX_PARTS = 256
@@ -62,7 +64,6 @@ _SUGGESTED = 8
 
 _SYNSET = re.compile(rf"(?P<name>{QUOTED}|[^^]*)(?:\^(?P<boost>.*))?", re.DOTALL)
 _PLAIN = re.compile(r"(?!(?:AND|OR|NOT)\Z)[^\W_][\w'’-]*")
-_OPERATORS = {sign: operator for operator, sign in SIGNS.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,10 +112,13 @@ def parse_words(
             reader.read(token, first, "+" if operator(after) == "AND" else "")
         elif operator(token) == "OR" and any(map(selects, (before, after))):
             raise QueryError("OR goes between words; values of one field are such as label:a,b")
+        elif operator(token) == "OR":
+            reader.is_either = True
     words = reader.words()
     if alone and words.left_out and not words.terms:
         unknown = words.left_out[0]
-        raise UnknownWordError(unknown, vocabulary.suggest(unknown))
+        why = why_unknown(unknown, vocabulary)
+        raise UnknownWordError(unknown, () if why else vocabulary.suggest(unknown), why)
     return words
 
 
@@ -133,7 +137,7 @@ def to_filters(where: Where | None, vocabulary: Vocabulary) -> tuple[Filter, ...
     check_text(where)
     reader = _Reader(vocabulary, 0.0)
     for token in tokens(where):
-        if token["key"] is None and token["field"] in (None, "synset:", "wnid:"):
+        if token["key"] is None and token["field"] in NAMING:
             raise QueryError(
                 f"{token[0]!r:.60} is no condition such as label=indoor or width>=800: there are "
                 f"{', '.join(FIELDS)}, metadata.<name> and score(<word>); a value with spaces is "
@@ -154,7 +158,7 @@ def free_text(text: str, vocabulary: Vocabulary) -> Words:
     reader, said = _Reader(vocabulary, TRACE), []
     for token in tokens(text):
         is_plain = token["sign"] is None and token["boost"] is None
-        if token["key"] is not None or token["field"] not in (None, "synset:", "wnid:"):
+        if token["key"] is not None or token["field"] not in NAMING:
             reader.read(token)
         elif token["field"] is None and is_plain:
             said.append(unquoted(token[0]))
@@ -175,6 +179,8 @@ class _Reader:
         self._filters: dict[Filter, None] = {}
         self._near: dict[str, Resolution] = {}
         self._left_out: dict[str, None] = {}
+        self._both: dict[str, Resolution] = {}  # a color and synsets
+        self.is_either = False
         self._shown: list[str] = []
 
     def read(self, token: re.Match[str], first: str | None = None, last: str = "") -> None:
@@ -195,7 +201,7 @@ class _Reader:
         self._end_run()
         sign = "-" if first == "-" else sign or first or last
         if token["key"] is not None:
-            condition = {_OPERATORS[token["compare"]]: number(token["number"], token[0])}
+            condition = {OPERATORS[token["compare"]]: number(token["number"], token[0])}
             self._add_filter(f"score({token['key'].strip()})", condition, sign)
         elif token["field"] is not None:
             self._read_field(token, sign)
@@ -212,6 +218,9 @@ class _Reader:
 
     def words(self) -> Words:
         self._end_run()
+        hints = tuple(chosen(self._weights, self._both))
+        if not self.is_either and (keys := described(self._weights)):
+            self._require("the other words", keys, negated=False)
         self.check_size()
         if not (self._weights or self._signs or self._filters or self._left_out):
             raise QueryError("there are no words to search for; write some, such as tabby cat")
@@ -219,7 +228,7 @@ class _Reader:
             terms=synset_vector(Term(key, weight) for key, weight in self._weights.items()),
             signs=tuple(self._signs),
             filters=tuple(self._filters),
-            hints=(*map(_near_hint, self._near.values()), *self._unknown_hints()),
+            hints=(*hints, *map(_near_hint, self._near.values()), *self._unknown_hints()),
             left_out=tuple(self._left_out),
             text=self._canonical(),
         )
@@ -234,6 +243,9 @@ class _Reader:
             if i == _SUGGESTED and len(self._left_out) > _SUGGESTED + 1:
                 yield f"{len(self._left_out) - _SUGGESTED} more words were left out"
                 return
+            if why := why_unknown(phrase, self._vocabulary):
+                yield f"{why}; it was left out"
+                continue
             near = ", ".join(self._vocabulary.suggest(phrase))
             ending = f"; near: {near}" if near else ""
             yield f"{phrase!r:.60} is not in this index's vocabulary and was left out{ending}"
@@ -254,19 +266,24 @@ class _Reader:
             return
         if found.how == "near":
             self._near[found.phrase] = found
-        self._add_synsets(found.keys, _shown(found.phrase), sign, boost, place, found.weights)
+        if found.color and sign != "-":
+            self._both[found.phrase] = found
+        also = (found.color,) if found.color else ()
+        shown = _shown(found.phrase)
+        self._add_synsets(found.keys, shown, sign, boost, place, found.weights, also)
 
     def _read_field(self, token: re.Match[str], sign: str) -> None:
         field, value = token["field"].removesuffix(":"), token["value"]
         if not token["field"].endswith(":"):  # width>=400, label=pets, label!=pets
             sign = ("" if sign == "-" else "-") if value.startswith("!") else sign
             value = value.lstrip("!=")
-        if field in ("synset", "wnid"):
+        if token["field"] in NAMING:
             found = _SYNSET.fullmatch(value)
             name = unquoted(found["name"]) if found else ""
             if found is None or not name:
                 raise QueryError(f"{token[0]:.60} does not name one synset")
-            keys = self._by_key(name) if field == "synset" else self._by_wnid(name)
+            by = {"synset": self._by_key, "wnid": self._by_wnid, "color": self._by_color}
+            keys = by[field](name)
             shown = f"{field}:{name if field == 'synset' else name.lower()}"
             self._add_synsets(keys, shown, sign, found["boost"], token[0])
             return
@@ -278,7 +295,7 @@ class _Reader:
                 f"there is no field {field!r:.60}; there are synset, wnid, {', '.join(FIELDS)}, "
                 "metadata.<name> and score(<word>). Quote a word that has a colon"
             )
-        condition = value if field == NEAR else _condition(field, value, token[0])
+        condition = value if field == NEAR else condition_of(field, value, token[0])
         self._add_filter(field, condition, sign)
 
     def _add_filter(self, field: str, condition: Any, sign: str) -> None:
@@ -293,12 +310,10 @@ class _Reader:
         boost: str | None = None,
         place: str = "",
         near: tuple[float, ...] = (),
+        also: tuple[str, ...] = (),
     ) -> None:
         if sign:
-            classes = self._vocabulary.count_classes(keys)
-            least = min(self._trace * math.sqrt(classes), MOST_TRACE)
-            condition = of_score(shown, keys, "gt", least, negated=sign == "-")
-            self._signs[replace(condition, is_sign=True)] = None
+            self._require(shown, keys + also, negated=sign == "-")
         if sign == "-":
             if boost is not None:
                 raise QueryError(
@@ -315,6 +330,19 @@ class _Reader:
             self._weights[key] = max(weight * share, self._weights.get(key, 0.0))
         ending = "" if weight == 1 else f"^{int(weight) if weight.is_integer() else weight!r}"
         self._shown.append(f"{sign}{shown}{ending}")
+
+    def _require(self, shown: str, keys: tuple[str, ...], *, negated: bool) -> None:
+        """Hits must have, or not have, more than a trace of a word."""
+        classes = self._vocabulary.count_classes(keys)
+        least = min(self._trace * math.sqrt(classes), MOST_TRACE)
+        condition = of_score(shown, keys, "gt", least, negated=negated)
+        self._signs[replace(condition, is_sign=True)] = None
+
+    def _by_color(self, name: str) -> tuple[str, ...]:
+        if key := color_key(name, self._vocabulary):
+            return (key,)
+        known = f"there is no color {name!r:.60}; there are {', '.join(COLORS)}"
+        raise QueryError(why_unknown(COLOR + name, self._vocabulary) or known)
 
     def _by_key(self, key: str) -> tuple[str, ...]:
         if key in self._vocabulary:
@@ -366,22 +394,6 @@ def _near_hint(found: Resolution) -> str:
     pairs = zip(found.senses, found.weights, strict=True)
     shown = ", ".join(f"{sense.key} {weight:.2f}" for sense, weight in pairs)
     return f"{found.phrase!r} is no class of this index; searched for what is near: {shown}"
-
-
-def _condition(field: str, value: str, place: str) -> Any:
-    """The value of a condition as ``parse_filters`` takes it."""
-    if sign := re.match("[<>]=?", value):
-        ((operand, _),) = alternatives(value[sign.end() :], place, several=False)
-        limit = number(operand, place) if field in NUMBER_FIELDS else operand
-        return {_OPERATORS[sign[0]]: limit}
-    values = alternatives(value, place)
-    if any(is_pattern for _, is_pattern in values):
-        if len(values) > 1:
-            raise QueryError(f"a pattern with * or ? stands alone, without commas: {place:.60}")
-        return {"wildcard": values[0][0]}
-    if field in NUMBER_FIELDS:
-        return [text if is_range(text) else number(text, place) for text, _ in values]
-    return [text for text, _ in values]
 
 
 def _shown(phrase: str) -> str:

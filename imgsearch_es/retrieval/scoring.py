@@ -172,7 +172,8 @@ def _bm25_excess(
 
         heaviest (k1 + 1) l / (k1 (1 - b + b l / average))
 
-    which grows with l: the shortest that counts is where this is ``least``.
+    which grows with l: the shortest that counts is where this is ``least``. A color's d is none of
+    the scores that sum to l: for a query with one, ``least`` is 0, and d may also be far beyond l.
     """
     k1, b, average = parameters["k1"], parameters["b"], statistics.average_length
     if not k1 * b * average:
@@ -186,7 +187,7 @@ def _bm25_excess(
         asked = k1 * (1 - b) * constant + slope * length
         return (d + kept) / (d + asked) if d + asked else math.inf
 
-    corners = (0, shortest, 1), (shortest, shortest, 1), (0, 1, 0), (1, 1, 0)
+    corners = (0, shortest, 1), (shortest, shortest, 1), (0, 1, 0), (1, 1, 0), (1, 0, 0)
     return (k1 + 1) / (_BM25["k1"] + 1) * max(ratio(*corner) for corner in corners)
 
 
@@ -225,7 +226,7 @@ def summands(
     average_length: float,
 ) -> tuple[Summand, ...]:
     """What each of a query's terms, as the formula weighted them, adds to a document's score."""
-    scores = {term.key: term.score for term in document.terms}
+    scores = {term.key: term.score for term in document.postings}
     given = formula.with_defaults(parameters)
     context = Context(document.length, document.norm, average_length, given)
     rows = []

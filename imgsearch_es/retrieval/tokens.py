@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from typing import Any
 
 from imgsearch_es.errors import QueryError
-from imgsearch_es.retrieval.conditions import NAMES
-from imgsearch_es.retrieval.spans import to_number
+from imgsearch_es.retrieval.conditions import NAMES, NUMBER_FIELDS, SIGNS
+from imgsearch_es.retrieval.spans import is_range, to_number
+from imgsearch_es.vocabulary.colors import COLOR
 
 MAX_LENGTH = 10_000
 """Characters in a line."""
@@ -25,6 +27,9 @@ _TOKEN = re.compile(
     r")",
     re.DOTALL,
 )
+OPERATORS = {sign: operator for operator, sign in SIGNS.items()}
+NAMING = (None, "synset:", "wnid:", COLOR)
+"""Fields of a token that is a word, and no condition."""
 _VALUE_PART = re.compile(rf"(?P<quoted>{QUOTED})|(?P<comma>,)|[^,{MARKS}]+", re.DOTALL)
 
 
@@ -67,7 +72,7 @@ def selects(token: re.Match[str] | None) -> bool:
     """Whether what stands beside OR is a condition, or begins to negate something."""
     if token is None or operator(token):
         return operator(token) == "NOT"
-    return token["key"] is not None or token["field"] not in (None, "synset:", "wnid:")
+    return token["key"] is not None or token["field"] not in NAMING
 
 
 def unquoted(text: str) -> str:
@@ -105,3 +110,19 @@ def alternatives(value: str, place: str, several: bool = True) -> list[tuple[str
             raise QueryError(f"* and ? cannot be both a pattern and quoted: {place:.60}")
         found.append(("".join(text for text, _ in parts), is_pattern))
     return found
+
+
+def condition_of(field: str, value: str, place: str) -> Any:
+    """The value of a condition as ``parse_filters`` takes it."""
+    if sign := re.match("[<>]=?", value):
+        ((operand, _),) = alternatives(value[sign.end() :], place, several=False)
+        limit = number(operand, place) if field in NUMBER_FIELDS else operand
+        return {OPERATORS[sign[0]]: limit}
+    values = alternatives(value, place)
+    if any(is_pattern for _, is_pattern in values):
+        if len(values) > 1:
+            raise QueryError(f"a pattern with * or ? stands alone, without commas: {place:.60}")
+        return {"wildcard": values[0][0]}
+    if field in NUMBER_FIELDS:
+        return [text if is_range(text) else number(text, place) for text, _ in values]
+    return [text for text, _ in values]

@@ -29,6 +29,7 @@ from imgsearch_es.retrieval.texts import searched
 from imgsearch_es.search.query_pictures import PictureReader, several
 from imgsearch_es.search.request import SearchRequest, VectorLike
 from imgsearch_es.stores.base import Store, known_settings
+from imgsearch_es.vocabulary.colors import is_color
 from imgsearch_es.vocabulary.synsets import Vocabulary
 
 LISTED_BY = "taken_at"
@@ -83,6 +84,7 @@ class QueryBuilder:
         beside = seen if request.exclude_self is None and words.terms else []
         own = [picture_id(e.uri) for e in (pictures if request.exclude_self else beside)]
         selected = Selection(filters=filters, exclude=tuple(dict.fromkeys(own)))
+        words = replace(words, terms=self._with_colors(words.terms, selected))
         if fusion is None and strategy not in DENSE:
             words = replace(words, terms=self._with_equal_say(own_terms, words.terms, selected))
         terms = rocchio.terms(synset_vector(own_terms, words.terms), *judged)
@@ -124,15 +126,33 @@ class QueryBuilder:
         """
         if not pictures or not words:
             return words
+        one, other = self._best_scores(pictures, words, selected)
+        return _times(words, np.mean(one) / np.mean(other)) if one and other else words
+
+    def _with_colors(self, words: tuple[Term, ...], selected: Selection) -> tuple[Term, ...]:
+        """Synsets and colors that words name: colors get as much say, times their boosts.
+
+        Their ten best scores, among what has more than a trace of the synsets, get the same sum:
+        the fewer pictures have the color, the more it says of one that it does.
+        """
+        colors = tuple(term for term in words if is_color(term.key))
+        synsets = tuple(term for term in words if not is_color(term.key))
+        if not colors or not synsets:
+            return words
+        by_one, by_other = (_times(terms, 1 / terms[0].score) for terms in (synsets, colors))
+        one, other = self._best_scores(by_one, by_other, selected)
+        return synset_vector(synsets, _times(colors, sum(one) / sum(other) if other else 1.0))
+
+    def _best_scores(
+        self, one: Sequence[Term], other: Sequence[Term], selected: Selection
+    ) -> tuple[list[float], list[float]]:
+        """The best scores by each alone, among what meets conditions."""
         both = [
             Query(tuple(terms), filters=selected.filters, exclude=selected.exclude, k=_BEST)
-            for terms in (pictures, words)
+            for terms in (one, other)
         ]
-        found = [[hit.score for hit in result.hits] for result in self.store.search_many(both)]
-        if not all(found):
-            return words
-        factor = float(np.mean(found[0]) / np.mean(found[1]))
-        return synset_vector(Term(term.key, term.score * factor) for term in words)
+        first, second = self.store.search_many(both)
+        return [hit.score for hit in first.hits], [hit.score for hit in second.hits]
 
     def _reads_text(self, request: SearchRequest) -> bool:
         """Whether the text is compared as it is, and not by the synsets that it names."""
@@ -219,6 +239,10 @@ class QueryBuilder:
             best = [stored[document.id] for document in best if document.id in stored]
         best = known_settings(self.store).asking(best)
         return replace(request.rocchio.expand(query, best), feedback=feedback)
+
+
+def _times(terms: Sequence[Term], factor: float | np.floating[Any]) -> tuple[Term, ...]:
+    return synset_vector(Term(term.key, term.score * float(factor)) for term in terms)
 
 
 def _check(request: SearchRequest, images: int, likes: int, dislikes: int) -> None:

@@ -56,7 +56,7 @@ class Inspected:
         found = self.stored
         if found is None or not self.id == found.id == picture_id(found.uri):
             return None
-        return replace(found, terms=(), embedding=None, sha256=_no_hash(found.uri))
+        return replace(found, terms=(), colors=(), embedding=None, sha256=_no_hash(found.uri))
 
 
 def waits(document: Document) -> bool:

@@ -16,7 +16,7 @@ from imgsearch_es.analysis.views import VIEWS
 from imgsearch_es.analysis.visual_words import to_word_count
 from imgsearch_es.errors import ConfigurationError, SchemaError
 from imgsearch_es.pictures.photo import KEPT, to_kept
-from imgsearch_es.retrieval.documents import SCHEMA_VERSION, TAUGHT_SCHEMA, Document
+from imgsearch_es.retrieval.documents import COLOR_SCHEMA, SCHEMA_VERSION, TAUGHT_SCHEMA, Document
 from imgsearch_es.retrieval.feedback import Example
 from imgsearch_es.retrieval.queries import best_classes
 from imgsearch_es.vocabulary.synsets import Vocabulary, imagenet
@@ -113,6 +113,15 @@ class IndexSettings:
         rest = {name: value for name, value in self.analyzer.items() if name != "photo"}
         return replace(self, analyzer={**rest, **({"photo": what} if what != KEPT[0] else {})})
 
+    def with_colors(self) -> IndexSettings:
+        """The same with the colors among the terms, if pictures are read for it."""
+        if not self.has_model:
+            return self
+        base = self.vocabulary.with_colors()
+        more = len(base) - len(self.vocabulary.base)
+        words = [replace(word, number=word.number + more) for word in self.taught]
+        return replace(self, vocabulary=base).with_taught(words)
+
     @property
     def numbers(self) -> dict[str, int]:
         """The number of each term by key; that of a taught word stays when another is forgotten."""
@@ -136,8 +145,14 @@ class IndexSettings:
             "weights": self.weights,
             "vocabulary": self.vocabulary.base.to_dict(),
             "embedding_dimensions": self.embedding_dimensions,
-            "schema_version": TAUGHT_SCHEMA if self.taught else self.schema_version,
+            "schema_version": self._stored_schema,
         }
+
+    @property
+    def _stored_schema(self) -> int:
+        if self.vocabulary.has_colors:
+            return COLOR_SCHEMA
+        return TAUGHT_SCHEMA if self.taught else self.schema_version
 
     def to_stored(self) -> dict[str, Any]:
         """``to_dict`` with a checksum, which tells whether what is stored is what was written."""
@@ -210,9 +225,17 @@ def read_settings(data: Mapping[str, Any], location: str) -> IndexSettings:
 
 
 def fitted(documents: Sequence[Document], settings: IndexSettings) -> list[Document]:
-    """Documents with the terms of an index's taught words: by their deep features, or none."""
+    """Documents with the terms of an index's taught words, by their deep features, or none.
+
+    And with colors if the index keeps them, and they have other synsets: formulas that divide by
+    the length of a document need one.
+    """
     base = settings.vocabulary.base
     own = [tuple(term for term in document.terms if term.key in base) for document in documents]
+    documents = [
+        d if not d.colors or (base.has_colors and terms) else replace(d, colors=())
+        for d, terms in zip(documents, own, strict=True)
+    ]
     places = [i for i, d in enumerate(documents) if d.embedding is not None]
     if settings.taught and places:
         vectors = np.stack([v for d in documents if (v := d.embedding) is not None])

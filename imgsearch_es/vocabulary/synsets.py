@@ -14,31 +14,12 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 
 from imgsearch_es.errors import ConfigurationError, SchemaError
+from imgsearch_es.vocabulary.colors import COLOR_SYNSETS, NAMED, is_color
 from imgsearch_es.vocabulary.lexicon import Lexicon, Match
+from imgsearch_es.vocabulary.resolution import Resolution as Resolution
 from imgsearch_es.vocabulary.wordnet import Synset as Synset
 from imgsearch_es.vocabulary.wordnet import near, own_synset, wordnet_synsets
-from imgsearch_es.vocabulary.words import safe_keys
-
-
-@dataclass(frozen=True, slots=True)
-class Resolution:
-    """What a word or phrase names.
-
-    Attributes:
-        senses: the synsets that it names, terms or hypernyms.
-        keys: the terms of the vocabulary that it stands for, in the vocabulary's order: a sense
-            that is a term stands for itself, another for all terms below it.
-        how: "key", "name" or "lemma" where a sense is a term, "hypernym" where none is; "wnid";
-            "plural" of any of these; "near" where the senses are not what the phrase says, but come
-            near it; "unknown" where there are none.
-        weights: how near each key is, at most 1; empty where the phrase names them.
-    """
-
-    phrase: str
-    senses: tuple[Synset, ...]
-    keys: tuple[str, ...]
-    how: str
-    weights: tuple[float, ...] = ()
+from imgsearch_es.vocabulary.words import normalize, safe_keys
 
 
 @dataclass(frozen=True, repr=False)
@@ -47,7 +28,8 @@ class Vocabulary:
 
     Attributes:
         name: "imagenet-1k", "wordnet" or "labels".
-        synsets: the terms: the classifier's classes in class order, then the hypernyms if any.
+        synsets: the terms: the classifier's classes in class order, then the hypernyms if any, the
+            colors if the index keeps them, and its taught words.
         ancestors: the synsets above the terms that are not terms themselves.
         parents: the keys of the synsets right above each, by key.
         taught: how many of the synsets, the last ones, are words that an index was taught.
@@ -116,7 +98,7 @@ class Vocabulary:
 
     def _is_sum(self, key: str) -> bool:
         synset = self._known[key]
-        return synset.class_index is None and key not in self.taught_keys
+        return synset.class_index is None and key not in self.taught_keys and not is_color(key)
 
     def words(self, key: str) -> tuple[str, ...]:
         """A synset's words and its hypernyms', nearest first: "tabby", "tabby cat", "cat", ..."""
@@ -135,6 +117,16 @@ class Vocabulary:
     def with_hypernyms(self) -> Vocabulary:
         """The vocabulary whose terms are these and then all their hypernyms, by wnid."""
         return self if self.has_hypernyms or not self.parents else self._with_hypernyms
+
+    @property
+    def has_colors(self) -> bool:
+        """Whether the basic color terms are among the terms."""
+        return COLOR_SYNSETS[0].key in self
+
+    def with_colors(self) -> Vocabulary:
+        """The vocabulary, without taught words, whose last terms are the colors."""
+        base = self.base
+        return base if base.has_colors else replace(base, synsets=base.synsets + COLOR_SYNSETS)
 
     @cached_property
     def base(self) -> Vocabulary:
@@ -217,6 +209,9 @@ class Vocabulary:
             own = self.synsets[-self.taught :]
             listed = [[synset.key, synset.name, synset.gloss] for synset in own]
             return {**self.base.to_dict(), "taught": listed}
+        if self.has_colors:
+            plain = replace(self, synsets=self.synsets[: -len(COLOR_SYNSETS)])
+            return {**plain.to_dict(), "colors": True}
         if self.name == "labels":
             return {"name": "labels", "labels": self.labels}
         labels = {"labels": self.labels} if self.name == "wordnet" else {}
@@ -228,6 +223,8 @@ class Vocabulary:
         name, labels, taught = (data.get(part) for part in ("name", "labels", "taught"))
         if isinstance(taught, list):
             return cls.from_dict({**data, "taught": None}).with_taught(map(tuple, taught))
+        if data.get("colors"):
+            return cls.from_dict({**data, "colors": False}).with_colors()
         if name == "imagenet-1k":
             return imagenet().with_hypernyms() if data.get("hypernyms") else imagenet()
         if name not in ("labels", "wordnet") or not isinstance(labels, list):
@@ -253,6 +250,7 @@ class Vocabulary:
         if self.taught and not (match.phrase in keys and match.phrase in self._same[1]):
             same = ((key, *self._same[0].get(key, ()), *self._same[1].get(key, ())) for key in keys)
             keys = tuple(dict.fromkeys(key for group in same for key in group))
+        keys = tuple(key for key in keys if not is_color(key)) or keys
         # A class of WordNet may stand above others; where it does not sum them, all are meant.
         alone = self.has_hypernyms or self.name != "wordnet"
         named = {
@@ -263,7 +261,11 @@ class Vocabulary:
             senses=tuple(self._known[key] for key in keys),
             keys=tuple(sorted(named, key=self._position.__getitem__)),
             how=how,
+            color="" if is_color(keys[0]) else self._color(match.phrase),
         )
+
+    def _color(self, phrase: str) -> str:
+        return NAMED.get(normalize(phrase), "") if self.has_colors else ""
 
     def _near(self, form: str) -> dict[str, float]:
         """The terms to which a normalized phrase comes near, with weights."""

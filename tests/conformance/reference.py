@@ -14,6 +14,7 @@ from imgsearch_es.retrieval.conditions import CASELESS, Filter, of_score
 from imgsearch_es.retrieval.documents import Document
 from imgsearch_es.retrieval.queries import Query
 from imgsearch_es.retrieval.scoring import Statistics
+from imgsearch_es.vocabulary.colors import is_color
 
 Ranking = list[tuple[float, str]]
 
@@ -30,8 +31,9 @@ class Reference:
         self.documents = list(documents)
         self._column = {key: i for i, key in enumerate(keys)}
         self._scores = np.zeros((len(self.documents), len(keys)))
+        self._is_synset = np.array([not is_color(key) for key in keys])
         for row, document in enumerate(self.documents):
-            for term in document.terms:
+            for term in document.postings:
                 self._scores[row, self._column[term.key]] = np.float32(term.score)
 
     def statistics(self, keys: Sequence[str]) -> Statistics:
@@ -39,9 +41,14 @@ class Reference:
         has = self._scores > 0
         return Statistics(
             len(self.documents),
-            float(self._scores.sum(axis=1).mean()),
+            float(self._synsets.sum(axis=1).mean()),
             {key: int(has[:, self._column[key]].sum()) for key in keys},
         )
+
+    @property
+    def _synsets(self) -> np.ndarray:
+        """The scores that make a document's length; colors do not."""
+        return self._scores[:, self._is_synset]
 
     def score(self, query: Query) -> dict[str, float]:
         """The score by the query's formula of every document that shares a synset, by id."""
@@ -56,14 +63,14 @@ class Reference:
             if query.strategy == "tfidf":
                 parts = q * d * (1 + np.log((1 + count) / (1 + n))) ** 2
             elif query.strategy == "cosine":
-                norms = np.linalg.norm(self._scores, axis=1, keepdims=True)
+                norms = np.linalg.norm(self._synsets, axis=1, keepdims=True)
                 parts = q / np.linalg.norm(q) * d / norms
             elif query.strategy == "sqrt":
                 parts = np.sqrt(q * d)
             else:
                 k1 = query.parameters.get("k1", 1.2)
                 b = query.parameters.get("b", 0.75)
-                length = self._scores.sum(axis=1, keepdims=True) / known.average_length
+                length = self._synsets.sum(axis=1, keepdims=True) / known.average_length
                 idf = np.log(1 + (count - n + 0.5) / (n + 0.5))
                 parts = idf * q * d * (k1 + 1) / (d + k1 * (1 - b + b * length))
         scores = np.nansum(np.where(d > 0, parts, 0), axis=1)
@@ -132,7 +139,7 @@ def _values(document: Document, item: Filter) -> list[Any]:
         best = document.terms[:1]
         return [term.key if field == "top_synset" else term.score for term in best]
     if field.startswith("score("):
-        scores = {term.key: term.score for term in document.terms}
+        scores = {term.key: term.score for term in document.postings}
         total = 0.0
         for key in item.synsets:
             total += float(np.float32(scores.get(key, 0.0)))

@@ -19,6 +19,7 @@ from imgsearch_es.stores.base import known_settings
 from imgsearch_es.stores.elastic import aliased
 from imgsearch_es.stores.embedded import schema
 from imgsearch_es.vocabulary.completion import complete
+from imgsearch_es.vocabulary.synsets import imagenet
 from tests.conformance.conftest import ranking
 from tests.conformance.reference import Reference
 
@@ -199,18 +200,18 @@ def test_another_program_teaches_at_the_same_time(index, folder, monkeypatch):
     check(index, "light_thing")
 
 
-def test_an_installation_that_knows_no_taught_words_refuses_it(index, folder, monkeypatch):
-    def found_by_an_older_one() -> int:
-        with monkeypatch.context() as older, ImageIndex(index.location) as old:
-            for room in (schema, aliased):
-                older.setattr(room, "TAUGHT_SCHEMA", 1)
-            return old.search(image=folder / "dark9.png").total
-
+def test_an_installation_that_knows_no_taught_words_or_colors_refuses_it(
+    index, folder, monkeypatch
+):
     index.teach("light thing", like=examples(folder))
-    with pytest.raises(SchemaError, match="a newer"):
-        found_by_an_older_one()
-    index.forget("light thing")
-    assert found_by_an_older_one() == 16
+    for room in (schema, aliased):
+        monkeypatch.setattr(room, "COLOR_SCHEMA", 2)
+    with ImageIndex(index.location) as old, pytest.raises(SchemaError, match="a newer"):
+        old.search(image=folder / "dark9.png")
+    taught = index.store.settings().taught
+    plain = replace(index.store.settings(), vocabulary=imagenet(), taught=())
+    made = [plain, plain.with_taught(taught), plain.with_colors()]
+    assert [settings.to_dict()["schema_version"] for settings in made] == [1, 2, 3]
 
 
 def test_who_searches_and_adds_meanwhile(index, folder, tmp_path):

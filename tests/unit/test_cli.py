@@ -290,7 +290,9 @@ def test_analyze_json(asked, cat, place, tmp_path):
     assert answer["analyzer"]["model"] == {"name": "fake", "weights": "one"}
     (picture,) = answer["pictures"]
     assert picture["uri"] == str(cat)
-    assert [token["position"] for token in picture["tokens"]] == list(range(50))
+    tokens = [token["token"] for token in picture["tokens"]]
+    assert [token["position"] for token in picture["tokens"]] == list(range(len(tokens)))
+    assert all(token.startswith("color:") == (i >= 50) for i, token in enumerate(tokens))
     assert picture["tokens"][0].keys() == {"position", "token", "score", "wnid", "words"}
 
 

@@ -356,7 +356,7 @@ def test_any_duckdb_client_reads_it(store):
 
 
 def test_a_newer_file_is_refused(store, monkeypatch):
-    monkeypatch.setattr(schema, "TAUGHT_SCHEMA", 0)
+    monkeypatch.setattr(schema, "COLOR_SCHEMA", 0)
     with pytest.raises(SchemaError, match=r"newer imgsearch-es \(schema 1, this one knows 0\)"):
         EmbeddedStore(store.location).settings()
 

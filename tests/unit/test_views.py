@@ -247,7 +247,8 @@ def test_wrong_views_in_a_file_are_reported(tmp_path):
         index.add(noise(1))
         index.export(file)
     header, row = file.read_text().splitlines()
-    wrong = ([0], "many", [15] * 50, [-1] * 50, [0.5] * 50, [True] * 50)
+    size = len(json.loads(row)["synsets"])
+    wrong = ([0], "many", *([view] * size for view in (15, -1, 0.5, True)))
     rows = [json.dumps({**json.loads(row), "views": views}) for views in wrong]
     file.write_text("\n".join([header, *rows]))
     with ImageIndex(tmp_path / "y.duckdb") as other:

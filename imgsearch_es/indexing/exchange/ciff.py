@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from imgsearch_es.analysis.plugins import installed_version
 from imgsearch_es.errors import ExchangeError
+from imgsearch_es.vocabulary.colors import is_color
 
 LEVELS = 255
 """The largest weight of a posting."""
@@ -77,7 +78,8 @@ class Ciff:
         ids: list[str] = []
         for place, row in enumerate(rows):
             ids.append(row["id"])
-            for key, score in zip(row["synsets"], row["scores"], strict=True):
+            named = zip(row["synsets"], row["scores"], strict=True)
+            for key, score in ((key, score) for key, score in named if not is_color(key)):
                 places.setdefault(key, array("I")).append(place)
                 weights.setdefault(key, array("f")).append(score)
         largest = max((max(found) for found in weights.values()), default=1.0)

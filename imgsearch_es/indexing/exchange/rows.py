@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime, timezone
-from itertools import islice, pairwise
+from itertools import islice
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -18,8 +18,9 @@ from imgsearch_es.analysis.visual_words import to_word_count
 from imgsearch_es.errors import ConfigurationError, ExchangeError, SchemaError
 from imgsearch_es.pictures.files import filename, picture_id, to_uri
 from imgsearch_es.pictures.photo import Photo
-from imgsearch_es.retrieval.documents import SCHEMA_VERSION, Document, terms_of
+from imgsearch_es.retrieval.documents import SCHEMA_VERSION, Document, Postings, terms_of
 from imgsearch_es.stores.base import IndexSettings
+from imgsearch_es.vocabulary.colors import is_color
 
 FORMAT_VERSION = 1
 """Of the files; raised by one whenever a reader of the older form would misunderstand them."""
@@ -106,8 +107,8 @@ def to_row(document: Document, picture: bytes | None) -> dict[str, Any]:
         **{name: getattr(document, name) for name in _AS_THEY_ARE},
         "label": list(document.labels),
         "metadata": dict(document.metadata),
-        "synsets": [term.key for term in document.terms],
-        "scores": [term.score for term in document.terms],
+        "synsets": [term.key for term in document.postings],
+        "scores": [term.score for term in document.postings],
         "views": document.views,
         "photo": document.photo.to_dict() or None,
         "text": document.text,
@@ -144,7 +145,7 @@ def to_document(row: Mapping[str, Any], settings: IndexSettings) -> Document:
         indexed_at=_moment(row.get("indexed_at")),
         labels=tuple(labels),
         metadata=metadata or {},
-        terms=_terms(row, settings),
+        **_terms(row, settings),
         embedding=_embedding(row.get("embedding"), settings.embedding_dimensions),
         photo=_photo(row.get("photo")),
         text=None if row.get("text") is None else _typed(row, "text", str),
@@ -202,7 +203,8 @@ def _moment(value: object) -> datetime:
     return moment.astimezone(timezone.utc)
 
 
-def _terms(row: Mapping[str, Any], settings: IndexSettings) -> tuple[Term, ...]:
+def _terms(row: Mapping[str, Any], settings: IndexSettings) -> Postings:
+    """The synsets and colors of a row, as ``documents.terms_of`` gives them."""
     keys, scores = row.get("synsets"), row.get("scores")
     if not isinstance(keys, list) or not isinstance(scores, list) or len(keys) != len(scores):
         raise RowError("synsets and scores are not two lists of the same length")
@@ -218,17 +220,16 @@ def _terms(row: Mapping[str, Any], settings: IndexSettings) -> tuple[Term, ...]:
         if not _SMALLEST_SCORE <= score < math.inf:
             raise RowError(f"the score of {key} is {value!r:.60}, not a number above 0")
         terms.append(Term(key, score))
-    if any(a.score < b.score for a, b in pairwise(terms)):
-        raise RowError("synsets are not in the order of their scores, best first")
+    order = [(is_color(term.key), -term.score) for term in terms]
+    if order != sorted(order):
+        raise RowError("synsets are not in the order of their scores, best first, then colors")
     return _with_views(terms, row.get("views"))
 
 
-def _with_views(terms: list[Term], views: Any) -> tuple[Term, ...]:
-    if views is None:
-        return tuple(terms)
-    if not isinstance(views, list) or len(views) != len(terms):
+def _with_views(terms: list[Term], views: Any) -> Postings:
+    if views is not None and (not isinstance(views, list) or len(views) != len(terms)):
         raise RowError("views is not a list as long as synsets")
-    if any(view is not None and type(view) is not int for view in views):
+    if any(view is not None and type(view) is not int for view in views or ()):
         raise RowError("views has something that is no whole number")
     try:
         return terms_of([term.key for term in terms], [term.score for term in terms], views)

@@ -124,8 +124,8 @@ def reindex(
 ) -> None:
     """Build an index anew and put it in the place of the old one.
 
-    Searches find the old one until then. The pictures are read again; with
-    the analyzer that the index has its documents are copied.
+    Searches find the old one until then. The pictures are read again; with the analyzer
+    that the index has documents are copied, and only pictures without colors are read.
 
     Options:
         --model, -m: Another classifier.
@@ -158,6 +158,8 @@ def reindex(
     say_some([f"  left out: {uri}: {reason}" for uri, reason in report.missing])
     for word, reason in report.lost_words:
         warn(f"the taught word {word} is lost: {reason}")
+    if report.without_colors:
+        warn(f"{report.without_colors:,} pictures are gone or changed, and have no colors")
 
 
 def verify(

@@ -233,7 +233,7 @@ def word(*, word: str, index: Index = None, k: Count = 10, html: Path | None = N
 
 
 def analyze(*, pictures: list[str], index: Index = None, analyzing: Analyzing) -> None:
-    """Show the terms that an analyzer gives a picture.
+    """Show the terms that an analyzer gives a picture, and its colors.
 
     It is what Elasticsearch's _analyze does for text. With --index the analyzer of that index,
     else that of --model or --analyzer.
@@ -241,13 +241,17 @@ def analyze(*, pictures: list[str], index: Index = None, analyzing: Analyzing) -
     Options:
         pictures PICTURE: Files or URLs.
     """
+    from imgsearch_es.vocabulary.colors import COLOR_SYNSETS
+
     analyzer = _analyzer(index, analyzing)
+    known = {synset.key: synset for synset in (*analyzer.vocabulary, *COLOR_SYNSETS)}
     answers = []
     for name in pictures:
         picture = analyzer.open(name)
         tokens, rows = [], []
-        for position, term in enumerate(analyzer.analyze(picture.image).terms):
-            synset = analyzer.vocabulary[term.key]
+        analysis = analyzer.analyze(picture.image)
+        for position, term in enumerate(analysis.terms + analysis.colors):
+            synset = known[term.key]
             wnid, words = synset.wnid, list(synset.lemmas)
             token = {"position": position, "token": term.key, "score": term.score}
             tokens.append({**token, "wnid": wnid, "words": words})

@@ -28,6 +28,7 @@ from imgsearch_es.retrieval.facets import BOUNDS, FacetCount, Facets, check_face
 from imgsearch_es.retrieval.language import MAX_PARTS
 from imgsearch_es.retrieval.queries import Query
 from imgsearch_es.search.hits import Hits
+from imgsearch_es.vocabulary.colors import is_color
 
 PAGE_SIZE = 24
 LAST_PAGE = 400
@@ -172,8 +173,11 @@ def _distinct(values: Iterable[str]) -> tuple[str, ...]:
 
 
 def chips(document: Document, asked: Collection[str]) -> list[Term]:
-    """A picture's best synsets, first those that the query has."""
-    ordered = sorted(document.terms, key=lambda term: (term.key not in asked, -term.score))
+    """A picture's best synsets, first those, and the colors, that the query has."""
+    colors = (term for term in document.colors if term.key in asked)
+    ordered = sorted(
+        (*document.terms, *colors), key=lambda term: (term.key not in asked, -term.score)
+    )
     return ([term for term in ordered if term.score >= _TELLING] or ordered[:1])[:_CHIPS]
 
 
@@ -190,6 +194,8 @@ def share_url(query: Query, state: State) -> str | None:
     """
     uploaded = any(map(UPLOAD_NAME.fullmatch, (*state.image, *state.like, *state.dislike)))
     if not uploaded or query.filters or query.is_dense or not 0 < len(query.terms) <= MAX_PARTS:
+        return None
+    if any(is_color(term.key) for term in query.terms):  # beside synsets it would be weighted
         return None
     text = " ".join(f"synset:{shown_value(term.key)}^{term.score:.7g}" for term in query.terms)
     return state.url(q=text, image=(), like=(), dislike=(), region="")

@@ -21,7 +21,7 @@ from imgsearch_es.errors import (
     SchemaError,
     StoreError,
 )
-from imgsearch_es.retrieval.documents import SCHEMA_VERSION, TAUGHT_SCHEMA
+from imgsearch_es.retrieval.documents import COLOR_SCHEMA, SCHEMA_VERSION
 from imgsearch_es.stores.base import IndexSettings, Store, known_settings
 from imgsearch_es.stores.elastic.connection import Version, connect, parse_address, translated
 from imgsearch_es.stores.elastic.fetching import WHOLE_INDEX
@@ -169,10 +169,10 @@ class AliasedIndex(Store):
             raise SchemaError(
                 f"{self.location} exists, but imgsearch did not make it; choose another name"
             )
-        if data["schema_version"] > TAUGHT_SCHEMA:
+        if data["schema_version"] > COLOR_SCHEMA:
             raise SchemaError(
                 f"{self.location} was written by a newer imgsearch-es (schema "
-                f"{data['schema_version']}, this one knows {TAUGHT_SCHEMA}): upgrade this "
+                f"{data['schema_version']}, this one knows {COLOR_SCHEMA}): upgrade this "
                 "installation"
             )
         own = _own_alias(index)

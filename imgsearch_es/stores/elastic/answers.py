@@ -61,6 +61,7 @@ from imgsearch_es.stores.elastic.fetching import (
 from imgsearch_es.stores.elastic.fusion import fused_body, read_fused
 from imgsearch_es.stores.elastic.impacts import field_of
 from imgsearch_es.stores.shared import listing
+from imgsearch_es.vocabulary.colors import is_color
 
 SMALLEST_WINDOW = 30
 KEEP_ALIVE = "5m"
@@ -258,6 +259,7 @@ def _is_above(query: Query, statistics: Statistics, score: float, server: float)
 
 def _excess(query: Query, statistics: Statistics, least: float) -> float:
     parameters = query.formula.with_defaults(query.parameters)
+    least = 0.0 if any(is_color(term.key) for term in query.terms) else least
     return query.formula.excess(least, query.terms[0].score, statistics, parameters)
 
 

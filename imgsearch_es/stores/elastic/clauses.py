@@ -28,6 +28,7 @@ from imgsearch_es.retrieval.scoring import Statistics
 from imgsearch_es.retrieval.spans import Limits, ordered_text
 from imgsearch_es.retrieval.texts import searched
 from imgsearch_es.stores.settings import MOST_FIELDS
+from imgsearch_es.vocabulary.colors import is_color
 
 _LENGTHS = """
 if (doc['norm'].size() == 0) {
@@ -176,10 +177,18 @@ def matching(query: Selection) -> dict[str, Any]:
     if query.by_words:
         ways.append(words_clause(query))
     if query.terms and not query.is_dense:
-        ways.append({"terms": {"synsets": [term.key for term in query.terms]}})
+        ways.append(sharing([term.key for term in query.terms]))
     if len(ways) == 1 or query.sort is not None:
         return bool_query(query, filter=ways)
     return bool_query(query, filter=[{"bool": {"should": ways, "minimum_should_match": 1}}])
+
+
+def sharing(keys: Sequence[str]) -> dict[str, Any]:
+    """What has one of these synsets and colors."""
+    colors = [key for key in keys if is_color(key)]
+    synsets = [key for key in keys if not is_color(key)]
+    fields = {"synsets": synsets, "colors": colors}
+    return _any([{"terms": {name: found}} for name, found in fields.items() if found])
 
 
 def bool_query(query: Selection, **clauses: list[dict[str, Any]]) -> dict[str, Any]:
@@ -204,7 +213,7 @@ def _is_any(item: Filter) -> bool:
 
 def _scored(item: Filter) -> dict[str, Any]:
     """A condition on the sum of some synsets' scores, rounded as a score is."""
-    shares = {"terms": {"synsets": list(item.synsets)}}
+    shares = sharing(item.synsets)
     if _is_any(item):
         return shares
     if len(item.synsets) == 1:

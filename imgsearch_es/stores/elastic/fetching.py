@@ -156,7 +156,7 @@ def terms_of(hit: Mapping[str, Any]) -> tuple[str, dict[str, float]]:
     with _reading(hit):
         if "_source" in hit:
             document = Document.from_source(hit["_source"])
-            return document.id, {term.key: term.score for term in document.terms}
+            return document.id, {term.key: term.score for term in document.postings}
         return Document.terms_of_hit(hit["fields"][HIT][0])
 
 

@@ -54,12 +54,11 @@ def field_of(query: Query) -> str:
 
 def impacts_of(document: Document, formulas: Sequence[str]) -> dict[str, dict[str, float]]:
     """What is indexed of a document: weights by synsets, for each formula."""
-    scores = np.array([term.score for term in document.terms])
+    scores = np.array([term.score for term in document.postings])
     context = Context(document.length, document.norm, 1.0, {})
     found = {}
     for name in formulas:
         weights = np.maximum(FORMULAS[name].impact(scores, context), _LEAST).astype(np.float32)
-        found[name] = {
-            term.key: weight for term, weight in zip(document.terms, weights.tolist(), strict=True)
-        }
+        keys = (term.key for term in document.postings)
+        found[name] = dict(zip(keys, weights.tolist(), strict=True))
     return found

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from imgsearch_es.retrieval.dense import direction
 from imgsearch_es.retrieval.documents import Document, facts_of
 from imgsearch_es.stores.base import IndexSettings
-from imgsearch_es.stores.elastic.clauses import VISUAL_WORDS
+from imgsearch_es.stores.elastic.clauses import VISUAL_WORDS, sharing
 from imgsearch_es.stores.elastic.connection import Version
 from imgsearch_es.stores.elastic.fetching import (
     AS_BYTES,
@@ -36,7 +36,7 @@ _TRUNCATION = 1 + 2.0**-8
 """A weight is less than what is kept of it times this."""
 _DOC_VALUES = (
     "id", "filename", "uri", "sha256", "width", "height", "bytes", "format", "label", "synsets",
-    "top_synset", "top_score", "length", "norm", "camera", "lens", "caption", "keywords",
+    "colors", "top_synset", "top_score", "length", "norm", "camera", "lens", "caption", "keywords",
 )  # fmt: skip
 """Fields that searches read by their doc values."""
 _COUNTED = 100
@@ -165,7 +165,7 @@ def glance(
         for i, key in enumerate(part):
             for field in fields:
                 aggs[f"{i}{field}"] = {"filter": _weight(key, field)}
-            aggs[f"{i}names"] = {"filter": {"term": {"synsets": key}}}
+            aggs[f"{i}names"] = {"filter": sharing([key])}
             if settings.synset_fields:
                 aggs[f"{i}scores"] = {"value_count": {"field": f"synset.{key}.score"}}
                 if lean:

@@ -347,6 +347,8 @@ def _properties(
         properties["synset"] = term_fields(settings.vocabulary.keys, lean=lean)
     elif not lean:
         properties["scores"] = {"type": "float", "index": False, "doc_values": False}
+    if settings.vocabulary.has_colors:
+        properties["colors"] = {"type": "keyword"}
     if settings.visual_words:
         properties[VISUAL_WORDS] = {"type": "sparse_vector", **unpruned}
     if impacts:

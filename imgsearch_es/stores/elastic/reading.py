@@ -171,12 +171,14 @@ class Reading(AliasedIndex):
 
         That reads every document, but the server keeps the answer until the index changes.
         """
-        synsets = {"terms": {"field": "synsets", "include": list(keys), "size": len(keys)}}
+        counted = {"include": list(keys), "size": len(keys)}
+        fields = ("synsets", "colors")
+        terms = {field: {"terms": {"field": field, **counted}} for field in fields}
         lengths = {"length": {"avg": {"field": "length"}}}
         with translated(self._address):
-            answer = self._request(size=0, track_total_hits=True, aggs={"synsets": synsets})
+            answer = self._request(size=0, track_total_hits=True, aggs=terms)
             mean = self._request(size=0, aggs=lengths)["aggregations"]["length"]["value"]
-        buckets = answer["aggregations"]["synsets"]["buckets"]
+        buckets = [each for f in fields for each in answer["aggregations"][f]["buckets"]]
         return Statistics(
             answer["hits"]["total"]["value"],
             to_score(mean or 0.0),

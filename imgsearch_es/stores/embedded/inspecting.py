@@ -24,6 +24,7 @@ from imgsearch_es.stores.embedded.rows import (
     to_row,
 )
 from imgsearch_es.stores.inspecting import DIFFERS, Harm, Inspected, inspected
+from imgsearch_es.vocabulary.colors import is_color
 
 _BLOCK = 2048
 """Documents in memory at a time."""
@@ -160,6 +161,7 @@ def _row_inspected(
             "SELECT term, score FROM postings WHERE document = $1 ORDER BY score DESC, term",
             [number],
         )
+        kept.sort(key=lambda posting: is_color(keys.get(posting[0], "")))
         terms, scores = [term for term, _ in kept], [score for _, score in kept]
         changed = dict(zip(WRITTEN, row, strict=True)) | {"terms": terms, "scores": scores}
         return to_document([changed[name] for name in COLUMNS], keys, vector)

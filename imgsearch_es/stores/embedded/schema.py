@@ -13,7 +13,7 @@ from contextlib import suppress
 import duckdb
 
 from imgsearch_es.errors import SchemaError
-from imgsearch_es.retrieval.documents import TAUGHT_SCHEMA
+from imgsearch_es.retrieval.documents import COLOR_SCHEMA
 from imgsearch_es.stores.base import IndexSettings
 from imgsearch_es.stores.embedded.neighbors import NONE
 from imgsearch_es.stores.settings import read_settings as read_settings_of
@@ -128,10 +128,10 @@ def parse_settings(text: str, location: str) -> IndexSettings:
         version = int(data["schema_version"])
         if version < 1:
             raise ValueError(f"there is no schema {version}")
-        if version > TAUGHT_SCHEMA:
+        if version > COLOR_SCHEMA:
             raise SchemaError(
                 f"{location} was written by a newer imgsearch-es (schema {version}, this one knows "
-                f"{TAUGHT_SCHEMA}): upgrade this installation"
+                f"{COLOR_SCHEMA}): upgrade this installation"
             )
     except (TypeError, KeyError, ValueError) as error:
         raise _no_index(location) from error

@@ -41,6 +41,7 @@ from imgsearch_es.stores.embedded.selecting import (
 )
 from imgsearch_es.stores.embedded.sources import Best, Source
 from imgsearch_es.stores.shared import listing
+from imgsearch_es.vocabulary.colors import COLOR, is_color
 
 _VALUES = {
     "label": "unnest(list_distinct(label))",
@@ -123,7 +124,9 @@ def figures(reader: Reader, size: int) -> dict[str, Any]:
     """How many documents and postings there are in so many bytes, and the most frequent synsets."""
     top = reader.rows(
         "SELECT synset, count(*) AS documents, avg(score) FROM postings "
-        "JOIN terms USING (term) GROUP BY synset ORDER BY documents DESC, synset LIMIT 10"
+        "JOIN terms USING (term) WHERE NOT starts_with(synset, $1) "
+        "GROUP BY synset ORDER BY documents DESC, synset LIMIT 10",
+        [COLOR],
     )
     labels = facets(reader, Selection(), ["label"], 10)["label"]
     return {
@@ -150,7 +153,8 @@ def facets(reader: Reader, query: Selection, fields: Sequence[str], size: int) -
             {**parameters, **name},
         )
         if field in ("synsets", "top_synset"):
-            rows = [(reader.keys[number], count) for number, count in rows]
+            named = ((reader.keys[number], count) for number, count in rows)
+            rows = [(key, count) for key, count in named if not is_color(key)]
         counted[field] = by_year(rows) if field == YEAR else most_frequent(rows, size)
     return counted
 

@@ -21,6 +21,7 @@ from imgsearch_es.retrieval.conditions import (
 from imgsearch_es.retrieval.queries import Query, Selection
 from imgsearch_es.retrieval.spans import DATE, EARTH, NUMBER, Limits
 from imgsearch_es.retrieval.texts import searched
+from imgsearch_es.vocabulary.colors import is_color
 
 _MATCHES = "regexp_full_match(x, {}, 's')"
 _DISTANCE = (
@@ -214,9 +215,10 @@ def leaves(name: str) -> str:
 
 def _matching_terms(item: Filter, numbers: dict[str, int]) -> list[int]:
     if item.operator == "in":
-        return [numbers[key] for key in map(str, item.values) if key in numbers]
-    pattern = str(item.values[0])
-    return [number for key, number in numbers.items() if wildcard_matches(pattern, key)]
+        keys = [key for key in map(str, item.values) if key in numbers]
+    else:
+        keys = [key for key in numbers if wildcard_matches(str(item.values[0]), key)]
+    return [numbers[key] for key in keys if not is_color(key)]
 
 
 def _regex(pattern: str, one: str = ".") -> str:
