@@ -40,7 +40,7 @@ NUMBER_FIELDS = ("width", "height", "bytes", "top_score")
 DATE_FIELDS = ("indexed_at", "taken_at")
 NEAR = "near"
 FIELDS = (*KEYWORD_FIELDS, *NUMBER_FIELDS, *DATE_FIELDS, NEAR)
-_SHORT_NAMES = {"taken": "taken_at", "year": "taken_at", "keyword": "keywords"}
+_SHORT_NAMES = {"name": "filename", "taken": "taken_at", "year": "taken_at", "keyword": "keywords"}
 NAMES = (*FIELDS, *_SHORT_NAMES)
 """What a field may be called."""
 METADATA = "metadata."
@@ -77,6 +77,7 @@ class Filter:
         values: the operands; any of them for "in", exactly one for the others; of "near" latitude,
             longitude and meters. Times and numbers may be spans, such as "2019..2021".
         keys: of a score, the synsets that are added, in their order; or that of the field alone.
+        either: conditions of which one holds, instead of all of this; see ``any_of``.
         is_sign: whether it is of a plus or minus, which is shown before its word.
     """
 
@@ -85,6 +86,7 @@ class Filter:
     values: tuple[str | int | float | bool, ...]
     negated: bool = False
     keys: tuple[str, ...] = ()
+    either: tuple[Filter, ...] = ()
     is_sign: bool = attribute(default=False, compare=False)
 
     @property
@@ -94,22 +96,26 @@ class Filter:
         return (self.keys or (found[1],)) if found else ()
 
     @property
-    def is_costly(self) -> bool:
-        """Whether it looks at more than a column."""
+    def cost(self) -> int:
+        """How many conditions that look at more than a column it has."""
         is_nested = self.field.startswith(METADATA) or self.operator == "wildcard"
-        return is_nested or bool(self.synsets)
+        return sum(item.cost for item in self.either) or int(is_nested or bool(self.synsets))
 
     def normalized(self) -> Filter:
         """The same, so that only documents that have the field can meet it, then ``negated``.
 
         "score(tabby) < 0.5" says that "score(tabby) >= 0.5" is not met, as without the synset.
         """
+        if self.either:
+            return replace(self, either=tuple(item.normalized() for item in self.either))
         if not self.synsets or not compare(0.0, self.operator, float(self.values[0])):
             return self
         return replace(self, operator=_COMPLEMENTS[self.operator], negated=not self.negated)
 
     def __str__(self) -> str:
         sign = "-" if self.negated else ""
+        if self.either:
+            return " | ".join(map(str, self.either))
         if self.operator == NEAR:
             return f"{sign}{NEAR}:{','.join(_shown_number(v, NEAR) for v in self.values)}m"
         if self.operator in SIGNS:
@@ -213,6 +219,11 @@ def of_score(
     """The condition on a picture's score of a word that stands for these synsets."""
     least = (float(np.float32(value)),)
     return Filter(f"score({word})", operator, least, negated, tuple(sorted(keys)))
+
+
+def any_of(ways: tuple[Filter, ...]) -> Filter:
+    """The condition that one of some holds."""
+    return ways[0] if len(ways) == 1 else Filter("", "any", (), either=ways)
 
 
 def _field(field: str, vocabulary: Vocabulary | None) -> tuple[str, tuple[str, ...]]:

@@ -16,10 +16,9 @@ Words that are unknown are left out, and said.
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any
 
@@ -32,7 +31,6 @@ from imgsearch_es.retrieval.conditions import (
     SIGNS,
     Filter,
     is_field,
-    of_score,
     parse_filters,
     quoted,
 )
@@ -49,14 +47,12 @@ from imgsearch_es.retrieval.tokens import (
     tokens,
     unquoted,
 )
+from imgsearch_es.retrieval.traces import TRACE, Said, Traces
 from imgsearch_es.vocabulary.synsets import Resolution, Vocabulary
 
 MAX_PARTS = 256
 """Words and conditions in a line."""
 MIN_BOOST, MAX_BOOST = 1e-6, 1e6
-TRACE, MOST_TRACE = 0.04, 0.5
-"""A trace of a word is a score of at most 0.04 times the root of the number of its classes, and
-of at most a half: 0.04 of tabby, 0.43 of dog (docs/benchmarks.md)."""
 _SUGGESTED = 8
 """Words left out, of one line, that get suggestions."""
 
@@ -79,6 +75,7 @@ class Words:
     hints: tuple[str, ...] = field(default=(), compare=False)
     left_out: tuple[str, ...] = field(default=(), compare=False)
     text: str = ""
+    counts: Filter | None = None
 
     def __str__(self) -> str:
         return " ".join(filter(None, [self.text, *map(str, self.filters)]))
@@ -167,11 +164,11 @@ def free_text(text: str, vocabulary: Vocabulary) -> Words:
 
 class _Reader:
     def __init__(self, vocabulary: Vocabulary, trace: float) -> None:
-        self._vocabulary, self._trace = vocabulary, trace
+        self._vocabulary, self._traces = vocabulary, Traces(vocabulary, trace)
         self._run: list[str] = []  # words side by side, which may form phrases
         self._first = ""  # the sign of the first of them
         self._weights: dict[str, float] = {}
-        self._signs: dict[Filter, None] = {}
+        self._said: dict[Said, None] = {}
         self._filters: dict[Filter, None] = {}
         self._near: dict[str, Resolution] = {}
         self._left_out: dict[str, None] = {}
@@ -213,15 +210,16 @@ class _Reader:
     def words(self) -> Words:
         self._end_run()
         self.check_size()
-        if not (self._weights or self._signs or self._filters or self._left_out):
+        if not (self._said or self._filters or self._left_out):
             raise QueryError("there are no words to search for; write some, such as tabby cat")
         return Words(
             terms=synset_vector(Term(key, weight) for key, weight in self._weights.items()),
-            signs=tuple(self._signs),
+            signs=tuple(dict.fromkeys(self._traces.signs([*self._said]))),
             filters=tuple(self._filters),
             hints=(*map(_near_hint, self._near.values()), *self._unknown_hints()),
             left_out=tuple(self._left_out),
             text=self._canonical(),
+            counts=self._traces.counted(self._said),
         )
 
     def check_size(self) -> None:
@@ -294,11 +292,7 @@ class _Reader:
         place: str = "",
         near: tuple[float, ...] = (),
     ) -> None:
-        if sign:
-            classes = self._vocabulary.count_classes(keys)
-            least = min(self._trace * math.sqrt(classes), MOST_TRACE)
-            condition = of_score(shown, keys, "gt", least, negated=sign == "-")
-            self._signs[replace(condition, is_sign=True)] = None
+        self._said[Said(shown, keys, sign)] = None
         if sign == "-":
             if boost is not None:
                 raise QueryError(

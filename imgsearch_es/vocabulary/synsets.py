@@ -110,9 +110,9 @@ class Vocabulary:
         """The keys of the terms at or below a synset, in the vocabulary's order."""
         return tuple(self._below[self._known[key].key])
 
-    def count_classes(self, keys: Iterable[str]) -> int:
-        """How many classes there are at or below some terms; a taught word counts as one."""
-        return len({b for key in keys for b in self._below[key] if not self._is_sum(b)})
+    def classes(self, keys: Iterable[str]) -> set[str]:
+        """The classes at or below some terms; a taught word is one."""
+        return {b for key in keys for b in self._below[key] if not self._is_sum(b)}
 
     def _is_sum(self, key: str) -> bool:
         synset = self._known[key]

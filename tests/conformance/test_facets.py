@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from imgsearch_es.analysis.analyzer import Term
 from imgsearch_es.errors import StoreError
-from imgsearch_es.retrieval.conditions import Filter, parse_filters
+from imgsearch_es.retrieval.conditions import Filter, any_of, parse_filters
 from imgsearch_es.retrieval.documents import Document
 from imgsearch_es.retrieval.facets import BOUNDS, FACETS, VALUE_FIELDS
 from imgsearch_es.retrieval.queries import Query, Selection, synset_vector
@@ -44,6 +44,8 @@ def expected(documents: Sequence[Document], query: Selection, fields, size: int)
 def matches(document: Document, query: Selection) -> bool:
     if not isinstance(query, Query):
         return _is_wanted(document, query)
+    if query.counts is not None:
+        return _is_wanted(document, replace(query, filters=(*query.filters, query.counts)))
     keys = {term.key for term in query.terms}
     shares = document.embedding is not None if query.is_dense else False
     shares = shares or any(term.key in keys for term in document.terms)
@@ -115,6 +117,34 @@ def test_of_a_query(case, keys, where, without, size):
     terms = synset_vector(Term(key, 0.5) for key in keys)
     query = Query(terms, filters=parse_filters(where) + having(without, negated=True), k=1)
     check(case, query, size=size)
+
+
+@LAW
+@given(
+    groups=st.lists(
+        st.lists(st.sampled_from(KEYS[:80]), min_size=1, max_size=9, unique=True),
+        min_size=1,
+        max_size=3,
+    ),
+    where=conditions,
+    least=st.sampled_from([0.0, 1e-6, 0.01, 0.04, 0.2, 0.5]),
+    without=st.sampled_from(KEYS[:40]),
+)
+def test_what_counts(case, groups, where, least, without):
+    """Of words those pictures that show one: totals, facets, lists and what is removed."""
+    counts = any_of(tuple(item for keys in groups for item in having(keys, least)))
+    unless = any_of((*having([without], least, negated=True), *having(groups[0], 0.3)))
+    query = Query(
+        synset_vector([Term(key, 0.5) for keys in groups for key in keys]),
+        filters=(*parse_filters(where), unless),
+        counts=counts,
+    )
+    check(case, query)
+    ids = sorted(document.id for document in case.documents if matches(document, query))
+    assert case.store.matching(query) == ids
+    assert case.store.count(query) == len(ids)
+    assert case.store.search(replace(query, sort="uri")).total == len(ids)
+    case.check(query)
 
 
 def test_of_a_picture_by_its_deep_feature_and_of_conditions_alone(case):

@@ -203,7 +203,8 @@ class SearchAnswer(_Model):
     query: str
     hints: list[str]
     left_out: list[str]
-    total: int
+    total: int = Field(description="Pictures that show what was asked for.")
+    ranked: int = Field(description="Those, and those that show a trace of it.")
     total_is_exact: bool
     strategy: str
     exact: bool
