@@ -32,7 +32,7 @@ for, with weights:
 
 ``alike.tsv.xz``: for other words with a count the three classes to suggest whose definitions are
 most alike, best first: by the cosine of their words, weighted by tf-idf, after Banerjee and
-Pedersen (CICLing 2002) with those of the synsets right above and below; of at least 0.1.
+Pedersen (CICLing 2002) with those of the synsets right above and below; of at least 0.06.
 
     python tools/build_near.py [--wordnet DIR] [--output DIR]
 """
@@ -52,7 +52,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tools")]
 
 from build_synsets import DATA, read_nouns, write  # noqa: E402
 
-from imgsearch_es.vocabulary.synsets import imagenet  # noqa: E402
+from imgsearch_es.vocabulary.synsets import Synset, imagenet  # noqa: E402
 from imgsearch_es.vocabulary.words import STOP_WORDS, normalize, singulars  # noqa: E402
 
 SEEN = frozenset(("05", "06", "08", "13", "17", "18", "20", "27"))
@@ -63,7 +63,7 @@ OVER_PARTS, ALIKE, TIES, MOST, FEW = 0.8, 0.45, 0.95, 8, 12
 RARE = 8
 """A sense so many times rarer than the word's first is left out; of verbs and the like half so."""
 
-SENSES, SUGGESTED, DEFINED = 4, 3, 0.1
+SENSES, SUGGESTED, DEFINED = 4, 3, 0.06
 PERSON = "18"
 EATEN = ({"13", "20"}, {"13", "05"})
 """Files of food, and of the plants and animals that it is of: alike to the eye."""
@@ -222,20 +222,23 @@ class Doubtful(Nearest):
 
     def of(self, lemma: str) -> Weights:
         """By wnid; nothing where there is no doubt."""
-        meant = imagenet().resolve(normalize(lemma))
-        named = [synset.wnid for synset in meant.senses]
-        classes = [imagenet()[key].wnid for key in meant.keys]
-        is_class = meant.how in ("key", "name")
-        known = max(dict(self.net.senses[lemma]).get(wnid, 0) for wnid in named)
+        own, form = imagenet(), normalize(lemma)
+        keys = own.named_by(form)
+        known = {synset.key: synset for synset in (*own, *own.ancestors)}
+        named = [known[key].wnid for key in keys]
+        classes = [own[key].wnid for key in own.keys if key in own.classes(keys)]
+        is_class = any(key in own and form in _names(own[key]) for key in keys)
+        count_of = dict(self.net.senses[lemma])
+        most = max(count_of.get(wnid, 0) for wnid in named)
         others = self._others(lemma, named, is_alone=len(classes) == 1)
         best, count = max(others, key=lambda item: item[1], default=("", 0))
-        near = {} if count <= known else self.graph(best)
+        near = {} if count <= most else self.graph(best)
         near = {wnid: weight for wnid, weight in near.items() if weight >= SURE}
         if is_class:
             files = {self.net.nouns[wnid].file for wnid in named}
             are_other = any(self.net.nouns[wnid].file not in files for wnid, _ in others)
             return {**near, **dict.fromkeys(classes, 1.0)} if near or are_other else {}
-        if others and near and (known + 1) * RARE <= count + 1:
+        if others and near and (most + 1) * RARE <= count + 1:
             return near
         if others:
             return {**dict.fromkeys(classes, ABOVE), **near}
@@ -243,9 +246,7 @@ class Doubtful(Nearest):
             return {}
         return {classes[0]: max(self.net.similarities(wnid)[classes[0]] for wnid in named)}
 
-    def _others(
-        self, lemma: str, named: Sequence[str], *, is_alone: bool
-    ) -> list[tuple[str, int]]:
+    def _others(self, lemma: str, named: Sequence[str], *, is_alone: bool) -> list[tuple[str, int]]:
         """Other senses that may be meant, with their counts."""
         senses = self.net.senses[lemma]
         order = [wnid for wnid, _ in senses]
@@ -320,6 +321,10 @@ class Glosses:
         found = {w: math.log1p(n) * math.log(rare / (1 + self._in[w])) for w, n in counts.items()}
         length = math.sqrt(math.fsum(weight**2 for weight in found.values())) or 1.0
         return {word: weight / length for word, weight in found.items()}
+
+
+def _names(synset: Synset) -> tuple[str, str]:
+    return normalize(synset.key), normalize(synset.name)
 
 
 Rows = list[tuple[str, str]]

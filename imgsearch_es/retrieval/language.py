@@ -250,7 +250,7 @@ class _Reader:
         if not found.keys:
             self._left_out[found.phrase] = None
             return
-        if found.how == "near":
+        if found.how in ("near", "doubtful"):
             self._near[found.phrase] = found
         self._add_synsets(found.keys, _shown(found.phrase), sign, boost, place, found.weights)
 
@@ -356,9 +356,12 @@ def _phrases(text: str, vocabulary: Vocabulary) -> tuple[Resolution, ...]:
 
 
 def _near_hint(found: Resolution) -> str:
-    """That a word was taken for what comes near it."""
+    """That a word was taken for what comes near it, or for what it may not mean."""
     pairs = zip(found.senses, found.weights, strict=True)
     shown = ", ".join(f"{sense.key} {weight:.2f}" for sense, weight in pairs)
+    if found.how == "doubtful":
+        gloss = found.senses[0].gloss.partition(";")[0] if len(found.senses) == 1 else ""
+        return f"{found.phrase!r} was taken as {shown}" + (f": {gloss}" if gloss else "")
     return f"{found.phrase!r} is no class of this index; searched for what is near: {shown}"
 
 

@@ -15,30 +15,11 @@ from pathlib import Path
 
 from imgsearch_es.errors import ConfigurationError, SchemaError
 from imgsearch_es.vocabulary.lexicon import Lexicon, Match
+from imgsearch_es.vocabulary.meanings import Resolution as Resolution
+from imgsearch_es.vocabulary.meanings import alike, doubts, near
 from imgsearch_es.vocabulary.wordnet import Synset as Synset
-from imgsearch_es.vocabulary.wordnet import near, own_synset, wordnet_synsets
-from imgsearch_es.vocabulary.words import safe_keys
-
-
-@dataclass(frozen=True, slots=True)
-class Resolution:
-    """What a word or phrase names.
-
-    Attributes:
-        senses: the synsets that it names, terms or hypernyms.
-        keys: the terms of the vocabulary that it stands for, in the vocabulary's order: a sense
-            that is a term stands for itself, another for all terms below it.
-        how: "key", "name" or "lemma" where a sense is a term, "hypernym" where none is; "wnid";
-            "plural" of any of these; "near" where the senses are not what the phrase says, but come
-            near it; "unknown" where there are none.
-        weights: how near each key is, at most 1; empty where the phrase names them.
-    """
-
-    phrase: str
-    senses: tuple[Synset, ...]
-    keys: tuple[str, ...]
-    how: str
-    weights: tuple[float, ...] = ()
+from imgsearch_es.vocabulary.wordnet import check_labels, noun, own_synset, wordnet_synsets
+from imgsearch_es.vocabulary.words import normalize, safe_keys
 
 
 @dataclass(frozen=True, repr=False)
@@ -52,6 +33,7 @@ class Vocabulary:
         parents: the keys of the synsets right above each, by key.
         taught: how many of the synsets, the last ones, are words that an index was taught.
         has_hypernyms: whether every hypernym is a term, whose score sums those below it.
+        lexicon: words of other languages, with the wnids of nouns; not kept with an index.
     """
 
     name: str
@@ -60,6 +42,7 @@ class Vocabulary:
     parents: Mapping[str, tuple[str, ...]] = field(default_factory=dict, compare=False)
     taught: int = 0
     has_hypernyms: bool = False
+    lexicon: tuple[tuple[str, str], ...] = ()
 
     def __len__(self) -> int:
         return len(self.synsets)
@@ -208,7 +191,7 @@ class Vocabulary:
         return tuple(self._resolution(match) for match in self._lexicon.find_all(text))
 
     def suggest(self, word: str, limit: int = 3) -> tuple[str, ...]:
-        """Known words and phrases that resemble a word or contain it, best first."""
+        """Known words to use instead of one: alike in meaning, then in spelling; best first."""
         return self._lexicon.suggest(word, limit)
 
     def to_dict(self) -> dict[str, object]:
@@ -258,21 +241,61 @@ class Vocabulary:
         named = {
             term for key in keys for term in ((key,) if alone and key in self else self._below[key])
         }
+        weights = {} if how == "wnid" else self._doubts(match.phrase, keys)
+        if weights:
+            keys, how = tuple(weights), "doubtful"
+        else:
+            weights, named = {}, {*named}
         return Resolution(
             phrase=match.phrase,
             senses=tuple(self._known[key] for key in keys),
-            keys=tuple(sorted(named, key=self._position.__getitem__)),
+            keys=keys if weights else tuple(sorted(named, key=self._position.__getitem__)),
             how=how,
+            weights=tuple(weights.values()),
         )
+
+    def _doubts(self, phrase: str, keys: Sequence[str]) -> dict[str, float]:
+        """What a phrase stands for that names some synsets, by weight, if its sense is doubtful.
+
+        That is so where it names the same classes here as among ImageNet's.
+        """
+        weights = {self._by_wnid.get(wnid, ""): weight for wnid, weight in doubts(phrase)}
+        if not weights or not weights.keys() <= self._terms.keys():
+            return {}
+        own = imagenet()
+        there = {own[key].wnid for key in own.classes(own.named_by(phrase))}
+        return weights if {self[k].wnid for k in self.classes(keys)} == there else {}
 
     def _near(self, form: str) -> dict[str, float]:
         """The terms to which a normalized phrase comes near, with weights."""
-        keys = ((self._by_wnid.get(wnid, ""), weight) for wnid, weight in near(form))
+        found = near(form)
+        for known in filter(None, map(noun, () if found else self._foreign.get(form, ()))):
+            found = found or near(normalize(known.lemmas[0]))
+        keys = ((self._by_wnid.get(wnid, ""), weight) for wnid, weight in found)
         return {key: weight for key, weight in keys if key in self}
+
+    def _alike(self, word: str) -> list[str]:
+        """Words of terms that are alike in meaning."""
+        known = self._by_wnid
+        return [self[k].lemmas[0] for w in alike(word) if (k := known.get(w, "")) in self]
 
     @cached_property
     def _by_wnid(self) -> dict[str, str]:
         return {synset.wnid: key for key, synset in self._known.items() if synset.wnid}
+
+    @cached_property
+    def _foreign(self) -> dict[str, list[str]]:
+        """The wnids of the lexicon by normalized word."""
+        found: dict[str, list[str]] = {}
+        for word, wnid in self.lexicon:
+            found.setdefault(normalize(word), []).append(wnid)
+        return found
+
+    @property
+    def spoken(self) -> list[tuple[str, str]]:
+        """The words of all terms and hypernyms, each with its key; those of the lexicon last."""
+        lemmas = [(lemma, synset.key) for synset in self._known.values() for lemma in synset.lemmas]
+        return lemmas + [(word, self._by_wnid[w]) for word, w in self.lexicon if w in self._by_wnid]
 
     @cached_property
     def _same(self) -> tuple[dict[str, list[str]], dict[str, tuple[str, ...]]]:
@@ -319,14 +342,14 @@ class Vocabulary:
 
     @cached_property
     def _lexicon(self) -> Lexicon:
-        known = self._known.values()
+        known, lemmas = self._known.values(), self.spoken
         keys = [(synset.key, synset.key) for synset in known]
-        wnids = [(synset.wnid, synset.key) for synset in known if synset.wnid]
+        wnids = [*self._by_wnid.items()]
         names = [(synset.name, synset.key) for synset in known]
-        lemmas = [(lemma, synset.key) for synset in known for lemma in synset.lemmas]
         if wnids:
             tables = {"key": keys, "wnid": wnids, "name": names, "lemma": lemmas}
-            return Lexicon(self._known, tables, (lemma for lemma, _ in lemmas), self._near)
+            spoken = (lemma for lemma, _ in lemmas)
+            return Lexicon(self._known, tables, spoken, near=self._near, alike=self._alike)
         # Of own labels, which may differ in next to nothing, a key must not hide another's name.
         tables = {"name": names + keys + lemmas, "lemma": lemmas}
         return Lexicon(self._known, tables, (name for name, _ in names))
@@ -357,7 +380,7 @@ def from_labels(labels: Sequence[str]) -> Vocabulary:
     Raises:
         ConfigurationError: there are no labels, or one is empty, a duplicate or not text.
     """
-    _check(labels)
+    check_labels(labels)
     synsets = tuple(
         own_synset(key, label, position)
         for position, (label, key) in enumerate(zip(labels, safe_keys(labels), strict=True))
@@ -373,19 +396,5 @@ def from_wnids(labels: Sequence[str]) -> Vocabulary:
     Raises:
         ConfigurationError: as of `from_labels`.
     """
-    _check(labels)
+    check_labels(labels)
     return Vocabulary("wordnet", *wordnet_synsets(labels))
-
-
-def _check(labels: Sequence[str]) -> None:
-    if isinstance(labels, str) or not labels:
-        raise ConfigurationError("labels must be a list of at least one text, one per class")
-    seen: dict[str, int] = {}
-    for position, label in enumerate(labels):
-        if not isinstance(label, str) or any("\ud800" <= c <= "\udfff" for c in label):
-            raise ConfigurationError(f"label {position} is not text: {label!r}")
-        if not label.strip():
-            raise ConfigurationError(f"label {position} is empty; every class needs a name")
-        first = seen.setdefault(label.strip(), position)
-        if first != position:
-            raise ConfigurationError(f"labels {first} and {position} are both {label.strip()!r}")

@@ -249,13 +249,13 @@ ADDED = [
     {"field_value_factor": {"field": f"synset.{key}.score", "factor": 1.0, "missing": 0.0}}
     for key in ("lynx", "tabby")
 ]
-NEAR = {
+ABOVE = {
     "query": sparse_clause((Term("lynx", 1.0), Term("tabby", 1.0))),
     "min_score": pytest.approx(0.5 / (1 + 2**-8), rel=1e-5),
 }
 SUM = {
     "function_score": {
-        "query": {"bool": {"filter": [{"function_score": NEAR}]}},
+        "query": {"bool": {"filter": [{"function_score": ABOVE}]}},
         "functions": ADDED,
         "score_mode": "sum",
         "boost_mode": "replace",

@@ -186,7 +186,7 @@ def test_a_word_is_taught_listed_found_and_forgotten(run, own, photos):
     listed = json_of(own.get("/api/v1/words"))
     assert listed == [taught] == printed(run, "words", "--index", own.services.index.location)
     found = json_of(own.get("/api/v1/search?text=%22sea+side%22"))
-    assert found["total"] == taught["pictures"] > 0
+    assert found["ranked"] == taught["pictures"] > 0
     gone = json_of(own("DELETE", "/api/v1/words/sea%20side"))
     fits(gone, schemas.ForgottenAnswer)
     assert gone == {"word": "sea side", "pictures": taught["pictures"]}
