@@ -22,7 +22,8 @@ The first of these that gives something counts:
 for, with weights:
 
 - one class alone is of the kind that the word names ("mirror": the car's), by Lin's similarity;
-- another sense is a thing to be seen, not similar (0.6), and its count is larger by two at least;
+- another sense is a thing to be seen, not similar (0.6) nor defined by the word ("the fur of an
+  otter"), and its count is larger by two at least;
   or, of a word for one class, that sense comes before in WordNet's order, is in another of its
   files, and is no person ("kite": the bird, before it the toy). A class of that name stays by 1,
   others by 0.4, or not at all where the sense is rare as above and the graph gives something for
@@ -256,10 +257,16 @@ class Doubtful(Nearest):
         return [
             (wnid, count)
             for place, (wnid, count) in enumerate(senses)
-            if self.net.is_thing(lemma, wnid) and not any(self._are_alike(wnid, n) for n in named)
+            if self.net.is_thing(lemma, wnid) and not self._is_defined_by(wnid, lemma)
+            if not any(self._are_alike(wnid, own) for own in named)
             if count > known + 1
             or (is_alone and place < first and self.net.nouns[wnid].file not in files)
         ]
+
+    def _is_defined_by(self, wnid: str, lemma: str) -> bool:
+        """Whether a definition has the word: "the fur of an otter"."""
+        definition = normalize(re.split('; "', self.net.nouns[wnid].gloss)[0])
+        return f" {normalize(lemma)} " in f" {definition} "
 
     def _are_alike(self, one: str, other: str) -> bool:
         net, files = self.net, {self.net.nouns[one].file, self.net.nouns[other].file}

@@ -9,6 +9,7 @@
     synset:golden_retriever     a synset by its exact key; wnid:n02099601 by its WordNet identifier
     label:pets width:>=800      conditions, which select and do not score; -label:pets negates
     score(dog)>0.5              a condition on the picture's score of a word
+    IMG_2041.JPG                a picture by its name, as name:IMG_2041.JPG or name:IMG_20*
 
 Reading a line gives ``Words``, whose ``str`` is its canonical form: reading that gives the same.
 Words that are unknown are left out, and said.
@@ -24,6 +25,7 @@ from typing import Any
 
 from imgsearch_es.analysis.analyzer import Term
 from imgsearch_es.errors import QueryError, UnknownWordError
+from imgsearch_es.pictures.sources import is_picture_name
 from imgsearch_es.retrieval.conditions import (
     FIELDS,
     NEAR,
@@ -182,6 +184,10 @@ class _Reader:
                 raise QueryError(
                     f"a condition on a score is such as score(tabby)>0.5, not {token[0]:.60}"
                 )
+            if self._names_file(token["word"]):
+                self._end_run()
+                self._add_filter("filename", [token["word"]], first or last)
+                return
             if first is not None:
                 self._end_run()
                 self._first = first
@@ -198,10 +204,17 @@ class _Reader:
             self._read_field(token, sign)
         else:
             phrase = token["word"] if token["phrase"] is None else unquoted(token["phrase"])
+            if self._names_file(phrase):
+                self._add_filter("filename", [phrase], sign)
+                return
             try:
                 self._add(self._vocabulary.resolve(phrase), sign, token["boost"], token[0])
             except UnknownWordError:
                 self._left_out[phrase] = None
+
+    def _names_file(self, word: str) -> bool:
+        """Whether a word is a picture's name, by which it is found."""
+        return is_picture_name(word) and not self._vocabulary.named_by(word)
 
     @property
     def filters(self) -> tuple[Filter, ...]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
 from typing import Any
 
 from imgsearch_es.errors import QueryError
@@ -15,6 +14,7 @@ from imgsearch_es.retrieval.documents import Document
 from imgsearch_es.retrieval.queries import Query
 from imgsearch_es.search.hit import Hit
 from imgsearch_es.search.query_pictures import Named, named, to_id
+from imgsearch_es.search.suggesting import LIMIT, Suggestion, suggestions
 from imgsearch_es.vocabulary.lmf import read_lexicon
 from imgsearch_es.vocabulary.synsets import Vocabulary
 
@@ -38,7 +38,7 @@ class CollectedIndex(KeptIndex):
         if not self._lexicon:
             return own
         if spoken is None or spoken[0] is not own:
-            self._spoken = spoken = own, replace(own, lexicon=self._lexicon)
+            self._spoken = spoken = own, own.with_lexicon(self._lexicon)
         return spoken[1]
 
     def __len__(self) -> int:
@@ -77,6 +77,14 @@ class CollectedIndex(KeptIndex):
         if query is not None:
             ids += self.store.matching(query)
         return self.store.remove(list(dict.fromkeys(ids))) if ids else 0
+
+    def suggest(self, typed: str, limit: int = LIMIT) -> list[Suggestion]:
+        """How a word that is being typed may go on: words with their counts, labels, files, fields.
+
+        Words that the index has most of come first; where nothing goes on so, similar words.
+        """
+        self._settings()
+        return suggestions(self.store, self.vocabulary, typed, limit)
 
     def relocate(self, old: PathLike, new: PathLike) -> int:
         """Say that the pictures below a folder are below another one now; gives how many.

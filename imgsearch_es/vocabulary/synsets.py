@@ -11,14 +11,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
-from pathlib import Path
 
 from imgsearch_es.errors import ConfigurationError, SchemaError
 from imgsearch_es.vocabulary.lexicon import Lexicon, Match
 from imgsearch_es.vocabulary.meanings import Resolution as Resolution
 from imgsearch_es.vocabulary.meanings import alike, doubts, near
 from imgsearch_es.vocabulary.wordnet import Synset as Synset
-from imgsearch_es.vocabulary.wordnet import check_labels, noun, own_synset, wordnet_synsets
+from imgsearch_es.vocabulary.wordnet import (
+    check_labels,
+    imagenet_synsets,
+    noun,
+    own_synset,
+    wordnet_synsets,
+)
 from imgsearch_es.vocabulary.words import normalize, safe_keys
 
 
@@ -147,6 +152,10 @@ class Vocabulary:
             parents={**base.parents, **{key: named for key, named in parents.items() if named}},
             taught=len(synsets),
         )
+
+    def with_lexicon(self, words: tuple[tuple[str, str], ...]) -> Vocabulary:
+        """This vocabulary with words of other languages; see ``lmf.read_lexicon``."""
+        return replace(self, lexicon=words)
 
     @cached_property
     def taught_keys(self) -> frozenset[str]:
@@ -295,7 +304,8 @@ class Vocabulary:
     def spoken(self) -> list[tuple[str, str]]:
         """The words of all terms and hypernyms, each with its key; those of the lexicon last."""
         lemmas = [(lemma, synset.key) for synset in self._known.values() for lemma in synset.lemmas]
-        return lemmas + [(word, self._by_wnid[w]) for word, w in self.lexicon if w in self._by_wnid]
+        words = ((word, self._by_wnid.get(wnid)) for word, wnid in self.lexicon)
+        return lemmas + [(word, key) for word, key in words if key]
 
     @cached_property
     def _same(self) -> tuple[dict[str, list[str]], dict[str, tuple[str, ...]]]:
@@ -358,20 +368,7 @@ class Vocabulary:
 @lru_cache(maxsize=1)
 def imagenet() -> Vocabulary:
     """The 1,000 ImageNet classes (ILSVRC 2012), in the order of Keras's models."""
-    rows = []
-    path = Path(__file__).with_name("synsets.tsv")
-    for line in path.read_text(encoding="utf-8").splitlines()[1:]:
-        wnid, index, key, name, lemmas, gloss, parents = line.split("\t")
-        position = int(index) if index else None
-        synset = Synset(key, wnid, name, tuple(lemmas.split("|")), gloss, position)
-        rows.append((synset, parents.split()))
-    keys = {synset.wnid: synset.key for synset, _ in rows}
-    return Vocabulary(
-        name="imagenet-1k",
-        synsets=tuple(synset for synset, _ in rows if synset.class_index is not None),
-        ancestors=tuple(synset for synset, _ in rows if synset.class_index is None),
-        parents={synset.key: tuple(keys[w] for w in wnids) for synset, wnids in rows},
-    )
+    return Vocabulary("imagenet-1k", *imagenet_synsets())
 
 
 def from_labels(labels: Sequence[str]) -> Vocabulary:

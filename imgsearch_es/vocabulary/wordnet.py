@@ -79,10 +79,28 @@ def above(wnids: Iterable[str]) -> dict[str, Noun]:
     return {wnid: found[wnid] for wnid in sorted(found.keys() - below)}
 
 
-def wordnet_synsets(
-    labels: Sequence[str],
-) -> tuple[tuple[Synset, ...], tuple[Synset, ...], Mapping[str, tuple[str, ...]]]:
-    """The classes of distinct labels, the synsets above them, and the parents' keys by key."""
+Synsets = tuple[tuple[Synset, ...], tuple[Synset, ...], Mapping[str, tuple[str, ...]]]
+"""The classes, the synsets above them, and the parents' keys by key."""
+
+
+def imagenet_synsets() -> Synsets:
+    """ImageNet's."""
+    rows = []
+    for line in table("synsets.tsv"):
+        wnid, index, key, name, lemmas, gloss, parents = line.split("\t")
+        position = int(index) if index else None
+        synset = Synset(key, wnid, name, tuple(lemmas.split("|")), gloss, position)
+        rows.append((synset, parents.split()))
+    keys = {synset.wnid: synset.key for synset, _ in rows}
+    return (
+        tuple(synset for synset, _ in rows if synset.class_index is not None),
+        tuple(synset for synset, _ in rows if synset.class_index is None),
+        {synset.key: tuple(keys[w] for w in wnids) for synset, wnids in rows},
+    )
+
+
+def wordnet_synsets(labels: Sequence[str]) -> Synsets:
+    """Those of distinct labels."""
     classes = [(label.strip(), noun(label.strip())) for label in labels]
     rows = [*classes, *above(label for label, known in classes if known).items()]
     names = [known.lemmas[0].replace(" ", "_") if known else label for label, known in rows]

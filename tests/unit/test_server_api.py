@@ -122,7 +122,9 @@ def test_documents_thumbnails_and_originals(own, cat):
 
 
 def test_suggestions_and_errors_help(client):
-    assert "tabby" in json_of(client.get("/api/v1/suggest?word=tabbi"))
+    found = json_of(client.get("/api/v1/suggest?word=tabbi"))
+    assert {"text": "tabby", "kind": "word"}.items() <= found[0].items()
+    assert found[0].keys() == schemas.SuggestAnswer.model_fields.keys()
     problem = json_of(client.get("/api/v1/search?text=tabbi"), 400)
     fits(problem, schemas.ErrorAnswer)
     assert problem["error"]["suggestions"] == ["tabby"]

@@ -212,6 +212,14 @@ class SearchAnswer(_Model):
     hits: list[HitAnswer]
 
 
+class SuggestAnswer(_Model):
+    """How a word may go on."""
+
+    text: str
+    kind: Literal["word", "taught", "label", "file", "field"]
+    count: int | None = Field(description="Pictures that show the word best, or have the value.")
+
+
 class SummandAnswer(_Model):
     """One summand of a score: query weight times document score, by the formula."""
 

@@ -222,8 +222,7 @@ def _scored(item: Filter) -> dict[str, Any]:
 
 def _condition(item: Filter) -> dict[str, Any]:
     if item.either:
-        ways = [(_condition(one), one.negated) for one in item.either]
-        return _any([{"bool": {"must_not": [way]}} if negated else way for way, negated in ways])
+        return _any([bool_query(Selection(filters=(one,))) for one in item.either])
     if item.synsets:
         return _scored(item)
     if item.operator == NEAR:
