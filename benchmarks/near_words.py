@@ -37,7 +37,7 @@ bowl,banana,apple,sandwich,orange,broccoli,carrot,hot dog,pizza,donut,cake,chair
 potted plant,bed,dining table,toilet,tv,laptop,mouse,remote,keyboard,cell phone,microwave,
 oven,toaster,sink,refrigerator,book,clock,vase,scissors,teddy bear,hair drier,toothbrush
 """.replace("\n", "").split(",")
-KINDS = ("a class", "above classes", "near", "in part", "unknown")
+KINDS = ("a class", "above classes", "doubtful", "near", "in part", "unknown")
 
 
 def kind_of(text: str) -> str:
@@ -45,8 +45,8 @@ def kind_of(text: str) -> str:
     hows = {found.how for found in imagenet().resolve_text(text)}
     if "unknown" in hows:
         return "unknown" if hows == {"unknown"} else "in part"
-    if "near" in hows:
-        return "near"
+    if kind := next((kind for kind in ("near", "doubtful") if kind in hows), ""):
+        return kind
     return "above classes" if "hypernym" in hows else "a class"
 
 

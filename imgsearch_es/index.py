@@ -85,6 +85,7 @@ class ImageIndex(LearningIndex):
             approximate answers.
         exif, gps: for a new index: False keeps nothing of how photos were taken; True for ``gps``
             keeps places, too, which may be private.
+        lexicon: words of another language: a wordnet in WN-LMF, by default IMGSEARCH_LEXICON.
         options: for Elasticsearch: ``api_key``, ``username``, ``password``, ``ca_certs``,
             ``verify_certs``, ``timeout``; for an index that is created ``shards`` or
             ``expected_pictures``, ``replicas``, ``refresh_interval``, ``lifecycle``, ``layout``,
@@ -365,8 +366,7 @@ class ImageIndex(LearningIndex):
 
         Args:
             query: or words and the like; all that it matches are counted. By default every picture.
-            fields: one or several of "synsets", "top_synset", "label", "format", "width", "height",
-                "bytes" and "metadata.<name>".
+            fields: one or several of ``retrieval.facets``, such as "label", "metadata.<name>".
             size: how many values of a field, most frequent first; of ranges all are given.
             where: conditions on fields, as ``search`` takes them; with a query both count.
         """

@@ -52,6 +52,7 @@ class IndexOptions(Seen, total=False):
     vectors: str | None
     similarity: str | None
     impacts: str | Sequence[str] | None
+    lexicon: str | os.PathLike[str] | None
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Mapping, MutableMapping
 
 from imgsearch_es.retrieval.conditions import shown_value
 from imgsearch_es.vocabulary.colors import COLOR, NAMED, is_color
-from imgsearch_es.vocabulary.resolution import Resolution
+from imgsearch_es.vocabulary.meanings import Resolution
 from imgsearch_es.vocabulary.synsets import Vocabulary
 from imgsearch_es.vocabulary.words import normalize
 

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from imgsearch_es.errors import QueryError
+from imgsearch_es.retrieval.patterns import is_complex
 from imgsearch_es.retrieval.spans import (
     DATE,
     NUMBER,
@@ -43,7 +44,7 @@ NEAR = "near"
 OCR = "ocr"
 """The words of the text in a picture."""
 FIELDS = (*KEYWORD_FIELDS, *NUMBER_FIELDS, *DATE_FIELDS, NEAR, OCR)
-_SHORT_NAMES = {"taken": "taken_at", "year": "taken_at", "keyword": "keywords"}
+_SHORT_NAMES = {"name": "filename", "taken": "taken_at", "year": "taken_at", "keyword": "keywords"}
 NAMES = (*FIELDS, *_SHORT_NAMES)
 """What a field may be called."""
 METADATA = "metadata."
@@ -65,8 +66,6 @@ MAX_CHARACTERS = 5_000
 MAX_PATTERN = 200
 MAX_PARTS = 8
 _LARGEST = 2**53
-_MAX_EFFORT = 20_000
-"""To make a pattern deterministic; Lucene, which counts alike, gives up at 100,000."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +79,7 @@ class Filter:
         values: the operands; any of them for "in", exactly one for the others; of "near" latitude,
             longitude and meters. Times and numbers may be spans, such as "2019..2021".
         keys: of a score, the synsets that are added, in their order; or that of the field alone.
+        either: conditions of which one holds, instead of all of this; see ``any_of``.
         is_sign: whether it is of a plus or minus, which is shown before its word.
     """
 
@@ -88,6 +88,7 @@ class Filter:
     values: tuple[str | int | float | bool, ...]
     negated: bool = False
     keys: tuple[str, ...] = ()
+    either: tuple[Filter, ...] = ()
     is_sign: bool = attribute(default=False, compare=False)
 
     @property
@@ -97,22 +98,26 @@ class Filter:
         return (self.keys or (found[1],)) if found else ()
 
     @property
-    def is_costly(self) -> bool:
-        """Whether it looks at more than a column."""
+    def cost(self) -> int:
+        """How many conditions that look at more than a column it has."""
         is_nested = self.field.startswith(METADATA) or self.operator == "wildcard"
-        return is_nested or bool(self.synsets)
+        return sum(item.cost for item in self.either) or int(is_nested or bool(self.synsets))
 
     def normalized(self) -> Filter:
         """The same, so that only documents that have the field can meet it, then ``negated``.
 
         "score(tabby) < 0.5" says that "score(tabby) >= 0.5" is not met, as without the synset.
         """
+        if self.either:
+            return replace(self, either=tuple(item.normalized() for item in self.either))
         if not self.synsets or not compare(0.0, self.operator, float(self.values[0])):
             return self
         return replace(self, operator=_COMPLEMENTS[self.operator], negated=not self.negated)
 
     def __str__(self) -> str:
         sign = "-" if self.negated else ""
+        if self.either:
+            return " | ".join(map(str, self.either))
         if self.operator == NEAR:
             return f"{sign}{NEAR}:{','.join(_shown_number(v, NEAR) for v in self.values)}m"
         if self.operator in SIGNS:
@@ -218,6 +223,11 @@ def of_score(
     return Filter(f"score({word})", operator, least, negated, tuple(sorted(keys)))
 
 
+def any_of(ways: tuple[Filter, ...]) -> Filter:
+    """The condition that one of some holds."""
+    return ways[0] if len(ways) == 1 else Filter("", "any", (), either=ways)
+
+
 def _field(field: str, vocabulary: Vocabulary | None) -> tuple[str, tuple[str, ...]]:
     """The field, checked; of a score with its synsets, unless their key is its name."""
     if found := _SCORE.fullmatch(field):
@@ -308,7 +318,7 @@ def _pattern(field: str, pattern: str) -> str:
     _check_text(field, pattern)
     if len(pattern) > MAX_PATTERN:
         raise QueryError(f"a pattern has at most {MAX_PATTERN} characters, not {len(pattern)}")
-    if _is_complex(pattern):
+    if is_complex(pattern):
         raise QueryError(f"{_short(pattern)} is too complex: use fewer asterisks or question marks")
     return _format(pattern) if field == "format" else pattern
 
@@ -350,49 +360,3 @@ def _short(value: object) -> str:
     """A value as Python writes it, at most 60 characters of it."""
     text = repr(value[:1000] if isinstance(value, str) else value)
     return text if len(text) <= 60 else f"{text[:57]}..."
-
-
-def wildcard_matches(pattern: str, text: str) -> bool:
-    """Whether a pattern matches: ``*`` is any text, ``?`` any one character."""
-    at = start = 0
-    star = -1
-    while at < len(text):
-        place = start
-        if place < len(pattern) and pattern[place] == "*":
-            star, retry, start = place, at, place + 1
-        elif place < len(pattern) and pattern[place] in ("?", text[at]):
-            at, start = at + 1, start + 1
-        elif star >= 0:
-            retry += 1
-            at, start = retry, star + 1
-        else:
-            return False
-    return not pattern[start:].strip("*")
-
-
-def _is_complex(pattern: str) -> bool:
-    """Whether the deterministic automaton of a pattern is large: ``*a??????????`` has 2^10 states.
-
-    A set of places in the pattern is the bits of a number, as is what each character can match.
-    """
-    pattern = re.sub(r"\*+", "*", pattern)
-    stars = sum(1 << i for i, character in enumerate(pattern) if character == "*")
-    any_one = sum(1 << i for i, character in enumerate(pattern) if character == "?")
-    matches = {
-        character: any_one | sum(1 << i for i, other in enumerate(pattern) if other == character)
-        for character in set(pattern) - {"*", "?"}
-    }
-    start = 0b11 if stars & 1 else 0b1  # before a star is also after it
-    waiting, seen, effort = [start], {start}, 0
-    while waiting:
-        places = waiting.pop()
-        effort += places.bit_count()
-        if effort > _MAX_EFFORT:
-            return True
-        for matched in {any_one, *matches.values()}:
-            after = (places & matched) << 1
-            after |= places & stars | (after & stars) << 1 | (places & stars) << 1
-            if after not in seen:
-                seen.add(after)
-                waiting.append(after)
-    return False

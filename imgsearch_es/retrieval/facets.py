@@ -1,4 +1,4 @@
-"""Facets: how many of a query's pictures have each synset, label, format or size.
+"""Facets: how many of a query's pictures have each best synset, label, format or size.
 
 A picture counts once for each of its values, so the counts of synsets and labels may add up to more
 than there are pictures.
@@ -30,7 +30,7 @@ BOUNDS = {
 }
 """Where one range of a numeric field ends and the next begins, in pixels and in bytes."""
 
-FACETS = ("synsets", "label", "format", "width", "bytes", YEAR, "camera")
+FACETS = ("top_synset", "label", "format", "width", "bytes", YEAR, "camera")
 """The fields that are counted by default."""
 MAX_VALUES = 10_000
 

@@ -122,7 +122,7 @@ class Rocchio:
         terms = self.terms(query.terms, [p.terms for p in liked], [p.terms for p in disliked])
         if not terms:
             raise QueryError("nothing is left of the query after what is disliked: lower gamma")
-        return replace(query, terms=terms)
+        return replace(query, terms=terms, counts=None)
 
 
 ROCCHIO = Rocchio()

@@ -10,6 +10,7 @@
     synset:golden_retriever     a synset by its exact key; wnid:n02099601 by its WordNet identifier
     label:pets width:>=800      conditions, which select and do not score; -label:pets negates
     score(dog)>0.5              a condition on the picture's score of a word
+    IMG_2041.JPG                a picture by its name, as name:IMG_2041.JPG or name:IMG_20*
 
 Reading a line gives ``Words``, whose ``str`` is its canonical form: reading that gives the same.
 Words that are unknown are left out, and said.
@@ -17,25 +18,25 @@ Words that are unknown are left out, and said.
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any
 
 from imgsearch_es.analysis.analyzer import Term
 from imgsearch_es.errors import QueryError, UnknownWordError
+from imgsearch_es.pictures.sources import is_picture_name
 from imgsearch_es.retrieval.color_words import chosen, color_key, described, why_unknown
 from imgsearch_es.retrieval.conditions import (
     FIELDS,
     NEAR,
     Filter,
     is_field,
-    of_score,
     parse_filters,
     quoted,
 )
+from imgsearch_es.retrieval.hints import left_out, near_hint
 from imgsearch_es.retrieval.queries import synset_vector
 from imgsearch_es.retrieval.tokens import (
     MARKS,
@@ -50,17 +51,13 @@ from imgsearch_es.retrieval.tokens import (
     tokens,
     unquoted,
 )
+from imgsearch_es.retrieval.traces import TRACE, Said, Traces
 from imgsearch_es.vocabulary.colors import COLOR, COLORS
 from imgsearch_es.vocabulary.synsets import Resolution, Vocabulary
 
 MAX_PARTS = 256
 """Words and conditions in a line."""
 MIN_BOOST, MAX_BOOST = 1e-6, 1e6
-TRACE, MOST_TRACE = 0.04, 0.5
-"""A trace of a word is a score of at most 0.04 times the root of the number of its classes, and
-of at most a half: 0.04 of tabby, 0.43 of dog (docs/benchmarks.md)."""
-_SUGGESTED = 8
-"""Words left out, of one line, that get suggestions."""
 
 _SYNSET = re.compile(rf"(?P<name>{QUOTED}|[^^]*)(?:\^(?P<boost>.*))?", re.DOTALL)
 _PLAIN = re.compile(r"(?!(?:AND|OR|NOT)\Z)[^\W_][\w'’-]*")
@@ -80,6 +77,7 @@ class Words:
     hints: tuple[str, ...] = field(default=(), compare=False)
     left_out: tuple[str, ...] = field(default=(), compare=False)
     text: str = ""
+    counts: Filter | None = None
 
     def __str__(self) -> str:
         return " ".join(filter(None, [self.text, *map(str, self.filters)]))
@@ -171,11 +169,11 @@ def free_text(text: str, vocabulary: Vocabulary) -> Words:
 
 class _Reader:
     def __init__(self, vocabulary: Vocabulary, trace: float) -> None:
-        self._vocabulary, self._trace = vocabulary, trace
+        self._vocabulary, self._traces = vocabulary, Traces(vocabulary, trace)
         self._run: list[str] = []  # words side by side, which may form phrases
         self._first = ""  # the sign of the first of them
         self._weights: dict[str, float] = {}
-        self._signs: dict[Filter, None] = {}
+        self._said: dict[Said, None] = {}
         self._filters: dict[Filter, None] = {}
         self._near: dict[str, Resolution] = {}
         self._left_out: dict[str, None] = {}
@@ -191,6 +189,10 @@ class _Reader:
                 raise QueryError(
                     f"a condition on a score is such as score(tabby)>0.5, not {token[0]:.60}"
                 )
+            if self._names_file(token["word"]):
+                self._end_run()
+                self._add_filter("filename", [token["word"]], first or last)
+                return
             if first is not None:
                 self._end_run()
                 self._first = first
@@ -207,10 +209,17 @@ class _Reader:
             self._read_field(token, sign)
         else:
             phrase = token["word"] if token["phrase"] is None else unquoted(token["phrase"])
+            if self._names_file(phrase):
+                self._add_filter("filename", [phrase], sign)
+                return
             try:
                 self._add(self._vocabulary.resolve(phrase), sign, token["boost"], token[0])
             except UnknownWordError:
                 self._left_out[phrase] = None
+
+    def _names_file(self, word: str) -> bool:
+        """Whether a word is a picture's name, by which it is found."""
+        return is_picture_name(word) and not self._vocabulary.named_by(word)
 
     @property
     def filters(self) -> tuple[Filter, ...]:
@@ -218,37 +227,34 @@ class _Reader:
 
     def words(self) -> Words:
         self._end_run()
-        hints = tuple(chosen(self._weights, self._both))
-        if not self.is_either and (keys := described(self._weights)):
-            self._require("the other words", keys, negated=False)
+        hints = (
+            *chosen(self._weights, self._both),
+            *map(near_hint, self._near.values()),
+            *left_out(self._left_out, self._vocabulary),
+        )
+        beside = () if self.is_either else described(self._weights)
+        wanted = [Said("the other words", beside, "+")] if beside else []
         self.check_size()
-        if not (self._weights or self._signs or self._filters or self._left_out):
+        if not (self._said or self._filters or self._left_out):
             raise QueryError("there are no words to search for; write some, such as tabby cat")
         return Words(
             terms=synset_vector(Term(key, weight) for key, weight in self._weights.items()),
-            signs=tuple(self._signs),
+            signs=tuple(dict.fromkeys(self._traces.signs([*self._said, *wanted]))),
             filters=tuple(self._filters),
-            hints=(*hints, *map(_near_hint, self._near.values()), *self._unknown_hints()),
+            hints=(
+                *hints,
+                *map(near_hint, self._near.values()),
+                *left_out(self._left_out, self._vocabulary),
+            ),
             left_out=tuple(self._left_out),
             text=self._canonical(),
+            counts=self._traces.counted(self._said),
         )
 
     def check_size(self) -> None:
         """QueryError where there is more than a store answers in good time."""
         if len(self._shown) + len(self._filters) + len(self._left_out) > MAX_PARTS:
             raise QueryError(f"a query has at most {MAX_PARTS} words and conditions")
-
-    def _unknown_hints(self) -> Iterator[str]:
-        for i, phrase in enumerate(self._left_out):
-            if i == _SUGGESTED and len(self._left_out) > _SUGGESTED + 1:
-                yield f"{len(self._left_out) - _SUGGESTED} more words were left out"
-                return
-            if why := why_unknown(phrase, self._vocabulary):
-                yield f"{why}; it was left out"
-                continue
-            near = ", ".join(self._vocabulary.suggest(phrase))
-            ending = f"; near: {near}" if near else ""
-            yield f"{phrase!r:.60} is not in this index's vocabulary and was left out{ending}"
 
     def _end_run(self, last: str = "") -> None:
         found = _phrases(" ".join(self._run), self._vocabulary)
@@ -264,7 +270,7 @@ class _Reader:
         if not found.keys:
             self._left_out[found.phrase] = None
             return
-        if found.how == "near":
+        if found.how in ("near", "doubtful"):
             self._near[found.phrase] = found
         if found.color and sign != "-":
             self._both[found.phrase] = found
@@ -312,8 +318,7 @@ class _Reader:
         near: tuple[float, ...] = (),
         also: tuple[str, ...] = (),
     ) -> None:
-        if sign:
-            self._require(shown, keys + also, negated=sign == "-")
+        self._said[Said(shown, keys + also, sign)] = None
         if sign == "-":
             if boost is not None:
                 raise QueryError(
@@ -330,13 +335,6 @@ class _Reader:
             self._weights[key] = max(weight * share, self._weights.get(key, 0.0))
         ending = "" if weight == 1 else f"^{int(weight) if weight.is_integer() else weight!r}"
         self._shown.append(f"{sign}{shown}{ending}")
-
-    def _require(self, shown: str, keys: tuple[str, ...], *, negated: bool) -> None:
-        """Hits must have, or not have, more than a trace of a word."""
-        classes = self._vocabulary.count_classes(keys)
-        least = min(self._trace * math.sqrt(classes), MOST_TRACE)
-        condition = of_score(shown, keys, "gt", least, negated=negated)
-        self._signs[replace(condition, is_sign=True)] = None
 
     def _by_color(self, name: str) -> tuple[str, ...]:
         if key := color_key(name, self._vocabulary):
@@ -387,13 +385,6 @@ def _phrases(text: str, vocabulary: Vocabulary) -> tuple[Resolution, ...]:
         raise
     except QueryError:
         return ()
-
-
-def _near_hint(found: Resolution) -> str:
-    """That a word was taken for what comes near it."""
-    pairs = zip(found.senses, found.weights, strict=True)
-    shown = ", ".join(f"{sense.key} {weight:.2f}" for sense, weight in pairs)
-    return f"{found.phrase!r} is no class of this index; searched for what is near: {shown}"
 
 
 def _shown(phrase: str) -> str:

@@ -61,7 +61,7 @@ class Selection:
     synset_fields: bool = True
 
     def __post_init__(self) -> None:
-        if sum(item.is_costly for item in self.filters) > MAX_COSTLY:
+        if sum(item.cost for item in self.filters) > MAX_COSTLY:
             raise QueryError(
                 f"there are more than {MAX_COSTLY} signs, patterns and conditions on scores and "
                 "metadata: leave some out"
@@ -89,6 +89,8 @@ class Query(Selection):
         parts: what is put together (see ``imgsearch_es.retrieval.fusion``).
         sort: by which field what matches is sorted, instead of being scored (`conditions.order`);
             without terms all matches that meets the conditions.
+        counts: which of the ranked pictures show what was asked for, and count: totals, facets and
+            sorted lists are of these; None for all.
     """
 
     terms: tuple[Term, ...]
@@ -110,6 +112,7 @@ class Query(Selection):
     candidates: int = field(default=0, kw_only=True)
     visual_words: int = field(default=0, kw_only=True)
     sort: str | None = field(default=None, kw_only=True)
+    counts: Filter | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         Selection.__post_init__(self)
@@ -280,6 +283,14 @@ class Query(Selection):
         if self.sort is not None:
             parts.append(f"sorted by {self.sort}")
         return "; ".join(parts)
+
+
+def counted(query: Selection) -> Selection:
+    """What totals, facets and sorted lists are of."""
+    if not isinstance(query, Query) or query.counts is None:
+        return query
+    filters = (*query.filters, query.counts)
+    return Selection(filters=filters, exclude=query.exclude, synset_fields=query.synset_fields)
 
 
 def part_queries(query: Query) -> tuple[Query, ...]:

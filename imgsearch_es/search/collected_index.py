@@ -3,19 +3,43 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 from imgsearch_es.errors import QueryError
 from imgsearch_es.indexing.kept_index import KeptIndex, PathLike
 from imgsearch_es.indexing.relocating import relocate
+from imgsearch_es.indexing.wanted_analyzer import WantedAnalyzer
 from imgsearch_es.retrieval.documents import Document
 from imgsearch_es.retrieval.queries import Query
 from imgsearch_es.search.hit import Hit
 from imgsearch_es.search.query_pictures import Named, named, to_id
+from imgsearch_es.search.suggesting import LIMIT, Suggestion, suggestions
+from imgsearch_es.vocabulary.lmf import read_lexicon
+from imgsearch_es.vocabulary.synsets import Vocabulary
 
 
 class CollectedIndex(KeptIndex):
-    """What an ``ImageIndex`` does as a collection."""
+    """What an ``ImageIndex`` does as a collection, and the words by which it is known."""
+
+    def __init__(
+        self, location: str, wanted: WantedAnalyzer, store_options: Mapping[str, Any]
+    ) -> None:
+        given = dict(store_options)
+        lexicon = given.pop("lexicon", None) or os.environ.get("IMGSEARCH_LEXICON")
+        super().__init__(location, wanted, given)
+        self._lexicon = read_lexicon(lexicon) if lexicon else ()
+        self._spoken: tuple[Vocabulary, Vocabulary] | None = None
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """The synsets that pictures of this index may have, with the words of a lexicon."""
+        own, spoken = super().vocabulary, self._spoken
+        if not self._lexicon:
+            return own
+        if spoken is None or spoken[0] is not own:
+            self._spoken = spoken = own, own.with_lexicon(self._lexicon)
+        return spoken[1]
 
     def __len__(self) -> int:
         self._settings()
@@ -53,6 +77,14 @@ class CollectedIndex(KeptIndex):
         if query is not None:
             ids += self.store.matching(query)
         return self.store.remove(list(dict.fromkeys(ids))) if ids else 0
+
+    def suggest(self, typed: str, limit: int = LIMIT) -> list[Suggestion]:
+        """How a word that is being typed may go on: words with their counts, labels, files, fields.
+
+        Words that the index has most of come first; where nothing goes on so, similar words.
+        """
+        self._settings()
+        return suggestions(self.store, self.vocabulary, typed, limit)
 
     def relocate(self, old: PathLike, new: PathLike) -> int:
         """Say that the pictures below a folder are below another one now; gives how many.

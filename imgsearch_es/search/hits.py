@@ -39,8 +39,13 @@ class Hits(Leaving):
 
     Attributes:
         query: what was searched for.
-        total: how many pictures score above 0.
-        total_is_exact: False when Elasticsearch stopped counting at ``total``.
+        total: how many pictures show what was asked for. Of words alone those that have more than
+            a trace of one (docs/query-language.md), counted when this is first looked at; else all
+            that are ranked.
+        total_is_exact: False when that is so of ``total``.
+        ranked: how many pictures are ranked: those of ``total`` and, after most of them, those that
+            show a trace.
+        ranked_is_exact: False when Elasticsearch stopped counting at ``ranked``.
         strategy: the way that gave the answer.
         exact: True when these are certainly the best by formula (1), in order.
         means: by which means that is known.
@@ -59,8 +64,7 @@ class Hits(Leaving):
     ) -> None:
         self.query = query
         self._store, self._name = store, name
-        self.total = result.total
-        self.total_is_exact = result.total_is_exact
+        self.ranked, self.ranked_is_exact = result.total, result.total_is_exact
         self.strategy = result.strategy
         self.exact = result.exact
         self.means = result.means
@@ -77,6 +81,20 @@ class Hits(Leaving):
             Hit(rank, found.score, found.document, found.parts, self._vocabulary)
             for rank, found in enumerate(self._result.hits, start=self._first)
         )
+
+    @cached_property
+    def total(self) -> int:
+        """How many pictures show what was asked for."""
+        return self._store.count(self.query) if self._store and self._is_counted else self.ranked
+
+    @property
+    def total_is_exact(self) -> bool:
+        """Whether ``total`` is no lower bound."""
+        return self._is_counted or self.ranked_is_exact
+
+    @property
+    def _is_counted(self) -> bool:
+        return self.query.counts is not None and self.query.sort is None
 
     @property
     def ranking(self) -> list[tuple[str, float]]:
@@ -98,7 +116,11 @@ class Hits(Leaving):
 
     def __getstate__(self) -> dict[str, Any]:
         """What is pickled: all but the index, whose password would be in the file."""
-        given = {"_hits": self._hits, "_result": replace(self._result, hits=())}
+        given = {
+            "_hits": self._hits,
+            "total": self.total,
+            "_result": replace(self._result, hits=()),
+        }
         return {**self.__dict__, **given, "_store": None, "_name": str}
 
     @overload
@@ -267,6 +289,7 @@ class Hits(Leaving):
             "hints": list(self.query.hints),
             "left_out": list(self.query.left_out),
             "total": self.total,
+            "ranked": self.ranked,
             "total_is_exact": self.total_is_exact,
             "strategy": self.strategy,
             "exact": self.exact,

@@ -16,8 +16,9 @@ from imgsearch_es.pictures.files import filename, in_memory, picture_id
 from imgsearch_es.retrieval.conditions import METADATA, NEAR, OCR, Filter, shown_value
 from imgsearch_es.retrieval.feedback import Example, Rocchio, features, mean_embedding, mean_terms
 from imgsearch_es.retrieval.fusion import Part, to_fusion
-from imgsearch_es.retrieval.language import TRACE, Words, free_text, parse_words, to_filters
+from imgsearch_es.retrieval.language import Words, free_text, parse_words, to_filters
 from imgsearch_es.retrieval.queries import (
+    MAX_COSTLY,
     Query,
     Selection,
     fused_terms,
@@ -26,6 +27,7 @@ from imgsearch_es.retrieval.queries import (
 )
 from imgsearch_es.retrieval.strategies import DENSE
 from imgsearch_es.retrieval.texts import searched
+from imgsearch_es.retrieval.traces import TRACE
 from imgsearch_es.search.query_pictures import PictureReader, several
 from imgsearch_es.search.request import SearchRequest, VectorLike
 from imgsearch_es.stores.base import Store, known_settings
@@ -113,6 +115,7 @@ class QueryBuilder:
             fusion=fusion,
             parts=parts,
             sort=sort,
+            counts=_counts(request, words),
         )
         return self._expanded(query, request) if request.feedback else query
 
@@ -263,9 +266,7 @@ def _check(request: SearchRequest, images: int, likes: int, dislikes: int) -> No
 
 def _sort(request: SearchRequest, words: Words) -> str | None:
     """By which field to list what matches; None where there is something to score by."""
-    by_picture = request.vector is not None or any(
-        map(several, (request.image, request.like, request.dislike))
-    )
+    by_picture = _by_picture(request)
     if request.sort is not None:
         if by_picture or request.feedback or request.approximate or request.min_score is not None:
             raise QueryError(
@@ -277,6 +278,19 @@ def _sort(request: SearchRequest, words: Words) -> str | None:
         return None
     selects = bool(words.filters or words.signs or request.where)
     return LISTED_BY if selects and request.strategy == "auto" else None
+
+
+def _counts(request: SearchRequest, words: Words) -> Filter | None:
+    """Which of the ranked pictures count: those that show a word, where there are words alone."""
+    if _by_picture(request) or request.fuse is not None or request.min_score is not None:
+        return None
+    cost = sum(item.cost for item in (*words.signs, *words.filters, *filter(None, [words.counts])))
+    return words.counts if cost <= MAX_COSTLY else None
+
+
+def _by_picture(request: SearchRequest) -> bool:
+    pictures = request.image, request.like, request.dislike
+    return request.vector is not None or any(map(several, pictures))
 
 
 def _part(request: SearchRequest, seen: Sequence[Example]) -> str:

@@ -32,7 +32,7 @@ from imgsearch_es.pictures.files import (
 )
 from imgsearch_es.pictures.images import ImageSource, Picture, open_image
 from imgsearch_es.pictures.sources import is_picture, is_picture_name
-from imgsearch_es.retrieval.conditions import parse_filters, wildcard_matches
+from imgsearch_es.retrieval.conditions import Filter, parse_filters
 from imgsearch_es.retrieval.documents import Document
 from imgsearch_es.retrieval.feedback import (
     Example,
@@ -42,6 +42,7 @@ from imgsearch_es.retrieval.feedback import (
     mean_terms,
     views_of,
 )
+from imgsearch_es.retrieval.patterns import wildcard_matches
 from imgsearch_es.retrieval.queries import Query
 from imgsearch_es.search.hit import Hit
 from imgsearch_es.stores.base import Store, known_settings
@@ -213,6 +214,9 @@ def _is_picture(store: Store, text: str) -> bool:
     if (named or "/" in text or path is None) and store.known([to_id(text)]):
         return True
     if named:
+        wanted = (Filter("filename", "in", (text,)),)
+        if store.search(Query((), filters=wanted, sort="uri", k=1)).total:
+            return False  # a word of the query language, by which it is found
         raise QueryError(
             f"{text} is no file here and no picture of {store.location}: name a picture by "
             "image=, words by text="

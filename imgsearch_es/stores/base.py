@@ -102,8 +102,8 @@ class SearchResult:
 
     Attributes:
         hits: highest score first, ties by id.
-        total: how many documents score above 0; a lower bound where ``total_is_exact`` is False
-            (Elasticsearch counts to 10,000).
+        total: how many documents are ranked, by scores above 0; a lower bound where
+            ``total_is_exact`` is False (Elasticsearch counts to 10,000).
         terms, part_terms: the query's synsets, and those of each part of a fused query, as the
             formula weighted them.
         average_length: mean length of the collection's documents, where the formula uses it.
@@ -217,8 +217,8 @@ class Store(Protocol):
     def matching(self, query: Query) -> list[str]:
         """The ids of all documents that ``query`` matches, whatever k says."""
 
-    def count(self) -> int:
-        """How many documents there are."""
+    def count(self, query: Query | None = None) -> int:
+        """How many documents there are, or count for a query: ``queries.counted``."""
 
     def stats(self) -> dict[str, Any]:
         """Documents, bytes on disk, the best synsets with their counts, and the like."""
@@ -256,7 +256,7 @@ class Store(Protocol):
 
         A picture matches when it meets the query's conditions and shares a synset with it, or, for
         the strategies dense-*, has a deep feature; of a fusion, when it has one of the parts. A
-        Selection that is no query matches what meets it.
+        Selection that is no query matches what meets it. See ``queries.counted``.
         """
 
     def fingerprints(self, *, embeddings: bool) -> Iterator[Fingerprint]:

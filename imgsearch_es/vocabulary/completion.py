@@ -56,7 +56,7 @@ def _starts(text: str) -> list[int]:
 @lru_cache(maxsize=4)
 def _spoken(vocabulary: Vocabulary) -> dict[str, str]:
     spoken: dict[str, str] = {}
-    for synset in (*vocabulary, *vocabulary.ancestors):
-        for phrase in (synset.name.replace("_", " "), *synset.lemmas):
-            spoken.setdefault(normalize(phrase), phrase)
+    names = (synset.name.replace("_", " ") for synset in (*vocabulary, *vocabulary.ancestors))
+    for phrase in (*names, *(word for word, _ in vocabulary.spoken)):
+        spoken.setdefault(normalize(phrase), phrase)
     return spoken

@@ -42,7 +42,7 @@ class Lexicon:
     """Finds phrases in tables of (text, key), whatever their case, accents and hyphens.
 
     A key written exactly is found first. ``spoken`` are the phrases to suggest; ``near`` gives the
-    keys to which a normalized phrase comes near, with weights.
+    keys to which a normalized phrase comes near, with weights, and ``alike`` phrases to suggest.
     """
 
     def __init__(
@@ -50,12 +50,14 @@ class Lexicon:
         keys: Iterable[str],
         tables: Mapping[str, Iterable[tuple[str, str]]],
         spoken: Iterable[str],
+        *,
         near: Callable[[str], Mapping[str, float]] = lambda form: {},
+        alike: Callable[[str], Sequence[str]] = lambda word: (),
     ) -> None:
         self._exact = {key: (key,) for key in keys}
         self._tables = {how: _table(pairs) for how, pairs in tables.items()}
         self._spoken = tuple(spoken)
-        self._near = near
+        self._near, self._alike = near, alike
         self._written = {*self._exact, *self._spoken}  # found so, even over commas
         self._longest = max(
             form.count(" ") + 1 for table in self._tables.values() for form in table
@@ -108,8 +110,9 @@ class Lexicon:
             return Match(error.word, (), "unknown")
 
     def suggest(self, word: str, limit: int = 3) -> tuple[str, ...]:
-        """Known phrases that resemble a word or contain it, best first."""
-        return tuple(phrase for _, phrase in self._spelling.rank(word)[:limit])
+        """Known phrases that are alike, then those that resemble a word or contain it."""
+        spelled = (phrase for _, phrase in self._spelling.rank(word)[:limit])
+        return tuple(dict.fromkeys([*self._alike(word), *spelled]))[:limit]
 
     def _look_up(self, form: str) -> tuple[str, tuple[str, ...]] | None:
         found = ((how, table[form]) for how, table in self._tables.items() if form in table)

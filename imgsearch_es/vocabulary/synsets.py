@@ -11,14 +11,21 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
-from pathlib import Path
 
 from imgsearch_es.errors import ConfigurationError, SchemaError
 from imgsearch_es.vocabulary.colors import COLOR_SYNSETS, NAMED, is_color
+from imgsearch_es.vocabulary.graph import above, below
 from imgsearch_es.vocabulary.lexicon import Lexicon, Match
-from imgsearch_es.vocabulary.resolution import Resolution as Resolution
+from imgsearch_es.vocabulary.meanings import Resolution as Resolution
+from imgsearch_es.vocabulary.meanings import alike, doubts, near
 from imgsearch_es.vocabulary.wordnet import Synset as Synset
-from imgsearch_es.vocabulary.wordnet import near, own_synset, wordnet_synsets
+from imgsearch_es.vocabulary.wordnet import (
+    check_labels,
+    imagenet_synsets,
+    noun,
+    own_synset,
+    wordnet_synsets,
+)
 from imgsearch_es.vocabulary.words import normalize, safe_keys
 
 
@@ -34,6 +41,7 @@ class Vocabulary:
         parents: the keys of the synsets right above each, by key.
         taught: how many of the synsets, the last ones, are words that an index was taught.
         has_hypernyms: whether every hypernym is a term, whose score sums those below it.
+        lexicon: words of other languages, with the wnids of nouns; not kept with an index.
     """
 
     name: str
@@ -42,6 +50,7 @@ class Vocabulary:
     parents: Mapping[str, tuple[str, ...]] = field(default_factory=dict, compare=False)
     taught: int = 0
     has_hypernyms: bool = False
+    lexicon: tuple[tuple[str, str], ...] = ()
 
     def __len__(self) -> int:
         return len(self.synsets)
@@ -78,23 +87,15 @@ class Vocabulary:
 
     def hypernyms(self, key: str) -> tuple[Synset, ...]:
         """All synsets above a term or hypernym, each after everything that is below it."""
-        above: dict[str, int] = {}
-        waiting = [(self._known[key].key, 0)]
-        while waiting:
-            below, distance = waiting.pop(0)
-            for parent in self.parents.get(below, ()):
-                if above.get(parent, 0) <= distance:
-                    above[parent] = distance + 1
-                    waiting.append((parent, distance + 1))
-        return tuple(self._known[parent] for parent in sorted(above, key=above.__getitem__))
+        return tuple(self._known[each] for each in above(self._known[key].key, self.parents))
 
     def hyponyms(self, key: str) -> tuple[str, ...]:
         """The keys of the terms at or below a synset, in the vocabulary's order."""
         return tuple(self._below[self._known[key].key])
 
-    def count_classes(self, keys: Iterable[str]) -> int:
-        """How many classes there are at or below some terms; a taught word counts as one."""
-        return len({b for key in keys for b in self._below[key] if not self._is_sum(b)})
+    def classes(self, keys: Iterable[str]) -> set[str]:
+        """The classes at or below some terms; a taught word is one."""
+        return {b for key in keys for b in self._below[key] if not self._is_sum(b)}
 
     def _is_sum(self, key: str) -> bool:
         synset = self._known[key]
@@ -157,6 +158,10 @@ class Vocabulary:
             taught=len(synsets),
         )
 
+    def with_lexicon(self, words: tuple[tuple[str, str], ...]) -> Vocabulary:
+        """This vocabulary with words of other languages; see ``lmf.read_lexicon``."""
+        return replace(self, lexicon=words)
+
     @cached_property
     def taught_keys(self) -> frozenset[str]:
         """The keys of the taught words."""
@@ -200,7 +205,7 @@ class Vocabulary:
         return tuple(self._resolution(match) for match in self._lexicon.find_all(text))
 
     def suggest(self, word: str, limit: int = 3) -> tuple[str, ...]:
-        """Known words and phrases that resemble a word or contain it, best first."""
+        """Known words to use instead of one: alike in meaning, then in spelling; best first."""
         return self._lexicon.suggest(word, limit)
 
     def to_dict(self) -> dict[str, object]:
@@ -256,25 +261,66 @@ class Vocabulary:
         named = {
             term for key in keys for term in ((key,) if alone and key in self else self._below[key])
         }
+        weights = {} if how == "wnid" else self._doubts(match.phrase, keys)
+        if weights:
+            keys, how = tuple(weights), "doubtful"
+        else:
+            weights, named = {}, {*named}
         return Resolution(
             phrase=match.phrase,
             senses=tuple(self._known[key] for key in keys),
-            keys=tuple(sorted(named, key=self._position.__getitem__)),
+            keys=keys if weights else tuple(sorted(named, key=self._position.__getitem__)),
             how=how,
+            weights=tuple(weights.values()),
             color="" if is_color(keys[0]) else self._color(match.phrase),
         )
 
     def _color(self, phrase: str) -> str:
         return NAMED.get(normalize(phrase), "") if self.has_colors else ""
 
+    def _doubts(self, phrase: str, keys: Sequence[str]) -> dict[str, float]:
+        """What a phrase stands for that names some synsets, by weight, if its sense is doubtful.
+
+        That is so where it names the same classes here as among ImageNet's.
+        """
+        weights = {self._by_wnid.get(wnid, ""): weight for wnid, weight in doubts(phrase)}
+        if not weights or not weights.keys() <= self._terms.keys():
+            return {}
+        own = imagenet()
+        there = {own[key].wnid for key in own.classes(own.named_by(phrase))}
+        return weights if {self[k].wnid for k in self.classes(keys)} == there else {}
+
     def _near(self, form: str) -> dict[str, float]:
         """The terms to which a normalized phrase comes near, with weights."""
-        keys = ((self._by_wnid.get(wnid, ""), weight) for wnid, weight in near(form))
+        found = near(form)
+        for known in filter(None, map(noun, () if found else self._foreign.get(form, ()))):
+            found = found or near(normalize(known.lemmas[0]))
+        keys = ((self._by_wnid.get(wnid, ""), weight) for wnid, weight in found)
         return {key: weight for key, weight in keys if key in self}
+
+    def _alike(self, word: str) -> list[str]:
+        """Words of terms that are alike in meaning."""
+        known = self._by_wnid
+        return [self[k].lemmas[0] for w in alike(word) if (k := known.get(w, "")) in self]
 
     @cached_property
     def _by_wnid(self) -> dict[str, str]:
         return {synset.wnid: key for key, synset in self._known.items() if synset.wnid}
+
+    @cached_property
+    def _foreign(self) -> dict[str, list[str]]:
+        """The wnids of the lexicon by normalized word."""
+        found: dict[str, list[str]] = {}
+        for word, wnid in self.lexicon:
+            found.setdefault(normalize(word), []).append(wnid)
+        return found
+
+    @property
+    def spoken(self) -> list[tuple[str, str]]:
+        """The words of all terms and hypernyms, each with its key; those of the lexicon last."""
+        lemmas = [(lemma, synset.key) for synset in self._known.values() for lemma in synset.lemmas]
+        words = ((word, self._by_wnid.get(wnid)) for word, wnid in self.lexicon)
+        return lemmas + [(word, key) for word, key in words if key]
 
     @cached_property
     def _same(self) -> tuple[dict[str, list[str]], dict[str, tuple[str, ...]]]:
@@ -306,29 +352,17 @@ class Vocabulary:
     @cached_property
     def _below(self) -> dict[str, list[str]]:
         """The terms at or below every synset."""
-        below: dict[str, list[str]] = {key: [] for key in self._known}
-        over: dict[str, set[str]] = {}
-
-        def at_or_above(key: str) -> set[str]:
-            if key not in over:
-                over[key] = {key}.union(*map(at_or_above, self.parents.get(key, ())))
-            return over[key]
-
-        for term in self.keys:
-            for key in at_or_above(term):
-                below[key].append(term)
-        return below
+        return below(self._known, self.keys, self.parents)
 
     @cached_property
     def _lexicon(self) -> Lexicon:
-        known = self._known.values()
+        known, lemmas = self._known.values(), self.spoken
         keys = [(synset.key, synset.key) for synset in known]
-        wnids = [(synset.wnid, synset.key) for synset in known if synset.wnid]
         names = [(synset.name, synset.key) for synset in known]
-        lemmas = [(lemma, synset.key) for synset in known for lemma in synset.lemmas]
-        if wnids:
+        if wnids := [*self._by_wnid.items()]:
             tables = {"key": keys, "wnid": wnids, "name": names, "lemma": lemmas}
-            return Lexicon(self._known, tables, (lemma for lemma, _ in lemmas), self._near)
+            spoken = (lemma for lemma, _ in lemmas)
+            return Lexicon(self._known, tables, spoken, near=self._near, alike=self._alike)
         # Of own labels, which may differ in next to nothing, a key must not hide another's name.
         tables = {"name": names + keys + lemmas, "lemma": lemmas}
         return Lexicon(self._known, tables, (name for name, _ in names))
@@ -337,20 +371,7 @@ class Vocabulary:
 @lru_cache(maxsize=1)
 def imagenet() -> Vocabulary:
     """The 1,000 ImageNet classes (ILSVRC 2012), in the order of Keras's models."""
-    rows = []
-    path = Path(__file__).with_name("synsets.tsv")
-    for line in path.read_text(encoding="utf-8").splitlines()[1:]:
-        wnid, index, key, name, lemmas, gloss, parents = line.split("\t")
-        position = int(index) if index else None
-        synset = Synset(key, wnid, name, tuple(lemmas.split("|")), gloss, position)
-        rows.append((synset, parents.split()))
-    keys = {synset.wnid: synset.key for synset, _ in rows}
-    return Vocabulary(
-        name="imagenet-1k",
-        synsets=tuple(synset for synset, _ in rows if synset.class_index is not None),
-        ancestors=tuple(synset for synset, _ in rows if synset.class_index is None),
-        parents={synset.key: tuple(keys[w] for w in wnids) for synset, wnids in rows},
-    )
+    return Vocabulary("imagenet-1k", *imagenet_synsets())
 
 
 def from_labels(labels: Sequence[str]) -> Vocabulary:
@@ -359,7 +380,7 @@ def from_labels(labels: Sequence[str]) -> Vocabulary:
     Raises:
         ConfigurationError: there are no labels, or one is empty, a duplicate or not text.
     """
-    _check(labels)
+    check_labels(labels)
     synsets = tuple(
         own_synset(key, label, position)
         for position, (label, key) in enumerate(zip(labels, safe_keys(labels), strict=True))
@@ -375,19 +396,5 @@ def from_wnids(labels: Sequence[str]) -> Vocabulary:
     Raises:
         ConfigurationError: as of `from_labels`.
     """
-    _check(labels)
+    check_labels(labels)
     return Vocabulary("wordnet", *wordnet_synsets(labels))
-
-
-def _check(labels: Sequence[str]) -> None:
-    if isinstance(labels, str) or not labels:
-        raise ConfigurationError("labels must be a list of at least one text, one per class")
-    seen: dict[str, int] = {}
-    for position, label in enumerate(labels):
-        if not isinstance(label, str) or any("\ud800" <= c <= "\udfff" for c in label):
-            raise ConfigurationError(f"label {position} is not text: {label!r}")
-        if not label.strip():
-            raise ConfigurationError(f"label {position} is empty; every class needs a name")
-        first = seen.setdefault(label.strip(), position)
-        if first != position:
-            raise ConfigurationError(f"labels {first} and {position} are both {label.strip()!r}")

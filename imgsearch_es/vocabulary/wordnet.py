@@ -1,7 +1,6 @@
-"""Synsets; WordNet 3.0's nouns by wnid, for labels that are wnids; and what comes near other words.
+"""Synsets; WordNet 3.0's nouns by wnid, for labels that are wnids.
 
-``nouns.tsv.xz`` (WORDNET-LICENSE) is derived by tools/build_synsets.py, ``near.tsv.xz`` by
-tools/build_near.py.
+``nouns.tsv.xz`` (WORDNET-LICENSE) is derived by tools/build_synsets.py.
 """
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
+from imgsearch_es.errors import ConfigurationError
 from imgsearch_es.vocabulary.words import safe_keys
 
 _WNID = re.compile(r"n\d{8}")
@@ -79,10 +79,28 @@ def above(wnids: Iterable[str]) -> dict[str, Noun]:
     return {wnid: found[wnid] for wnid in sorted(found.keys() - below)}
 
 
-def wordnet_synsets(
-    labels: Sequence[str],
-) -> tuple[tuple[Synset, ...], tuple[Synset, ...], Mapping[str, tuple[str, ...]]]:
-    """The classes of distinct labels, the synsets above them, and the parents' keys by key."""
+Synsets = tuple[tuple[Synset, ...], tuple[Synset, ...], Mapping[str, tuple[str, ...]]]
+"""The classes, the synsets above them, and the parents' keys by key."""
+
+
+def imagenet_synsets() -> Synsets:
+    """ImageNet's."""
+    rows = []
+    for line in table("synsets.tsv"):
+        wnid, index, key, name, lemmas, gloss, parents = line.split("\t")
+        position = int(index) if index else None
+        synset = Synset(key, wnid, name, tuple(lemmas.split("|")), gloss, position)
+        rows.append((synset, parents.split()))
+    keys = {synset.wnid: synset.key for synset, _ in rows}
+    return (
+        tuple(synset for synset, _ in rows if synset.class_index is not None),
+        tuple(synset for synset, _ in rows if synset.class_index is None),
+        {synset.key: tuple(keys[w] for w in wnids) for synset, wnids in rows},
+    )
+
+
+def wordnet_synsets(labels: Sequence[str]) -> Synsets:
+    """Those of distinct labels."""
     classes = [(label.strip(), noun(label.strip())) for label in labels]
     rows = [*classes, *above(label for label, known in classes if known).items()]
     names = [known.lemmas[0].replace(" ", "_") if known else label for label, known in rows]
@@ -111,30 +129,31 @@ def own_synset(key: str, label: str, position: int) -> Synset:
     return Synset(key, "", label, (lemma,), "", position)
 
 
-def near(form: str) -> tuple[tuple[str, float], ...]:
-    """ImageNet's classes that come near a normalized word, by wnid, with weights from 0.4 to 1."""
-    pairs = (pair.split(":") for pair in _near_words().get(form, "").split())
-    return tuple((wnid, float(weight)) for wnid, weight in pairs)
-
-
-@lru_cache(maxsize=1)
-def _near_words() -> dict[str, str]:
-    found: dict[str, str] = {}
-    for line in _table("near.tsv.xz"):
-        words, _, classes = line.partition("\t")
-        found.update(dict.fromkeys(words.split("|"), classes))
-    return found
-
-
 @lru_cache(maxsize=1)
 def _lines() -> dict[str, str]:
-    parts = (line.partition("\t") for line in _table("nouns.tsv.xz"))
+    parts = (line.partition("\t") for line in table("nouns.tsv.xz"))
     return {wnid: rest for wnid, _, rest in parts}
 
 
-def _table(name: str) -> Iterator[str]:
-    """The lines of a table without its heading."""
-    with lzma.open(Path(__file__).with_name(name), "rt", encoding="utf-8") as file:
+def check_labels(labels: Sequence[str]) -> None:
+    """ConfigurationError unless these are texts, none empty and each another one."""
+    if isinstance(labels, str) or not labels:
+        raise ConfigurationError("labels must be a list of at least one text, one per class")
+    seen: dict[str, int] = {}
+    for position, label in enumerate(labels):
+        if not isinstance(label, str) or any("\ud800" <= c <= "\udfff" for c in label):
+            raise ConfigurationError(f"label {position} is not text: {label!r}")
+        if not label.strip():
+            raise ConfigurationError(f"label {position} is empty; every class needs a name")
+        first = seen.setdefault(label.strip(), position)
+        if first != position:
+            raise ConfigurationError(f"labels {first} and {position} are both {label.strip()!r}")
+
+
+def table(name: str) -> Iterator[str]:
+    """The lines of a table, compressed or not, without its heading."""
+    path = Path(__file__).with_name(name)
+    with (lzma.open if path.suffix == ".xz" else open)(path, "rt", encoding="utf-8") as file:
         next(file)
         for line in file:
             yield line.rstrip("\n")

@@ -104,6 +104,8 @@ def _is_wanted(document: Document, query: Query) -> bool:
 
 
 def _meets(document: Document, item: Filter) -> bool:
+    if item.either:
+        return any(_meets(document, one) != one.negated for one in item.either)
     values = _values(document, item)
     if item.field == "indexed_at":
         if item.operator == "in" and values[0].date() in map(_day, item.values):

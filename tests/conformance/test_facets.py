@@ -13,10 +13,13 @@ from hypothesis import strategies as st
 
 from imgsearch_es.analysis.analyzer import Term
 from imgsearch_es.errors import StoreError
-from imgsearch_es.retrieval.conditions import Filter, parse_filters
+from imgsearch_es.retrieval.conditions import Filter, any_of, parse_filters
 from imgsearch_es.retrieval.documents import Document
 from imgsearch_es.retrieval.facets import BOUNDS, FACETS, VALUE_FIELDS
+from imgsearch_es.retrieval.language import parse_words
 from imgsearch_es.retrieval.queries import Query, Selection, synset_vector
+from imgsearch_es.search.suggesting import Suggestion, suggestions
+from imgsearch_es.vocabulary.synsets import imagenet
 from tests.conformance.collections import AWKWARD_NAMES, KEYS, extremes, posteriors
 from tests.conformance.conftest import Case, filled
 from tests.conformance.reference import _is_wanted, _values, having
@@ -44,6 +47,8 @@ def expected(documents: Sequence[Document], query: Selection, fields, size: int)
 def matches(document: Document, query: Selection) -> bool:
     if not isinstance(query, Query):
         return _is_wanted(document, query)
+    if query.counts is not None:
+        return _is_wanted(document, replace(query, filters=(*query.filters, query.counts)))
     keys = {term.key for term in query.terms}
     shares = document.embedding is not None if query.is_dense else False
     shares = shares or any(term.key in keys for term in document.terms)
@@ -115,6 +120,68 @@ def test_of_a_query(case, keys, where, without, size):
     terms = synset_vector(Term(key, 0.5) for key in keys)
     query = Query(terms, filters=parse_filters(where) + having(without, negated=True), k=1)
     check(case, query, size=size)
+
+
+@LAW
+@given(
+    groups=st.lists(
+        st.lists(st.sampled_from(KEYS[:80]), min_size=1, max_size=9, unique=True),
+        min_size=1,
+        max_size=3,
+    ),
+    where=conditions,
+    least=st.sampled_from([0.0, 1e-6, 0.01, 0.04, 0.2, 0.5]),
+    without=st.sampled_from(KEYS[:40]),
+)
+def test_what_counts(case, groups, where, least, without):
+    """Of words those pictures that show one: totals, facets, lists and what is removed."""
+    counts = any_of(tuple(item for keys in groups for item in having(keys, least)))
+    unless = any_of((*having([without], least, negated=True), *having(groups[0], 0.3)))
+    query = Query(
+        synset_vector([Term(key, 0.5) for keys in groups for key in keys]),
+        filters=(*parse_filters(where), unless),
+        counts=counts,
+    )
+    check(case, query)
+    ids = sorted(document.id for document in case.documents if matches(document, query))
+    assert case.store.matching(query) == ids
+    assert case.store.count(query) == len(ids)
+    assert case.store.search(replace(query, sort="uri")).total == len(ids)
+    case.check(query)
+
+
+@pytest.mark.parametrize(
+    ("line", "conditions"),
+    [("cat -dog", 3), ("dog -cat", 1), ("poodle -dog", 1), ("+tabby dog -jackfruit kite", 2)],
+)
+def test_lines_of_words(case, line, conditions):
+    """An excluded word is compared with those asked for, where it has more classes than they."""
+    words = parse_words(line, imagenet())
+    assert len(words.signs) == conditions
+    query = Query(words.terms, filters=words.signs, counts=words.counts)
+    check(case, query, ["top_synset", "label"])
+    assert case.store.count(query) == len(case.store.matching(query))
+    case.check(query)
+
+
+def test_what_is_typed_goes_on(case):
+    best = Counter(document.terms[0].key for document in case.documents if document.terms)
+    found = suggestions(case.store, imagenet(), "gold", 9)
+    assert {"goldfish", "goldfinch", "golden retriever"} <= {item.text for item in found}
+    counts = [item.count for item in found if item.text.startswith("gold")]
+    assert counts == sorted(counts, reverse=True)
+    assert all(item.count == best[item.text.replace(" ", "_")] for item in found[:3])
+    pets = Counter(label for document in case.documents for label in document.labels)["pets"]
+    assert suggestions(case.store, imagenet(), "PET", 9)[-1] == Suggestion(
+        "label:pets", "label", pets
+    )
+    assert Suggestion("label:", "field", None) in suggestions(case.store, imagenet(), "la", 12)
+    name = case.documents[0].filename
+    (named,) = {i for i in suggestions(case.store, imagenet(), name, 9) if i.kind == "file"}
+    assert parse_words(named.text, imagenet()).filters == (Filter("filename", "in", (name,)),)
+    assert suggestions(case.store, imagenet(), f"name:{name[:3]}", 9)
+    assert suggestions(case.store, imagenet(), "retreiver", 9)[0].text == "retriever"
+    assert suggestions(case.store, imagenet(), " ", 9) == []
 
 
 def test_of_a_picture_by_its_deep_feature_and_of_conditions_alone(case):

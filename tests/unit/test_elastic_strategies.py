@@ -16,7 +16,7 @@ from imgsearch_es.retrieval.queries import Query
 from imgsearch_es.retrieval.scoring import FORMULAS, Context, Statistics
 from imgsearch_es.retrieval.strategies import MAX_RESULTS
 from imgsearch_es.stores.elastic.answers import SMALLEST_WINDOW, first_window, is_proven
-from imgsearch_es.stores.elastic.clauses import matching, scale_of
+from imgsearch_es.stores.elastic.clauses import matching, scale_of, sparse_clause
 
 TERMS = (Term("tabby", 1.5), Term("jack-o'-lantern", 0.25))
 SHARES = {"terms": {"synsets": ["tabby", "jack-o'-lantern"]}}
@@ -249,9 +249,13 @@ ADDED = [
     {"field_value_factor": {"field": f"synset.{key}.score", "factor": 1.0, "missing": 0.0}}
     for key in ("lynx", "tabby")
 ]
+ABOVE = {
+    "query": sparse_clause((Term("lynx", 1.0), Term("tabby", 1.0))),
+    "min_score": pytest.approx(0.5 / (1 + 2**-8), rel=1e-5),
+}
 SUM = {
     "function_score": {
-        "query": {"terms": {"synsets": ["lynx", "tabby"]}},
+        "query": {"bool": {"filter": [{"function_score": ABOVE}]}},
         "functions": ADDED,
         "score_mode": "sum",
         "boost_mode": "replace",

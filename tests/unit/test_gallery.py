@@ -49,6 +49,7 @@ class Query:
     terms: tuple[Term, ...] = (Term("tabby", 0.5),)
     roles: tuple[str, ...] = ()
     hints: tuple[str, ...] = ()
+    counts: None = None
 
     def __str__(self) -> str:
         return f"words: {self.text}" if self.text else ""

@@ -59,6 +59,7 @@ def test_json():
         "hints": ["a hint"],
         "left_out": [],
         "total": 7,
+        "ranked": 7,
         "total_is_exact": True,
         "strategy": "postings",
         "exact": True,

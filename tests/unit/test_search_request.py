@@ -71,7 +71,7 @@ def test_methods_refuse_an_option_that_does_not_exist(index, cat):
 @pytest.mark.parametrize("all_hits", [(), ("--all",)])
 def test_the_command_line_passes_every_option(asked, place, run, word, all_hits):
     declared = {one.name for group in (Asked, Refined) for one in fields(group)}
-    others = {"words", "parameter", "fusion", "rank_constant", "window"}
+    others = {"words", "parameter", "fusion", "rank_constant", "window", "lexicon"}
     assert declared - others == {*OPTIONS} - {"parameters", "k"}
     run("search", word, "-i", place, *all_hits)
     assert asked.pop("text") == word

@@ -122,7 +122,9 @@ def test_documents_thumbnails_and_originals(own, cat):
 
 
 def test_suggestions_and_errors_help(client):
-    assert "tabby" in json_of(client.get("/api/v1/suggest?word=tabbi"))
+    found = json_of(client.get("/api/v1/suggest?word=tabbi"))
+    assert {"text": "tabby", "kind": "word"}.items() <= found[0].items()
+    assert found[0].keys() == schemas.SuggestAnswer.model_fields.keys()
     problem = json_of(client.get("/api/v1/search?text=tabbi"), 400)
     fits(problem, schemas.ErrorAnswer)
     assert problem["error"]["suggestions"] == ["tabby"]
@@ -186,7 +188,7 @@ def test_a_word_is_taught_listed_found_and_forgotten(run, own, photos):
     listed = json_of(own.get("/api/v1/words"))
     assert listed == [taught] == printed(run, "words", "--index", own.services.index.location)
     found = json_of(own.get("/api/v1/search?text=%22sea+side%22"))
-    assert found["total"] == taught["pictures"] > 0
+    assert found["ranked"] == taught["pictures"] > 0
     gone = json_of(own("DELETE", "/api/v1/words/sea%20side"))
     fits(gone, schemas.ForgottenAnswer)
     assert gone == {"word": "sea side", "pictures": taught["pictures"]}

@@ -40,6 +40,8 @@ class Asked:
         --fusion: How to fuse: sum (of weighted scores) or rrf (reciprocal rank fusion).
         --rank-constant: Of rrf: a part adds weight / (this + rank).
         --window: Of rrf: how many pictures each part ranks.
+        --lexicon FILE: Words of another language: a wordnet in WN-LMF, as the Open Multilingual
+            Wordnet has them. By default IMGSEARCH_LEXICON, which all commands and notebooks read.
     """
 
     words: list[str] | None = None
@@ -51,6 +53,7 @@ class Asked:
     fusion: str = "sum"
     rank_constant: int = 60
     window: int = 100
+    lexicon: Path | None = None
 
     def told(self, source: ImageIndex) -> dict[str, Any]:
         """The pictures, and what of the words are none."""
@@ -155,7 +158,7 @@ def search(
         fail("--all gives every hit as it comes: leave out -k, --html, --rerank and --csv", code=2)
     if taken.prints and json_only.get():
         fail("--json, --paths and --csv print hits in different forms: give one", code=2)
-    with analyzing.open(index) as source:
+    with analyzing.open(index, lexicon=asked.lexicon) as source:
         query |= asked.told(source)
         if all_:
             _print_all(source, query, taken)
@@ -188,7 +191,7 @@ def explain(
         --picture: Explain this indexed picture (id or path) instead of the best hits.
     """
     query, wanted = asked.request(), None
-    with analyzing.open(index) as target:
+    with analyzing.open(index, lexicon=asked.lexicon) as target:
         query |= asked.told(target)
         if picture is not None:
             wanted = target.get(picture).id
@@ -290,8 +293,8 @@ def facets(
 
     Options:
         words WORDS: Words and conditions, as in `imgsearch search`.
-        --field: What to count: synsets, top_synset, label, format, width, height, bytes, year,
-            camera, lens, keywords, metadata.<name>. May be repeated.
+        --field: What to count: top_synset, synsets (traces, too), label, format, width, height,
+            bytes, year, camera, lens, keywords, metadata.<name>. May be repeated.
         --size: Values of each field.
     """
     from imgsearch_es.retrieval.facets import FACETS

@@ -31,6 +31,8 @@ class Serving:
         --port: The port; 0 takes a free one.
         --root DIR: Serve and add only pictures in this folder. Repeat it for more.
         --uploads DIR: Where to keep pictures that people upload.
+        --lexicon FILE: Words of another language: a wordnet in WN-LMF. By default
+            IMGSEARCH_LEXICON.
         --log FILE: Log what is shown and clicked to this file, for `imgsearch clicks`.
     Access:
         --host-name: A name by which people reach the server. Repeat it for more.
@@ -49,6 +51,7 @@ class Serving:
     port: int = 8000
     root: list[Path] | None = None
     uploads: Path | None = None
+    lexicon: Path | None = None
     log: Annotated[Path | None, typer.Option(envvar="IMGSEARCH_LOG")] = None
     host_name: list[str] | None = None
     proxy: list[str] | None = None
@@ -108,7 +111,7 @@ def serve(
     from imgsearch_es.interfaces.server.batching import ServedIndex
 
     settings = serving.settings()
-    served = ServedIndex(index, **vars(analyzing))
+    served = ServedIndex(index, **vars(analyzing), lexicon=serving.lexicon)
 
     def tell(url: str) -> None:
         answer({"url": url, "index": served.location}, indent=None)

@@ -77,7 +77,7 @@ def print_hit(hit: Hit, query: Query) -> None:
 
 def print_hits(hits: Hits) -> None:
     """Print the ranked table."""
-    from imgsearch_es.interfaces.gallery import number
+    from imgsearch_es.interfaces.gallery import number, traces
 
     if len(hits):
         sort = hits.query.sort
@@ -94,7 +94,9 @@ def print_hits(hits: Hits) -> None:
         print_table(("rank", second, "picture", "synsets"), rows, right=("rank", "score"))
         exact = ", exact" if hits.exact else ", not exact"
         more = "" if hits.total_is_exact else " or more"
-        say(f"{len(hits)} of {hits.total}{more} for {hits.query}  ({hits.took_ms:.0f} ms{exact})")
+        shown = f"{len(hits)} of " if len(hits) < hits.total else ""
+        follow = f"; {traces(hits)}" if traces(hits) else ""
+        say(f"{shown}{hits.total:,}{more} for {hits.query}{follow}  ({hits.took_ms:.0f} ms{exact})")
     else:
         say(f"no picture matches {hits.query}")
     say(*(f"hint: {hint}" for hint in hits.query.hints))

@@ -7,7 +7,8 @@ become markup.
 """
 
 from imgsearch_es.interfaces.gallery.page import SHOWN, VALUES, gallery_html
+from imgsearch_es.interfaces.gallery.texts import traces
 from imgsearch_es.interfaces.html import number, words
 from imgsearch_es.pictures.thumbnails import thumbnail
 
-__all__ = ["SHOWN", "VALUES", "gallery_html", "number", "thumbnail", "words"]
+__all__ = ["SHOWN", "VALUES", "gallery_html", "number", "thumbnail", "traces", "words"]

@@ -50,11 +50,20 @@ def matches(hits: Hits) -> str:
     return f"{hits.total:,}{more} match{'' if hits.total == 1 else 'es'}"
 
 
+def traces(hits: Hits) -> str:
+    """That more pictures are ranked than count; nothing where that is not so."""
+    if hits.query.counts is None or hits.ranked == hits.total:
+        return ""
+    more = f"{hits.ranked - hits.total:,} more" if hits.ranked_is_exact else "more"
+    return f"{more} that show a trace of it follow"
+
+
 def summary(hits: Hits) -> str:
     """How many pictures match, and how they were found."""
     took = f"{hits.took_ms:.1f}" if hits.took_ms < 100 else f"{hits.took_ms:,.0f}"
     parts = (
         matches(hits) if len(hits) >= hits.total else f"{len(hits):,} of {matches(hits)}",
+        traces(hits),
         hits.strategy,
         "exact" if hits.exact else "approximate",
         f"{took} ms",

@@ -262,8 +262,8 @@ class SearchBox:
         total = first = last = 0
         self.place.value = ""
         if self.hits:
-            total, first, last = self.hits.total, self.hits[0].rank, self.hits[-1].rank
-            more = "" if self.hits.total_is_exact else " or more"
+            total, first, last = self.hits.ranked, self.hits[0].rank, self.hits[-1].rank
+            more = "" if self.hits.ranked_is_exact else " or more"
             self.place.value = f"{first:,} to {last:,} of {total:,}{more}"
         self.previous.disabled = first <= 1
         self.next.disabled = last >= min(total, MAX_RESULTS - self._k)

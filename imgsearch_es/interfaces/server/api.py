@@ -174,11 +174,11 @@ async def facets(request: schemas.FacetsRequest, parts: Parts) -> Response:
     return JSONResponse(await parts.work(lambda: parts.searching.facets(request)))
 
 
-@router.get("/api/v1/suggest", response_model=list[str], tags=["search"])
+@router.get("/api/v1/suggest", response_model=list[schemas.SuggestAnswer], tags=["search"])
 async def suggest(word: Annotated[str, Query(max_length=100)], parts: Parts) -> Response:
-    """Words that would be found and resemble this one or contain it."""
-    found = await parts.work(lambda: parts.index.vocabulary.suggest(word, 8))
-    return JSONResponse(list(found))
+    """How a word that is being typed may go on: texts to put in its place."""
+    found = await parts.work(lambda: parts.index.suggest(word))
+    return JSONResponse([asdict(one) for one in found])
 
 
 @router.get("/api/v1/words", response_model=list[schemas.WordAnswer], tags=["index"])

@@ -116,7 +116,7 @@ def _found(parts: Services, state: State) -> dict[str, Any]:
         "examples": examples,
         "query": query,
         "share": view.share_url(query, state) if query is not None else None,
-        "ideas": counted["synsets"][:_IDEAS] if not state.has_query else [],
+        "ideas": counted["top_synset"][:_IDEAS] if not state.has_query else [],
         "has_words": settings.visual_words > 0,
         "can_teach": parts.settings.token is not None and settings.embedding_dimensions > 0,
     }

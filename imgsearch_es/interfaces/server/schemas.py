@@ -203,12 +203,21 @@ class SearchAnswer(_Model):
     query: str
     hints: list[str]
     left_out: list[str]
-    total: int
+    total: int = Field(description="Pictures that show what was asked for.")
+    ranked: int = Field(description="Those, and those that show a trace of it.")
     total_is_exact: bool
     strategy: str
     exact: bool
     took_ms: float
     hits: list[HitAnswer]
+
+
+class SuggestAnswer(_Model):
+    """How a word may go on."""
+
+    text: str
+    kind: Literal["word", "taught", "label", "file", "field"]
+    count: int | None = Field(description="Pictures that show the word best, or have the value.")
 
 
 class SummandAnswer(_Model):

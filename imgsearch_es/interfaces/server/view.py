@@ -17,6 +17,7 @@ from starlette.datastructures import QueryParams
 
 from imgsearch_es.analysis.analyzer import Term
 from imgsearch_es.errors import QueryError
+from imgsearch_es.interfaces.gallery import traces
 from imgsearch_es.interfaces.html import words
 from imgsearch_es.interfaces.server.answers import reason_of
 from imgsearch_es.interfaces.server.schemas import What
@@ -35,7 +36,7 @@ LAST_PAGE = 400
 """So many pages are within the 10,000 hits that a search ranks."""
 _REGION = re.compile(r"\d(?:\.\d+)?(?:,\d(?:\.\d+)?){3}")
 FACET_FIELDS = {
-    "synsets": "Seen in the picture",
+    "top_synset": "Best seen in it",
     "label": "Label",
     "year": "Year",
     "camera": "Camera",
@@ -238,11 +239,12 @@ def title_of(field: str) -> str:
 def summary(hits: Hits, state: State) -> dict[str, Any]:
     """Where in the ranking this page is."""
     first = (state.page - 1) * PAGE_SIZE + 1
-    last = min(LAST_PAGE, math.ceil(hits.total / PAGE_SIZE))
+    last = min(LAST_PAGE, math.ceil(hits.ranked / PAGE_SIZE))
     return {
         "first": first,
         "last": first + len(hits) - 1,
         "total": f"{hits.total:,}" + ("" if hits.total_is_exact else "+"),
+        "traces": traces(hits),
         "pages": last,
         "previous": state.url(page=state.page - 1, region=state.region) if state.page > 1 else None,
         "next": state.url(page=state.page + 1, region=state.region) if state.page < last else None,

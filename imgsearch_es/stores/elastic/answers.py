@@ -25,7 +25,7 @@ from elasticsearch import Elasticsearch
 
 from imgsearch_es.errors import QueryError
 from imgsearch_es.retrieval.documents import Document, to_score
-from imgsearch_es.retrieval.queries import Query, needs_statistics, with_weights
+from imgsearch_es.retrieval.queries import Query, counted, needs_statistics, with_weights
 from imgsearch_es.retrieval.scoring import NO_STATISTICS, Statistics, score_of, summands
 from imgsearch_es.retrieval.strategies import (
     FEATURES,
@@ -144,7 +144,7 @@ def read_scored(
 def listing_body(query: Query) -> dict[str, Any]:
     """What matches, sorted and not scored."""
     return {
-        "query": matching(query),
+        "query": matching(counted(query)),
         "sort": sorting(query),
         "from": query.offset,
         "size": query.k,

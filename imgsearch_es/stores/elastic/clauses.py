@@ -194,7 +194,8 @@ def sharing(keys: Sequence[str]) -> dict[str, Any]:
 def bool_query(query: Selection, **clauses: list[dict[str, Any]]) -> dict[str, Any]:
     """These clauses and the conditions of a query; where there are none, everything."""
     filters = [item.normalized() for item in query.filters]
-    if any(item.synsets and not _is_any(item) for item in filters):
+    flat = (one for item in filters for one in item.either or (item,))
+    if any(item.synsets and not _is_any(item) for item in flat):
         _need_fields(query, "a condition on a score")
     wanted = [_condition(item) for item in filters if not item.negated]
     unwanted: list[dict[str, Any]] = []
@@ -223,11 +224,16 @@ def _scored(item: Filter) -> dict[str, Any]:
         return {"match_none": {}}  # see ``Filter.normalized``: no score is below 0
     least = np.float32(item.values[0])
     above = np.nextafter(least, np.float32(np.inf)) if item.operator == "gt" else least
-    scoring = exact_scoring([Term(key, 1.0) for key in item.synsets])
-    return {"function_score": {"query": shares, **scoring, "min_score": float(above)}}
+    terms = [Term(key, 1.0) for key in item.synsets]
+    near = {"query": sparse_clause(terms), "min_score": max(0.0, at_least(terms, float(above)))}
+    scoring = exact_scoring(terms)  # of the few that the inverted index leaves
+    documents = {"bool": {"filter": [{"function_score": near}]}}
+    return {"function_score": {"query": documents, **scoring, "min_score": float(above)}}
 
 
 def _condition(item: Filter) -> dict[str, Any]:
+    if item.either:
+        return _any([bool_query(Selection(filters=(one,))) for one in item.either])
     if item.synsets:
         return _scored(item)
     if item.operator == NEAR:

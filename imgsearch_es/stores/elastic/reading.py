@@ -25,7 +25,7 @@ from imgsearch_es.retrieval.facets import (
     not_empty,
     ranges,
 )
-from imgsearch_es.retrieval.queries import Query, Selection
+from imgsearch_es.retrieval.queries import Query, Selection, counted
 from imgsearch_es.retrieval.scoring import Statistics
 from imgsearch_es.stores.base import Known, known_settings
 from imgsearch_es.stores.elastic import inspecting, waiting
@@ -116,12 +116,16 @@ class Reading(AliasedIndex):
             return sorted((item for item in found if item[1].startswith(prefix)), key=itemgetter(1))
 
     def matching(self, query: Query) -> list[str]:
-        body = {"query": matching(self._of_fields(query))}
+        body = {"query": matching(counted(self._of_fields(query)))}
         with translated(self._address):
             return sorted(hit["_id"] for hit in self._scan(body))
 
-    def count(self) -> int:
+    def count(self, query: Query | None = None) -> int:
         with translated(self._address):
+            if query is not None:
+                body = {"query": matching(counted(self._of_fields(query))), "size": 0}
+                answer = self._request(body={**body, "track_total_hits": True})
+                return int(answer["hits"]["total"]["value"])
             return int(self.client.count(index=self._name)["count"])
 
     def stats(self) -> dict[str, Any]:
@@ -304,7 +308,7 @@ def facets_body(query: Selection, fields: Sequence[str], size: int) -> dict[str,
     tell where that was not enough.
     """
     return {
-        "query": matching(query),
+        "query": matching(counted(query)),
         "size": 0,
         "aggs": {str(i): _aggregation(field, size) for i, field in enumerate(fields)},
     }
@@ -318,7 +322,7 @@ def all_values_body(query: Selection, field: str, after: object = None) -> dict[
     }
     if after is not None:
         composite["after"] = after
-    return {"query": matching(query), "size": 0, "aggs": {"all": {"composite": composite}}}
+    return {"query": matching(counted(query)), "size": 0, "aggs": {"all": {"composite": composite}}}
 
 
 def _aggregation(field: str, size: int) -> dict[str, Any]:

@@ -16,8 +16,8 @@ from imgsearch_es.retrieval.conditions import (
     Filter,
     keyword,
     limits,
-    wildcard_matches,
 )
+from imgsearch_es.retrieval.patterns import wildcard_matches
 from imgsearch_es.retrieval.queries import Query, Selection
 from imgsearch_es.retrieval.spans import DATE, EARTH, NUMBER, Limits
 from imgsearch_es.retrieval.texts import searched
@@ -50,8 +50,7 @@ def selection(query: Selection, numbers: dict[str, int]) -> tuple[str, dict[str,
     conditions = ["WHERE true"]
     fields = []
     for item in map(Filter.normalized, query.filters):
-        condition = _condition(item, numbers, parameters)
-        fields.append(f"({condition}) IS {'NOT ' * item.negated}TRUE")
+        fields.append(_holds(item, numbers, parameters))
     if query.exclude:
         parameters["exclude"] = list(query.exclude)
         fields.append("NOT list_contains($exclude, id)")
@@ -77,8 +76,15 @@ def having_words(query: Query, parameters: dict[str, Any]) -> str:
     return f"document IN (SELECT document FROM visual_postings JOIN {listed} USING (term))"
 
 
+def _holds(item: Filter, numbers: dict[str, int], parameters: dict[str, Any]) -> str:
+    condition = _condition(item, numbers, parameters)
+    return f"({condition}) IS {'NOT ' * item.negated}TRUE"
+
+
 def _condition(item: Filter, numbers: dict[str, int], parameters: dict[str, Any]) -> str:
     """One filter as SQL, whether negated or not; its values become parameters."""
+    if item.either:
+        return _either_of([_holds(one, numbers, parameters) for one in item.either])
     name = f"value{len(parameters)}"
     values = f"${name}"
     if item.field in ("synsets", "top_synset"):

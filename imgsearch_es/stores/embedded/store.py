@@ -190,7 +190,12 @@ class EmbeddedStore(OpenIndex):
         with self._reading() as reader:
             return searching.matching(reader, query)
 
-    def count(self) -> int:
+    def count(self, query: Query | None = None) -> int:
+        if query is not None and query.counts is not None:
+            ask = partial(searching.count, query=query, counts=query.counts)
+            return self._ask([query], ask)
+        if query is not None:
+            return len(self.matching(query))
         return int(self._rows("SELECT count(*) FROM documents")[0][0])
 
     def stats(self) -> dict[str, Any]:

@@ -354,7 +354,7 @@ words.addEventListener("input", () => {
   typing = setTimeout(async () => {
     const response = await ask(`/api/v1/suggest?${new URLSearchParams({ word: last })}`);
     if (!response.ok) return;
-    const options = (await response.json()).map((word) => new Option("", before + word));
+    const options = (await response.json()).map(({ text, count }) => new Option(count === null ? "" : `${count}`, before + text));
     document.getElementById("words").replaceChildren(...options);
   }, 150);
 });
