@@ -241,11 +241,7 @@ class _Reader:
             terms=synset_vector(Term(key, weight) for key, weight in self._weights.items()),
             signs=tuple(dict.fromkeys(self._traces.signs([*self._said, *wanted]))),
             filters=tuple(self._filters),
-            hints=(
-                *hints,
-                *map(near_hint, self._near.values()),
-                *left_out(self._left_out, self._vocabulary),
-            ),
+            hints=hints,
             left_out=tuple(self._left_out),
             text=self._canonical(),
             counts=self._traces.counted(self._said),
