@@ -377,7 +377,7 @@ class KeptIndex:
         if analyze is None:  # only EXIF and XMP are read again, and what has no colors
             convert = with_photos(photo, convert) if reads_photos else convert
             if stored.has_model:
-                convert = with_colors(lambda: analyzer or self.analyzer, convert)
+                convert = with_colors(lambda: analyzer or wanted.build(stored), convert)
         with self._for_one_index():
             report = Rebuild(
                 self.store, new, settings.with_photo(photo), analyze, convert=convert, teach=teach,
