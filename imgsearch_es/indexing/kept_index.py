@@ -241,10 +241,9 @@ class KeptIndex:
         """Build the index anew and put the new one in its place in one step.
 
         The pictures are read again; labels, metadata and the list of rejected pictures stay.
-        Documents are copied instead, and only pictures without colors are read, for the analyzer
-        that the index has (with other ``shards``, ``vectors`` and the like), and for one with more
-        embedding filters, other ``query_terms`` or visual words. Taught words are learnt again
-        where deep features change; the report names those that could not be.
+        Documents are copied, and only pictures without colors are read, where the analyzer stays
+        (with other ``shards``, ``vectors`` and the like) or gets more embedding filters, other
+        ``query_terms`` or visual words. Taught words are learnt again where deep features change.
 
         Args:
             model: as for a new index, like the next three.
@@ -377,7 +376,8 @@ class KeptIndex:
 
         if analyze is None:  # only EXIF and XMP are read again, and what has no colors
             convert = with_photos(photo, convert) if reads_photos else convert
-            convert = with_colors(lambda: analyzer or self.analyzer, convert)
+            if stored.has_model:
+                convert = with_colors(lambda: analyzer or wanted.build(stored), convert)
         with self._for_one_index():
             report = Rebuild(
                 self.store, new, settings.with_photo(photo), analyze, convert=convert, teach=teach,

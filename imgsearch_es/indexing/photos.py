@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import cache
 
 from imgsearch_es.analysis.analyzer import Analyzer
 from imgsearch_es.analysis.colors import colors_of
 from imgsearch_es.analysis.views import whole_of
-from imgsearch_es.errors import ImageError
+from imgsearch_es.errors import ImgsearchError
 from imgsearch_es.indexing.reindexing import Convert
 from imgsearch_es.pictures.files import in_memory
 from imgsearch_es.pictures.images import photo_of
@@ -34,17 +35,18 @@ def with_photos(what: str, convert: Convert | None) -> Convert:
 
 def with_colors(analyzer: Callable[[], Analyzer], convert: Convert | None) -> Convert:
     """Documents with colors, where they have none and the file is as it was; no model runs."""
+    built = cache(analyzer)
 
     def colored(document: Document) -> Document:
         if document.colors or not document.is_read or in_memory(document.uri):
             return document
         try:
-            picture = analyzer().open(document.uri)
-        except ImageError:
+            picture = built().open(document.uri)
+        except ImgsearchError:  # nor may an analyzer be here, whose index can still be copied
             return document
         if picture.sha256 != document.sha256:
             return document
-        return replace(document, colors=colors_of(whole_of(analyzer().prepare(picture.image))))
+        return replace(document, colors=colors_of(whole_of(built().prepare(picture.image))))
 
     def again(documents: list[Document]) -> list[Document]:
         with ThreadPoolExecutor(_THREADS, "imgsearch-colors") as threads:

@@ -50,7 +50,7 @@ class ReindexReport:
             of deep features.
         missing: (uri, reason) of pictures that could not be read again and were left out.
         lost_words: (word, reason) of taught words that could not be taught again.
-        without_colors: documents copied without colors, as their picture is gone or has changed.
+        without_colors: documents copied without colors: their pictures could not be read again.
     """
 
     documents: int = 0

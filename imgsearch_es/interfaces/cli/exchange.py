@@ -159,7 +159,7 @@ def reindex(
     for word, reason in report.lost_words:
         warn(f"the taught word {word} is lost: {reason}")
     if report.without_colors:
-        warn(f"{report.without_colors:,} pictures are gone or changed, and have no colors")
+        warn(f"{report.without_colors:,} pictures could not be read again, and have no colors")
 
 
 def verify(
