@@ -36,7 +36,7 @@ from imgsearch_es.retrieval.conditions import (
     parse_filters,
     quoted,
 )
-from imgsearch_es.retrieval.hints import left_out, near_hint
+from imgsearch_es.retrieval.hints import left_out, near_hint, unknown_word
 from imgsearch_es.retrieval.queries import synset_vector
 from imgsearch_es.retrieval.tokens import (
     MARKS,
@@ -114,9 +114,7 @@ def parse_words(
             reader.is_either = True
     words = reader.words()
     if alone and words.left_out and not words.terms:
-        unknown = words.left_out[0]
-        why = why_unknown(unknown, vocabulary)
-        raise UnknownWordError(unknown, () if why else vocabulary.suggest(unknown), why)
+        raise unknown_word(words.left_out[0], vocabulary)
     return words
 
 

@@ -16,6 +16,7 @@ from imgsearch_es.pictures.files import filename, in_memory, picture_id
 from imgsearch_es.retrieval.conditions import METADATA, NEAR, OCR, Filter, shown_value
 from imgsearch_es.retrieval.feedback import Example, Rocchio, features, mean_embedding, mean_terms
 from imgsearch_es.retrieval.fusion import Part, to_fusion
+from imgsearch_es.retrieval.hints import unknown_word
 from imgsearch_es.retrieval.language import Words, free_text, parse_words, to_filters
 from imgsearch_es.retrieval.queries import (
     MAX_COSTLY,
@@ -200,7 +201,7 @@ class QueryBuilder:
             )
             return replace(words, hints=(*words.hints, *also))
         if len(conditions) < len(words.left_out) or not self._has(*conditions.values()):
-            raise UnknownWordError(unknown[0], self.vocabulary.suggest(unknown[0]))
+            raise unknown_word(unknown[0], self.vocabulary)
         said = f"{', '.join(unknown)!r:.60}: looked for in the text of pictures"
         filters = (*words.filters, *conditions.values())
         return replace(words, filters=filters, hints=(said,), left_out=())
