@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from imgsearch_es.errors import QueryError
+from imgsearch_es.retrieval.places import to_box
 from imgsearch_es.retrieval.spans import (
     DATE,
     NUMBER,
@@ -32,14 +33,16 @@ from imgsearch_es.vocabulary.synsets import Vocabulary
 
 KEYWORD_FIELDS = (
     "id", "uri", "filename", "sha256", "format", "label", "synsets", "top_synset",
-    "camera", "lens", "caption", "keywords",
+    "camera", "lens", "caption", "keywords", "album",
 )  # fmt: skip
 CASELESS = ("camera", "lens", "caption", "keywords")
 """Fields of which A and a are alike; no other letters."""
 NUMBER_FIELDS = ("width", "height", "bytes", "top_score")
 DATE_FIELDS = ("indexed_at", "taken_at")
-NEAR = "near"
-FIELDS = (*KEYWORD_FIELDS, *NUMBER_FIELDS, *DATE_FIELDS, NEAR)
+NEAR, WITHIN = "near", "within"
+ON_MAPS = {NEAR: to_near, WITHIN: to_box}
+"""Conditions on a photo's place."""
+FIELDS = (*KEYWORD_FIELDS, *NUMBER_FIELDS, *DATE_FIELDS, *ON_MAPS)
 _SHORT_NAMES = {"taken": "taken_at", "year": "taken_at", "keyword": "keywords"}
 NAMES = (*FIELDS, *_SHORT_NAMES)
 """What a field may be called."""
@@ -73,9 +76,11 @@ class Filter:
     Attributes:
         field: "label", "width", ..., "metadata.<name>", or "score(<word>)", the picture's score
             of a word: by formula (1), of a search for it alone; 0 where it has none.
-        operator: "in", "gt", "gte", "lt", "lte", "wildcard" (``*`` and ``?``) or "near".
+        operator: "in", "gt", "gte", "lt", "lte", "wildcard" (``*`` and ``?``), "near" or
+            "within".
         values: the operands; any of them for "in", exactly one for the others; of "near" latitude,
-            longitude and meters. Times and numbers may be spans, such as "2019..2021".
+            longitude and meters, of "within" a box. Times and numbers may be spans, such as
+            "2019..2021".
         keys: of a score, the synsets that are added, in their order; or that of the field alone.
         is_sign: whether it is of a plus or minus, which is shown before its word.
     """
@@ -112,6 +117,8 @@ class Filter:
         sign = "-" if self.negated else ""
         if self.operator == NEAR:
             return f"{sign}{NEAR}:{','.join(_shown_number(v, NEAR) for v in self.values)}m"
+        if self.operator == WITHIN:
+            return f"{sign}{WITHIN}:{','.join(_shown_number(v, WITHIN) for v in self.values)}"
         if self.operator in SIGNS:
             colon = "" if self.synsets else ":"
             value = _shown_number(self.values[0], self.field)
@@ -163,9 +170,9 @@ def parse_filters(
     for name, condition in (where or {}).items():
         field, keys = _field(name.removeprefix("-"), vocabulary)
         negated = name.startswith("-")
-        if field == NEAR:
+        if field in ON_MAPS:
             one = condition[0] if isinstance(condition, list) and len(condition) == 1 else condition
-            filters.append(Filter(NEAR, NEAR, to_near(one), negated))
+            filters.append(Filter(field, field, ON_MAPS[field](one), negated))
             continue
         if isinstance(condition, Mapping):
             for operator, value in condition.items():

@@ -27,8 +27,8 @@ from imgsearch_es.analysis.analyzer import Term
 from imgsearch_es.errors import QueryError, UnknownWordError
 from imgsearch_es.retrieval.conditions import (
     FIELDS,
-    NEAR,
     NUMBER_FIELDS,
+    ON_MAPS,
     SIGNS,
     Filter,
     is_field,
@@ -278,7 +278,7 @@ class _Reader:
                 f"there is no field {field!r:.60}; there are synset, wnid, {', '.join(FIELDS)}, "
                 "metadata.<name> and score(<word>). Quote a word that has a colon"
             )
-        condition = value if field == NEAR else _condition(field, value, token[0])
+        condition = value if field in ON_MAPS else _condition(field, value, token[0])
         self._add_filter(field, condition, sign)
 
     def _add_filter(self, field: str, condition: Any, sign: str) -> None:

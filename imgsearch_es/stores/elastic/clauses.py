@@ -17,11 +17,13 @@ from imgsearch_es.retrieval.conditions import (
     METADATA,
     NEAR,
     SIGNS,
+    WITHIN,
     Filter,
     keyword,
     limits,
     order,
 )
+from imgsearch_es.retrieval.places import to_box, widened
 from imgsearch_es.retrieval.queries import Query, Selection
 from imgsearch_es.retrieval.scoring import Statistics
 from imgsearch_es.retrieval.spans import Limits, ordered_text
@@ -223,6 +225,12 @@ def _condition(item: Filter) -> dict[str, Any]:
         latitude, longitude, meters = item.values
         at = {"place": {"lat": latitude, "lon": longitude}}
         return {"geo_distance": {**at, "distance": f"{meters}m", "ignore_unmapped": True}}
+    if item.operator == WITHIN:
+        south, west, north, east = widened(to_box(item.values))
+        box = {"bottom": south, "left": west, "top": north, "right": east}
+        return {"geo_bounding_box": {"place": box, "ignore_unmapped": True}}
+    if item.field == "album":
+        return _in_folder(item)
     if item.operator == "wildcard":
         return _pattern(item.field, str(item.values[0]).replace("\\", "\\\\"))
     if item.operator != "in":
@@ -237,6 +245,27 @@ def _condition(item: Filter) -> dict[str, Any]:
         exact = [keyword(v) for v in exact]
     named = {"ids": {"values": exact}} if item.field == "id" else {"terms": {item.field: exact}}
     return _any([*ways, named] if exact or not ways else ways)
+
+
+def _in_folder(item: Filter) -> dict[str, Any]:
+    """Whether a picture lies in a folder, and in none within it."""
+    if item.operator == "wildcard":
+        parts = re.split(r"([*?])", str(item.values[0]))
+        shown = (re.sub(r"(\W)", r"\\\1", part) if part not in "*?" else part for part in parts)
+        pattern = "".join({"*": ".*", "?": "."}.get(part, part) for part in shown)
+        return {"regexp": {"uri": {"value": f"{pattern}/[^/]*", "flags": "NONE"}}}
+    ways = []
+    for folder in map(str, item.values):
+        below = re.sub(r"([\\*?])", r"\\\1", folder) + "/*/*"
+        ways.append(
+            {
+                "bool": {
+                    "filter": [{"prefix": {"uri": {"value": f"{folder}/"}}}],
+                    "must_not": [{"wildcard": {"uri": {"value": below}}}],
+                }
+            }
+        )
+    return _any(ways)
 
 
 def _any(ways: list[dict[str, Any]]) -> dict[str, Any]:
