@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 
 from imgsearch_es.errors import QueryError
 from imgsearch_es.indexing.kept_index import KeptIndex, PathLike
 from imgsearch_es.indexing.relocating import relocate
 from imgsearch_es.retrieval.documents import Document
+from imgsearch_es.retrieval.limits import check_own
 from imgsearch_es.retrieval.queries import Query
 from imgsearch_es.search.hit import Hit
 from imgsearch_es.search.query_pictures import Named, named, to_id
@@ -53,6 +55,32 @@ class CollectedIndex(KeptIndex):
         if query is not None:
             ids += self.store.matching(query)
         return self.store.remove(list(dict.fromkeys(ids))) if ids else 0
+
+    def label(
+        self, pictures: Iterable[Named], *, add: Sequence[str] = (), drop: Sequence[str] = ()
+    ) -> int:
+        """Give several pictures more labels, or take some away; gives how many have changed.
+
+        They are given by id, URI, path or hit; those that the index does not have are ignored.
+
+        Raises:
+            ConfigurationError: a label cannot be stored (see docs/exchange.md).
+        """
+        check_own(tuple(add), {})
+        self._settings()
+        with self._for_one_index():
+            found = self.store.get([to_id(picture) for picture in pictures])
+            changed = []
+            for document in found.values():
+                kept = (label for label in document.labels if label not in drop)
+                labels = tuple(dict.fromkeys([*kept, *add]))
+                if labels != document.labels:
+                    changed.append(replace(document, labels=labels))
+            if changed:
+                for _, reason in self.store.write(changed).rejected:
+                    raise QueryError(f"a picture cannot be labeled: {reason}")
+                self.store.finish()
+        return len(changed)
 
     def relocate(self, old: PathLike, new: PathLike) -> int:
         """Say that the pictures below a folder are below another one now; gives how many.

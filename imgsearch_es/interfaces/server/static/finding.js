@@ -1,0 +1,131 @@
+// Completion of the last word: an editable combobox with a list, as the ARIA practices guide has it
+// (https://www.w3.org/WAI/ARIA/apg/patterns/combobox/).
+
+import { page } from "./doing.js";
+
+const { ask, words } = page;
+const KINDS = { word: "", taught: "taught word", label: "label", file: "file", field: "field" };
+const list = document.createElement("ul");
+list.id = "completion";
+list.className = "completion";
+list.setAttribute("role", "listbox");
+list.setAttribute("aria-label", "Completions");
+list.hidden = true;
+words.closest(".box").append(list);
+for (const [name, value] of Object.entries({
+  role: "combobox", "aria-autocomplete": "list", "aria-controls": list.id, "aria-expanded": "false",
+})) words.setAttribute(name, value);
+
+let found = [];
+let active = -1;
+let before = "";
+let waiting = 0;
+let asked = 0;
+
+/** What was typed is completed, when this person pauses. */
+export function typed() {
+  clearTimeout(waiting);
+  const [, start, last] = words.value.match(/^(.*?)([^\s"]{2,})$/su) ?? [];
+  if (!last || words.selectionStart !== words.value.length) return close();
+  waiting = setTimeout(() => fetched(start, last), 120);
+}
+
+async function fetched(start, last) {
+  const mine = ++asked;
+  const [, sign, word] = last.match(/^([-+]?)(.*)$/s);
+  try {
+    const response = await ask(`/api/v1/suggest?${new URLSearchParams({ word })}`);
+    if (!response.ok || mine !== asked || document.activeElement !== words) return;
+    found = (await response.json()).map((one) => (typeof one === "string" ? { text: one, kind: "word", count: null } : one));
+  } catch {
+    return;
+  }
+  before = start + sign;
+  show();
+}
+
+function show() {
+  list.replaceChildren(...found.map(option));
+  list.hidden = !found.length;
+  words.setAttribute("aria-expanded", String(!list.hidden));
+  choose(-1);
+}
+
+function option(one, place) {
+  const item = document.createElement("li");
+  item.id = `completion-${place}`;
+  item.setAttribute("role", "option");
+  item.setAttribute("aria-selected", "false");
+  const parts = [["bdi", one.text], ["small", KINDS[one.kind] ?? one.kind], ["i", one.count === null ? "" : one.count.toLocaleString("en")]];
+  item.append(...parts.filter(([, text]) => text).map(([name, text]) => {
+    const part = document.createElement(name);
+    part.textContent = text;
+    return part;
+  }));
+  return item;
+}
+
+function choose(place) {
+  active = place;
+  [...list.children].forEach((item, i) => item.setAttribute("aria-selected", String(i === place)));
+  if (place < 0) return words.removeAttribute("aria-activedescendant");
+  words.setAttribute("aria-activedescendant", `completion-${place}`);
+  list.children[place].scrollIntoView({ block: "nearest" });
+}
+
+function close() {
+  clearTimeout(waiting);
+  asked++;
+  found = [];
+  list.hidden = true;
+  words.setAttribute("aria-expanded", "false");
+  words.removeAttribute("aria-activedescendant");
+  active = -1;
+}
+
+const quoted = (text) => (/^[^\s",*?^<>:]+$/.test(text) ? text : `"${text.replace(/["\\]/g, "\\$&")}"`);
+
+/** How the query language writes a completion. */
+function written({ text, kind }) {
+  if (kind === "field") return text.endsWith(":") ? text : `${text}:`;
+  const [, field, value] = text.match(/^(label|filename):(.*)$/s) ?? [];
+  if (field) return `${field}:${value.startsWith('"') ? value : quoted(value)}`;
+  if (kind === "label") return `label:${quoted(text)}`;
+  if (kind === "file") return `filename:${quoted(text)}`;
+  return kind === "taught" ? quoted(text) : text;
+}
+
+/** Puts a completion into the line; one that is whole can be searched for at once. */
+function take(place, search) {
+  const one = found[place];
+  words.value = before + written(one) + (one.kind === "field" || search ? "" : " ");
+  close();
+  words.focus();
+  if (search && one.kind !== "field") words.form.requestSubmit();
+  else if (one.kind === "field") typed();
+}
+
+words.addEventListener("keydown", (event) => {
+  const count = found.length;
+  if (event.key === "ArrowDown" && list.hidden) typed();
+  if (list.hidden || !count) return;
+  if (event.key === "ArrowDown" || event.key === "ArrowUp") {
+    const step = event.key === "ArrowDown" ? 1 : -1;
+    choose(active < 0 && step < 0 ? count - 1 : active + step >= count ? -1 : Math.max(-1, active + step));
+  } else if (event.key === "Enter" && active >= 0) take(active, true);
+  else if (event.key === "Tab" && active >= 0) take(active, false);
+  else if (event.key === "Escape") {
+    close();
+    event.stopPropagation();
+  } else {
+    if (event.key === "Enter") close();
+    return;
+  }
+  event.preventDefault();
+}, true);
+list.addEventListener("pointerdown", (event) => event.preventDefault());
+list.addEventListener("click", (event) => {
+  const item = event.target.closest("[role=option]");
+  if (item) take([...list.children].indexOf(item), true);
+});
+words.addEventListener("blur", close);
