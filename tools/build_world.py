@@ -3,9 +3,9 @@
     npm pack world-atlas && tar xzf world-atlas-*.tgz
     python tools/build_world.py package/land-110m.json
 
-Writes imgsearch_es/interfaces/templates/world.svg. The source is Natural Earth, land at 1:110 million
-(https://www.naturalearthdata.com, public domain), as TopoJSON by the npm package world-atlas. One
-unit is a tenth of a degree; x is the longitude, y minus the latitude.
+Writes imgsearch_es/interfaces/templates/world.svg. The source is Natural Earth, land at 1:110
+million (https://www.naturalearthdata.com, public domain), as TopoJSON by the npm package
+world-atlas. One unit is a tenth of a degree; x is the longitude, y minus the latitude.
 """
 
 from __future__ import annotations

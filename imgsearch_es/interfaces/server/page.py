@@ -117,7 +117,7 @@ def _found(parts: Services, state: State) -> dict[str, Any]:
         else (),
         "summary": view.summary(hits, state) if hits else None,
         "facets": view.facet_groups(
-            {name: counted.get(name, []) for name in view.FACET_FIELDS}, state
+            {name: counted.get(name, [])[:_FACET_VALUES] for name in view.FACET_FIELDS}, state
         ),
         "examples": examples,
         "query": query,
