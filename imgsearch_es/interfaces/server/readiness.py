@@ -48,12 +48,13 @@ class Readiness:
     def __init__(self, index: ServedIndex, pictures: Pictures) -> None:
         self._index = index
         self._pictures = pictures
-        self._counted = 0
+        self._counted = self._looked = 0
         self._grown_at = float("-inf")
         self.outside: tuple[int, int, Path] | None = None
 
     def look(self) -> None:
         """Count pictures whose files are outside the served folders, of the first so many."""
+        self._looked = self._index.count()
         hits = self._index.search_many([Query((), k=SAMPLE, sort="uri")])[0]
         places = [self._pictures.outside(hit.document) for hit in hits]
         found = [place.parent for place in places if place is not None]
@@ -61,10 +62,12 @@ class Readiness:
         self.outside = None if common is None else (len(found), len(hits), common)
 
     def count(self, count: int) -> None:
-        """Note how many pictures there are now."""
+        """Note how many pictures there are now; where they are many more, look again."""
         if 0 < self._counted < count:
             self._grown_at = time.monotonic()
         self._counted = count
+        if count > 2 * self._looked:
+            self.look()
 
     def notices(self, model: str) -> list[Notice]:
         """What to say on the page."""
@@ -74,8 +77,8 @@ class Readiness:
             of = f"of the first {SAMPLE:,}" if looked == SAMPLE else f"of {looked:,}"
             found.append(
                 Notice(
-                    f"{lost:,} {of} pictures lie outside the folders that are served, as links "
-                    "that lead there, say. To see them, start the server with",
+                    f"{lost:,} {of} pictures lie outside the folders that are served, or are links "
+                    "that lead out of them. To see them, start the server with",
                     "--root DIR",
                 )
             )
@@ -102,14 +105,14 @@ class Readiness:
         ]
 
 
-async def until_there(index: ServedIndex, say: Callable[[str], None]) -> None:
+async def until_there(index: ServedIndex, say: Callable[[str], None] | None) -> None:
     """Wait for an index that does not exist yet, or whose server does not answer yet."""
     is_told = False
     while True:
         try:
             await asyncio.to_thread(index.count)
         except (IndexNotFoundError, ServerError) as error:
-            if not is_told:
+            if say is not None and not is_told:
                 say(waiting_for(index.location, error))
             is_told = True
             await asyncio.sleep(_LOOK_SECONDS)

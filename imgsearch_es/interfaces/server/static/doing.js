@@ -62,6 +62,7 @@ function forgetToken() {
 
 let waiting = 0;
 document.addEventListener("arrived", () => {
+  main.querySelector(".timeline")?.scrollTo({ left: 1e6 });
   if (document.getElementById("map")) part("map").then((it) => it.draw());
   if (loaded.has("select")) part("select").then((it) => it.show());
   clearTimeout(waiting);
