@@ -36,6 +36,9 @@ function part(name) {
   return loaded.get(name);
 }
 
+for (const [name, value] of Object.entries({
+  role: "combobox", "aria-autocomplete": "list", "aria-controls": "completion", "aria-expanded": "false",
+})) words.setAttribute(name, value);
 words.addEventListener("input", () => part("finding").then((it) => it.typed()), { passive: true });
 document.addEventListener("pointerover", (event) => {
   if (event.pointerType === "mouse" && event.target.closest(".card") && !loaded.has("select")) part("select");

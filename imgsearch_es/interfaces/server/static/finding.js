@@ -5,16 +5,7 @@ import { page } from "./doing.js";
 
 const { ask, words } = page;
 const KINDS = { word: "", taught: "taught word", label: "label", file: "file", field: "field" };
-const list = document.createElement("ul");
-list.id = "completion";
-list.className = "completion";
-list.setAttribute("role", "listbox");
-list.setAttribute("aria-label", "Completions");
-list.hidden = true;
-words.closest(".box").append(list);
-for (const [name, value] of Object.entries({
-  role: "combobox", "aria-autocomplete": "list", "aria-controls": list.id, "aria-expanded": "false",
-})) words.setAttribute(name, value);
+const list = document.getElementById("completion");
 
 let found = [];
 let active = -1;

@@ -274,8 +274,9 @@ document.addEventListener("click", (event) => {
     document.getElementById("why").close();
     const card = link.closest(".card");
     const stays = card && data.key !== "open" ? `[data-id="${card.dataset.id}"] [data-key="${data.key}"]` : null;
-    const isSwitch = link.closest("#facets") || ["like", "dislike"].includes(data.key);
-    go(isSwitch ? also(link.href) : link.href, { focus: stays });
+    const isSwitch = link.closest("#facets, .ways, .choices") || ["like", "dislike"].includes(data.key);
+    const url = link.getAttribute("href"); // of a link in a drawing href is no text
+    go(isSwitch ? also(url) : url, { focus: stays });
   }
 });
 
