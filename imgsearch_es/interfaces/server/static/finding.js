@@ -11,7 +11,7 @@ let found = [];
 let active = -1;
 let before = "";
 let waiting = 0;
-let asked = 0;
+let asking = new AbortController();
 
 /** What was typed is completed, when this person pauses. */
 export function typed() {
@@ -22,12 +22,14 @@ export function typed() {
 }
 
 async function fetched(start, last) {
-  const mine = ++asked;
+  asking.abort();
+  asking = new AbortController();
   const [, sign, word] = last.match(/^([-+]?)(.*)$/s);
   try {
-    const response = await ask(`/api/v1/suggest?${new URLSearchParams({ word })}`);
-    if (!response.ok || mine !== asked || document.activeElement !== words) return;
-    found = (await response.json()).map((one) => (typeof one === "string" ? { text: one, kind: "word", count: null } : one));
+    const response = await ask(`/api/v1/suggest?${new URLSearchParams({ word })}`, { signal: asking.signal });
+    const answer = await response.json();
+    if (!response.ok || document.activeElement !== words) return;
+    found = answer.map((one) => (typeof one === "string" ? { text: one, kind: "word", count: null } : one));
   } catch {
     return;
   }
@@ -66,7 +68,7 @@ function choose(place) {
 
 function close() {
   clearTimeout(waiting);
-  asked++;
+  asking.abort();
   found = [];
   list.hidden = true;
   words.setAttribute("aria-expanded", "false");

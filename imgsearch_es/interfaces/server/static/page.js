@@ -164,8 +164,9 @@ async function failed(image) {
   note.append(reason);
   frame.append(note);
   const url = image.dataset.src ?? image.getAttribute("src");
-  const answer = url && await ask(url).then((response) => (response.status === 422 ? response.json() : null)).catch(() => null);
-  if (answer) reason.textContent = answer.error.message.replace(/^.*?: (?=lies outside)/, "");
+  const answer = url && await ask(url).then((response) => response.text()).catch(() => "");
+  const [outside] = answer.match(/lies outside[^"]*/) ?? [];
+  if (outside) reason.textContent = outside;
 }
 
 let fading = 0;
