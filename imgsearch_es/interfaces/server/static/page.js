@@ -164,7 +164,7 @@ async function failed(image) {
   note.append(reason);
   frame.append(note);
   const url = image.dataset.src ?? image.getAttribute("src");
-  const answer = url && await ask(url).then((response) => response.text()).catch(() => "");
+  const answer = url ? await ask(url).then((response) => response.text()).catch(() => "") : "";
   const [outside] = answer.match(/lies outside[^"]*/) ?? [];
   if (outside) reason.textContent = outside;
 }
