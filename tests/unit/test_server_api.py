@@ -395,3 +395,15 @@ def test_several_are_labeled_and_downloaded(own, photos):
         assert own.get(f"/api/v1/download?{asked}").status == 413
     own.services.downloading.add("127.0.0.1")
     assert own.get(f"/api/v1/download?{asked}").status == 503
+
+
+def test_the_page_says_what_is_under_way(own, monkeypatch, tmp_path):
+    monkeypatch.setattr("imgsearch_es.interfaces.server.readiness._LOOK_SECONDS", 0.0)
+    own.services.model = "downloading"
+    assert b"The classifier is being downloaded" in own.get("/results").data
+    own.services.model = "ready"
+    assert b"notice-line" not in own.get("/results").data
+    noise(77).save(tmp_path / "new.png")
+    own.headers = dict(BEARER)
+    json_of(own.upload("/api/v1/documents", tmp_path / "new.png"), 201)
+    assert b"Pictures are being added: " in own.get("/results").data

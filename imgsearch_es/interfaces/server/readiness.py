@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,7 +51,8 @@ class Readiness:
         self._index = index
         self._pictures = pictures
         self._counted = self._looked = 0
-        self._grown_at = float("-inf")
+        self._counted_at = self._grown_at = float("-inf")
+        self._lock = threading.Lock()
         self.outside: tuple[int, int, Path] | None = None
 
     def look(self) -> None:
@@ -61,16 +64,24 @@ class Readiness:
         common = Path(os.path.commonpath(found)) if found else None
         self.outside = None if common is None else (len(found), len(hits), common)
 
-    def count(self, count: int) -> None:
+    def now(self, model: str) -> list[Notice]:
+        """What to say on the page now; the index is counted every few seconds at most."""
+        with self._lock:
+            if time.monotonic() - self._counted_at > _LOOK_SECONDS:
+                with suppress(ImgsearchError):  # which the page itself says
+                    self._count(self._index.count())
+        return self._notices(model)
+
+    def _count(self, count: int) -> None:
         """Note how many pictures there are now; where they are many more, look again."""
+        self._counted_at = time.monotonic()
         if 0 < self._counted < count:
-            self._grown_at = time.monotonic()
+            self._grown_at = self._counted_at
         self._counted = count
         if count > 2 * self._looked:
             self.look()
 
-    def notices(self, model: str) -> list[Notice]:
-        """What to say on the page."""
+    def _notices(self, model: str) -> list[Notice]:
         found = []
         if self.outside is not None:
             lost, looked, _ = self.outside

@@ -78,24 +78,15 @@ function close() {
 
 const quoted = (text) => (/^[^\s",*?^<>:]+$/.test(text) ? text : `"${text.replace(/["\\]/g, "\\$&")}"`);
 
-/** How the query language writes a completion. */
-function written({ text, kind }) {
-  if (kind === "field") return text.endsWith(":") ? text : `${text}:`;
-  const [, field, value] = text.match(/^(label|filename):(.*)$/s) ?? [];
-  if (field) return `${field}:${value.startsWith('"') ? value : quoted(value)}`;
-  if (kind === "label") return `label:${quoted(text)}`;
-  if (kind === "file") return `filename:${quoted(text)}`;
-  return kind === "taught" ? quoted(text) : text;
-}
-
 /** Puts a completion into the line; one that is whole can be searched for at once. */
 function take(place, search) {
-  const one = found[place];
-  words.value = before + written(one) + (one.kind === "field" || search ? "" : " ");
+  const { text, kind } = found[place];
+  const isBegun = text.endsWith(":"); // a field, whose value comes next
+  words.value = before + (kind === "taught" ? quoted(text) : text) + (isBegun || search ? "" : " ");
   close();
   words.focus();
-  if (search && one.kind !== "field") words.form.requestSubmit();
-  else if (one.kind === "field") typed();
+  if (isBegun) typed();
+  else if (search) words.form.requestSubmit();
 }
 
 words.addEventListener("keydown", (event) => {
