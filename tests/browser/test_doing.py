@@ -99,6 +99,7 @@ def test_several_are_selected_and_labeled_taught_copied_downloaded_and_removed(
     dialog.get_by_label("Add").fill("spring, trip")
     dialog.get_by_role("button", name="Label", exact=True).click()
     unlock = page.get_by_role("dialog", name="This index needs a token")
+    expect(unlock).to_be_visible()
     page.keyboard.press("Escape")  # a change may be given up
     expect(unlock).to_be_hidden()
     dialog.get_by_role("button", name="Label", exact=True).click()

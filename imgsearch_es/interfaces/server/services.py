@@ -223,8 +223,9 @@ class Services:
         try:
             await until_there(self.index, say)
             await self.draw(self.readiness.look)
-            for line in self.readiness.told() if say is not None else ():
-                say(line)
+            if say is not None:
+                for line in self.readiness.told():
+                    say(line)
         except ImgsearchError as error:
             log.warning("the pictures cannot be looked at: %s", error)
         if warm_up:
