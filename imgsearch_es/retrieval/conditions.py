@@ -17,6 +17,7 @@ import numpy as np
 
 from imgsearch_es.errors import QueryError
 from imgsearch_es.retrieval.patterns import is_complex
+from imgsearch_es.retrieval.places import to_box
 from imgsearch_es.retrieval.spans import (
     DATE,
     NUMBER,
@@ -34,17 +35,19 @@ from imgsearch_es.vocabulary.synsets import Vocabulary
 
 KEYWORD_FIELDS = (
     "id", "uri", "filename", "sha256", "format", "label", "synsets", "top_synset",
-    "camera", "lens", "caption", "keywords",
+    "camera", "lens", "caption", "keywords", "album",
 )  # fmt: skip
 CASELESS = ("camera", "lens", "caption", "keywords")
 """Fields of which A and a are alike; no other letters."""
 NUMBER_FIELDS = ("width", "height", "bytes", "top_score")
 DATE_FIELDS = ("indexed_at", "taken_at")
-NEAR = "near"
 OCR = "ocr"
 """The words of the text in a picture."""
-FIELDS = (*KEYWORD_FIELDS, *NUMBER_FIELDS, *DATE_FIELDS, NEAR, OCR)
 _SHORT_NAMES = {"name": "filename", "taken": "taken_at", "year": "taken_at", "keyword": "keywords"}
+NEAR, WITHIN = "near", "within"
+ON_MAPS = {NEAR: to_near, WITHIN: to_box}
+"""Conditions on a photo's place."""
+FIELDS = (*KEYWORD_FIELDS, *NUMBER_FIELDS, *DATE_FIELDS, *ON_MAPS, OCR)
 NAMES = (*FIELDS, *_SHORT_NAMES)
 """What a field may be called."""
 METADATA = "metadata."
@@ -75,9 +78,11 @@ class Filter:
     Attributes:
         field: "label", "width", ..., "metadata.<name>", or "score(<word>)", the picture's score
             of a word: by formula (1), of a search for it alone; 0 where it has none.
-        operator: "in", "gt", "gte", "lt", "lte", "wildcard" (``*`` and ``?``) or "near".
+        operator: "in", "gt", "gte", "lt", "lte", "wildcard" (``*`` and ``?``), "near" or
+            "within".
         values: the operands; any of them for "in", exactly one for the others; of "near" latitude,
-            longitude and meters. Times and numbers may be spans, such as "2019..2021".
+            longitude and meters, of "within" a box. Times and numbers may be spans, such as
+            "2019..2021".
         keys: of a score, the synsets that are added, in their order; or that of the field alone.
         either: conditions of which one holds, instead of all of this; see ``any_of``.
         is_sign: whether it is of a plus or minus, which is shown before its word.
@@ -120,6 +125,8 @@ class Filter:
             return " | ".join(map(str, self.either))
         if self.operator == NEAR:
             return f"{sign}{NEAR}:{','.join(_shown_number(v, NEAR) for v in self.values)}m"
+        if self.operator == WITHIN:
+            return f"{sign}{WITHIN}:{','.join(_shown_number(v, WITHIN) for v in self.values)}"
         if self.operator in SIGNS:
             colon = "" if self.synsets else ":"
             value = _shown_number(self.values[0], self.field)
@@ -171,9 +178,9 @@ def parse_filters(
     for name, condition in (where or {}).items():
         field, keys = _field(name.removeprefix("-"), vocabulary)
         negated = name.startswith("-")
-        if field == NEAR:
+        if field in ON_MAPS:
             one = condition[0] if isinstance(condition, list) and len(condition) == 1 else condition
-            filters.append(Filter(NEAR, NEAR, to_near(one), negated))
+            filters.append(Filter(field, field, ON_MAPS[field](one), negated))
             continue
         if isinstance(condition, Mapping):
             for operator, value in condition.items():

@@ -12,12 +12,17 @@ from itertools import pairwise
 from typing import TypedDict
 
 from imgsearch_es.errors import QueryError
-from imgsearch_es.retrieval.conditions import METADATA, Filter
+from imgsearch_es.retrieval.conditions import METADATA, WITHIN, Filter
+from imgsearch_es.retrieval.places import box_of_tile
 
-YEAR = "year"
-"""In which pictures were taken; all years are given, the newest first."""
+YEAR, MONTH = PERIODS = ("year", "month")
+"""In which pictures were taken; all years, or months, are given, the newest first."""
+PLACE, ALBUM = "place", "album"
+"""Where photos were taken, by the tiles of a map (``places.box_of_tile``), and the folders that
+pictures lie in."""
 VALUE_FIELDS = (
-    "synsets", "top_synset", "label", "format", YEAR, "camera", "lens", "keywords",
+    "synsets", "top_synset", "label", "format", *PERIODS, "camera", "lens", "keywords",
+    PLACE, ALBUM,
 )  # fmt: skip
 """Fields whose values are counted: most frequent first, equally frequent ones by name; so are
 those of a person's own fields, "metadata.<name>"."""
@@ -89,8 +94,10 @@ def check_facets(fields: Sequence[str], size: int) -> None:
 
 def conditions_of(field: str, value: str) -> tuple[Filter, ...]:
     """The conditions that the pictures counted under one value of a facet meet."""
-    if field == YEAR:
+    if field in PERIODS:
         return (Filter("taken_at", "in", (value,)),)
+    if field == PLACE:
+        return (Filter(WITHIN, WITHIN, box_of_tile(value)),)
     if field not in BOUNDS:
         return (Filter(field, "in", (value,)),)
     found = range_of(field, value)
@@ -105,9 +112,9 @@ def most_frequent(counts: Iterable[tuple[str, int]], size: int) -> list[FacetCou
     return [{"value": value, "count": count} for value, count in ordered[:size]]
 
 
-def by_year(counts: Iterable[tuple[str, int]]) -> list[FacetCount]:
-    """Years, the newest first."""
-    return [{"value": year, "count": count} for year, count in sorted(counts, reverse=True)]
+def by_time(counts: Iterable[tuple[str, int]]) -> list[FacetCount]:
+    """Years or months, the newest first."""
+    return [{"value": time, "count": count} for time, count in sorted(counts, reverse=True)]
 
 
 def not_empty(counts: Iterable[tuple[str, int]]) -> list[FacetCount]:

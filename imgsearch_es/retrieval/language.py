@@ -30,7 +30,7 @@ from imgsearch_es.pictures.sources import is_picture_name
 from imgsearch_es.retrieval.color_words import chosen, color_key, described, why_unknown
 from imgsearch_es.retrieval.conditions import (
     FIELDS,
-    NEAR,
+    ON_MAPS,
     Filter,
     is_field,
     parse_filters,
@@ -295,7 +295,7 @@ class _Reader:
                 f"there is no field {field!r:.60}; there are synset, wnid, {', '.join(FIELDS)}, "
                 "metadata.<name> and score(<word>). Quote a word that has a colon"
             )
-        condition = value if field == NEAR else condition_of(field, value, token[0])
+        condition = value if field in ON_MAPS else condition_of(field, value, token[0])
         self._add_filter(field, condition, sign)
 
     def _add_filter(self, field: str, condition: Any, sign: str) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from imgsearch_es.errors import QueryError
@@ -11,6 +12,7 @@ from imgsearch_es.indexing.kept_index import KeptIndex, PathLike
 from imgsearch_es.indexing.relocating import relocate
 from imgsearch_es.indexing.wanted_analyzer import WantedAnalyzer
 from imgsearch_es.retrieval.documents import Document
+from imgsearch_es.retrieval.limits import check_own
 from imgsearch_es.retrieval.queries import Query
 from imgsearch_es.search.hit import Hit
 from imgsearch_es.search.query_pictures import Named, named, to_id
@@ -85,6 +87,32 @@ class CollectedIndex(KeptIndex):
         """
         self._settings()
         return suggestions(self.store, self.vocabulary, typed, limit)
+
+    def label(
+        self, pictures: Iterable[Named], *, add: Sequence[str] = (), drop: Sequence[str] = ()
+    ) -> int:
+        """Give several pictures more labels, or take some away; gives how many have changed.
+
+        They are given by id, URI, path or hit; those that the index does not have are ignored.
+
+        Raises:
+            ConfigurationError: a label cannot be stored (see docs/exchange.md).
+        """
+        check_own(tuple(add), {})
+        self._settings()
+        with self._for_one_index():
+            found = self.store.get([to_id(picture) for picture in pictures])
+            changed = []
+            for document in found.values():
+                kept = (label for label in document.labels if label not in drop)
+                labels = tuple(dict.fromkeys([*kept, *add]))
+                if labels != document.labels:
+                    changed.append(replace(document, labels=labels))
+            if changed:
+                for _, reason in self.store.write(changed).rejected:
+                    raise QueryError(f"a picture cannot be labeled: {reason}")
+                self.store.finish()
+        return len(changed)
 
     def relocate(self, old: PathLike, new: PathLike) -> int:
         """Say that the pictures below a folder are below another one now; gives how many.

@@ -13,7 +13,7 @@ from imgsearch_es.analysis.analyzer import Term
 from imgsearch_es.analysis.models import reads_texts
 from imgsearch_es.errors import QueryError, UnknownWordError
 from imgsearch_es.pictures.files import filename, in_memory, picture_id
-from imgsearch_es.retrieval.conditions import METADATA, NEAR, OCR, Filter, shown_value
+from imgsearch_es.retrieval.conditions import METADATA, OCR, ON_MAPS, Filter, shown_value
 from imgsearch_es.retrieval.feedback import Example, Rocchio, features, mean_embedding, mean_terms
 from imgsearch_es.retrieval.fusion import Part, to_fusion
 from imgsearch_es.retrieval.hints import unknown_word
@@ -325,6 +325,6 @@ def with_unknown_fields(store: Store, query: Query, total: int) -> Query:
     fields = sorted(field for field in named if field.startswith(METADATA))
     unknown = [field for field in fields if not store.facets(Selection(), [field], 1)[field]]
     said = tuple(f"no picture has the field {field}" for field in unknown)
-    if NEAR in named and known_settings(store).photo != "place":
+    if named & ON_MAPS.keys() and known_settings(store).photo != "place":
         said += ("the index keeps no places of photos: `imgsearch reindex --gps` adds them",)
     return replace(query, hints=query.hints + said) if said else query

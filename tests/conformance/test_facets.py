@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -39,7 +40,7 @@ def expected(documents: Sequence[Document], query: Selection, fields, size: int)
             counted[field] = [{"value": v, "count": found[v]} for v in order if v in found]
         else:
             best = sorted(found.items(), key=lambda item: (-item[1], item[0]))[:size]
-            best = sorted(found.items(), reverse=True) if field == "year" else best
+            best = sorted(found.items(), reverse=True) if field in ("year", "month") else best
             counted[field] = [{"value": v, "count": n} for v, n in best]
     return counted
 
@@ -63,13 +64,23 @@ def values(document: Document, field: str) -> set[str]:
         return {term.key for term in terms}
     if field.startswith("metadata."):
         return set(_values(document, Filter(field, "in", ())))
-    if field == "year":
+    if field in ("year", "month"):
         taken_at = document.photo.taken_at
-        return set() if taken_at is None else {str(taken_at.year)}
+        return set() if taken_at is None else {taken_at.isoformat()[: 4 if field == "year" else 7]}
+    if field == "place":
+        return set() if document.photo.place is None else {tile(*document.photo.place)}
+    if field == "album":
+        return {document.uri.rpartition("/")[0]} - {""}
     if field in ("camera", "lens", "keywords"):
         value = getattr(document.photo, field)
         return set(value) if field == "keywords" else {value} - {""}
     return set(document.labels) if field == "label" else {document.format}
+
+
+def tile(latitude: float, longitude: float) -> str:
+    """By the formula of web maps, as OpenStreetMap's wiki has it."""
+    row = 128 * (1 - math.asinh(math.tan(math.radians(latitude))) / math.pi)
+    return f"8/{math.floor(256 * (longitude + 180) / 360)}/{math.floor(row)}"
 
 
 def shown(field: str, number: int) -> str:

@@ -55,6 +55,15 @@ def meters(document: Document, latitude: float, longitude: float) -> float:
     return 6371008.7714 * math.acos(min(1, cosine))
 
 
+def inside(d: Document, south: float, west: float, north: float, east: float) -> bool:
+    place = d.photo.place
+    return place is not None and south <= place[0] <= north and west <= place[1] <= east
+
+
+def folder(document: Document) -> str:
+    return document.uri.rpartition("/")[0]
+
+
 CONDITIONS: dict[str, Any] = {
     "taken:2018": lambda d: taken(d).year == 2018,
     "taken:2017-12,2019": lambda d: taken(d).year in (2017, 2019),
@@ -79,6 +88,14 @@ CONDITIONS: dict[str, Any] = {
     "near:48.15,179.975,3km": lambda d: meters(d, 48.15, 179.975) < 3000,
     "near:48.2,-179.99,5mi": lambda d: meters(d, 48.2, -179.99) < 5 * 1609.344,
     "-near:48.15,179.975,3000m": lambda d: not meters(d, 48.15, 179.975) < 3000,
+    "within:48.11,179.96,48.15,179.97": lambda d: inside(d, 48.11, 179.96, 48.15, 179.97),
+    "within:48.1,179.97,90,-179.5": lambda d: inside(d, 48.1, 179.97, 90, 180),
+    "-within:48.11,179.96,48.15,179.97": lambda d: not inside(d, 48.11, 179.96, 48.15, 179.97),
+    "album:/photos/3,/photos": lambda d: folder(d) == "/photos/3",
+    "album:/photos": lambda d: False,
+    "-album:*s/?": lambda d: False,
+    "album:*s/[3]": lambda d: False,
+    "album:/p*3": lambda d: folder(d) == "/photos/3",
     "metadata.year:>=2003": lambda d: year(d) >= 2003,
     "metadata.year:2001..2003": lambda d: 2001 <= year(d) <= 2003,
     "-metadata.year:>2003": lambda d: not year(d) > 2003,

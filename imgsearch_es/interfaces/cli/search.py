@@ -294,7 +294,8 @@ def facets(
     Options:
         words WORDS: Words and conditions, as in `imgsearch search`.
         --field: What to count: top_synset, synsets (traces, too), label, format, width, height,
-            bytes, year, camera, lens, keywords, metadata.<name>. May be repeated.
+            bytes, year, month, camera, lens, keywords, place, album, metadata.<name>. May be
+            repeated.
         --size: Values of each field.
     """
     from imgsearch_es.retrieval.facets import FACETS

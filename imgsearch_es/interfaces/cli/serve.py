@@ -90,7 +90,12 @@ class Serving:
 
 
 def serve(
-    *, index: Index = None, serving: Serving, analyzing: Analyzing, warm_up: bool = True
+    *,
+    index: Index = None,
+    serving: Serving,
+    analyzing: Analyzing,
+    warm_up: bool = True,
+    wait: bool = False,
 ) -> None:
     """Serve a page and an API for an index.
 
@@ -100,6 +105,7 @@ def serve(
 
     Analyzer:
         --warm-up: Load the model at the start, not at the first query by picture.
+        --wait: Where there is no index yet, serve a page that waits for it and says how to make it.
     """
     # In blocks of this size the C library gives a large picture's memory back; of smaller ones each
     # thread keeps some. To be set before Pillow is loaded.
@@ -116,9 +122,11 @@ def serve(
     def tell(url: str) -> None:
         answer({"url": url, "index": served.location}, indent=None)
         say(f"{served.location} at {url}  (Ctrl-C ends it)")
+        if settings.token is None:
+            say("read only: to label, teach and remove, start it with a token in IMGSEARCH_TOKEN")
         sys.stdout.flush()
 
-    run_server(served, settings, warm_up=warm_up, tell=tell)
+    run_server(served, settings, warm_up=warm_up, wait=wait, tell=tell, say=warn)
 
 
 def map_(

@@ -68,7 +68,12 @@ def problem_of(error: ImgsearchError, location: str) -> ProblemError:
     message = str(error).replace(location, "the index")
     if isinstance(error, ImageError) and not error.uri.startswith(("http://", "https://")):
         message = f"{filename(error.uri)}: {error.reason}"
-    if status in (500, 503):
+    if isinstance(error, IndexNotFoundError):
+        message = "it appears here as soon as it is made:"
+    elif isinstance(error, IndexLockedError):
+        message = "another program is writing it, such as `imgsearch index`: try again in a moment"
+        log.warning("%s", error)
+    elif status in (500, 503):
         what = "pictures" if isinstance(error, AnalyzerError) else "the index"
         message = f"{what} cannot be used now; the server's log says why: {_logged(error)}"
     words = error.suggestions if isinstance(error, UnknownWordError) else ()

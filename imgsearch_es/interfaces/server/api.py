@@ -260,7 +260,7 @@ async def add(http: Request, parts: Parts) -> Response:
     """
     form = http.headers.get("content-type", "").startswith("multipart/form-data")
     paths, options = await (_kept_uploads(http, parts) if form else _sources(http, parts))
-    report = await _alone(parts, lambda: parts.index.add(paths, **options))
+    report = await alone(parts, lambda: parts.index.add(paths, **options))
     return JSONResponse(report.to_dict(), 201)
 
 
@@ -272,20 +272,20 @@ async def change(name: str, request: schemas.ChangeRequest, parts: Parts) -> Res
         found = parts.pictures.document(name)
         return parts.index.update(found.id, labels=request.labels, metadata=request.metadata)
 
-    return _described(await _alone(parts, update))
+    return _described(await alone(parts, update))
 
 
 @changes.delete("/documents/{name}", response_model=schemas.RemovedAnswer)
 async def remove(name: str, parts: Parts) -> Response:
     """Remove a picture from the index; its file stays."""
-    removed = await _alone(parts, lambda: parts.index.remove(parts.pictures.document(name).id))
+    removed = await alone(parts, lambda: parts.index.remove(parts.pictures.document(name).id))
     return JSONResponse({"removed": removed})
 
 
 @changes.post("/documents/remove", response_model=schemas.RemovedAnswer)
 async def remove_several(request: schemas.RemoveRequest, parts: Parts) -> Response:
     """Remove several; those that the index does not have are passed over."""
-    removed = await _alone(parts, lambda: parts.index.remove(request.pictures))
+    removed = await alone(parts, lambda: parts.index.remove(request.pictures))
     return JSONResponse({"removed": removed})
 
 
@@ -300,17 +300,17 @@ async def teach(request: schemas.TeachRequest, parts: Parts) -> Response:
         )
         return asdict(parts.index.teach(request.word, like, unlike))
 
-    return JSONResponse(await _alone(parts, taught), 201)
+    return JSONResponse(await alone(parts, taught), 201)
 
 
 @changes.delete("/words/{word}", response_model=schemas.ForgottenAnswer)
 async def forget(word: str, parts: Parts) -> Response:
     """Take back a word that was taught."""
-    changed = await _alone(parts, lambda: parts.index.forget(word))
+    changed = await alone(parts, lambda: parts.index.forget(word))
     return JSONResponse({"word": word, "pictures": changed})
 
 
-async def _alone(parts: Services, change: Callable[[], T]) -> T:
+async def alone(parts: Services, change: Callable[[], T]) -> T:
     """One change at a time; who comes meanwhile is told so."""
     if parts.changing.locked():
         raise ProblemError(409, "Busy", "another change is under way: try again", RETRY_SOON)

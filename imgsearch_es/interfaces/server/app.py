@@ -22,7 +22,7 @@ from starlette.staticfiles import StaticFiles
 
 import imgsearch_es
 from imgsearch_es.errors import ConfigurationError, ImgsearchError
-from imgsearch_es.interfaces.server import api, page
+from imgsearch_es.interfaces.server import page, several
 from imgsearch_es.interfaces.server.answers import (
     ProblemError,
     not_found,
@@ -60,39 +60,48 @@ def run_server(
     settings: ServerSettings,
     *,
     warm_up: bool = True,
+    wait: bool = False,
     tell: Callable[[str], None] = lambda url: None,
+    say: Callable[[str], None] = lambda line: None,
 ) -> None:
     """Serve an index until the process is asked to stop, and close it.
 
-    With ``warm_up`` the model is loaded at the start. ``tell`` is called with the URL once
-    connections are accepted.
+    With ``warm_up`` the model is loaded at the start; with ``wait`` an index that does not exist,
+    or whose server does not answer, is waited for while the page says so. ``tell`` is called with
+    the URL once connections are accepted, ``say`` with lines for the terminal.
 
     Raises:
-        IndexNotFoundError: there is no such index.
+        IndexNotFoundError: there is no such index, and it is not waited for.
         ConfigurationError: the address is in use, or not of this machine.
     """
-    index.count()  # an index that cannot be read is an error now, not at the first search
+    if not wait:
+        index.count()  # an index that cannot be read is an error now, not at the first search
     allow_connections()
     limit_log_lines()
     listening = listen(settings.host, settings.port)
-    app, _ = create_app(index, settings, warm_up=warm_up)
+    app, _ = create_app(index, settings, warm_up=warm_up, say=say)
     tell(url_of(settings.host, listening.getsockname()[1]))
     with listening:
         _Server(config_of(app)).run(sockets=[listening])
 
 
 def create_app(
-    index: ServedIndex, settings: ServerSettings, *, warm_up: bool = True
+    index: ServedIndex,
+    settings: ServerSettings,
+    *,
+    warm_up: bool = True,
+    say: Callable[[str], None] | None = None,
 ) -> tuple[Guard, Services]:
     """The ASGI application that serves an index, and its parts; see `run_server`."""
     services = Services(index, settings)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        warming = asyncio.create_task(services.warm_up()) if warm_up else None
+        ready = services.get_ready(warm_up=warm_up, say=say) if warm_up or say else None
+        getting_ready = asyncio.create_task(ready) if ready else None
         yield
-        if warming is not None:
-            warming.cancel()
+        if getting_ready is not None:
+            getting_ready.cancel()
         services.close()
 
     app = FastAPI(
@@ -104,7 +113,7 @@ def create_app(
         lifespan=lifespan,
     )
     app.state.services = services
-    for router in (api.changes, api.router, page.router):
+    for router in (*several.ROUTERS, page.router):
         app.include_router(router)
     static = Path(str(files("imgsearch_es.interfaces.server") / "static"))
     app.mount("/static", StaticFiles(directory=static), name="static")

@@ -8,23 +8,25 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse
 
 from imgsearch_es.errors import ImgsearchError, UnknownWordError
-from imgsearch_es.interfaces.gallery.page import value_name
 from imgsearch_es.interfaces.gallery.texts import word_terms
 from imgsearch_es.interfaces.html import render
-from imgsearch_es.interfaces.server import view
+from imgsearch_es.interfaces.server import panels, view
 from imgsearch_es.interfaces.server.answers import ProblemError, problem_of
+from imgsearch_es.interfaces.server.readiness import WAITS
 from imgsearch_es.interfaces.server.schemas import Click, ExplainRequest
 from imgsearch_es.interfaces.server.services import Parts, Services, services_of
 from imgsearch_es.interfaces.server.view import PAGE_SIZE, State
 from imgsearch_es.pictures.files import in_memory
-from imgsearch_es.retrieval.facets import Facets
+from imgsearch_es.retrieval.facets import ALBUM, PLACE, YEAR, Facets
 from imgsearch_es.retrieval.queries import Query
-from imgsearch_es.retrieval.strategies import STRATEGIES
 from imgsearch_es.search.hits import Hits
+from imgsearch_es.search.query_building import LISTED_BY
 from imgsearch_es.stores.base import known_settings
 
 PATHS = ("/", "/results", "/why")
 _FACET_VALUES = 30
+_MANY = 200_000
+"""Of more pictures folders are counted only when a person opens the albums: it takes a while."""
 _IDEAS = 10
 
 router = APIRouter(include_in_schema=False)
@@ -84,15 +86,18 @@ async def _content(request: Request, parts: Services) -> tuple[int, dict[str, An
     state = State()
     try:
         state = State.from_params(request.query_params)
-        return 200, await parts.work(lambda: _found(parts, state))
+        notices = await parts.work(lambda: parts.readiness.now(parts.model))
+        return 200, {"notices": notices, **await parts.work(lambda: _found(parts, state))}
     except ImgsearchError as error:
         problem = problem_of(error, parts.index.location)
         unknown = error if isinstance(error, UnknownWordError) else None
-        return problem.status, {"state": state, "problem": problem, "unknown": unknown}
+        content = {"state": state, "problem": problem, "unknown": unknown}
+        return problem.status, {**content, "location": parts.index.location}
 
 
 def _found(parts: Services, state: State) -> dict[str, Any]:
     query, hits, counted = _search(parts, state)
+    panel = panels.COUNTED.get(state.open)
     search = None
     if hits and state.has_query:
         shown = hits
@@ -112,12 +117,17 @@ def _found(parts: Services, state: State) -> dict[str, Any]:
         if query is not None and hits is not None
         else (),
         "summary": view.summary(hits, state) if hits else None,
-        "facets": view.facet_groups(counted, state),
+        "facets": view.facet_groups(
+            {name: counted.get(name, [])[:_FACET_VALUES] for name in view.FACET_FIELDS}, state
+        ),
         "examples": examples,
         "query": query,
         "share": view.share_url(query, state) if query is not None else None,
         "ideas": counted["top_synset"][:_IDEAS] if not state.has_query else [],
-        "has_words": settings.visual_words > 0,
+        "panel": panels.opened(counted[panel[0]], state, parts) if panel else None,
+        "panels": [one for one in view.PANELS if one == state.open or _has(counted, one)],
+        "ways": view.ways(settings, state, query),
+        "location": parts.index.location,
         "can_teach": parts.settings.token is not None and settings.embedding_dimensions > 0,
     }
 
@@ -130,14 +140,22 @@ def _search(parts: Services, state: State) -> tuple[Query | None, Hits | None, F
         query = searching.query(state.what(), PAGE_SIZE, offset)
         asked = searching.narrowed(query, where)
     else:
-        asked = searching.everything(where, PAGE_SIZE, offset)
+        asked = searching.everything(where, PAGE_SIZE, offset, state.sort or LISTED_BY)
     hits = searching.run(asked)
-    fields = tuple(view.FACET_FIELDS)
-    return query, hits, searching.facets_to_choose(query, where, fields, _FACET_VALUES)
+    fields = [one for one in view.FACET_FIELDS if one != ALBUM or hits.total <= _MANY]
+    counted = searching.facets_to_choose(query, where, fields, _FACET_VALUES)
+    if state.open:
+        most, shown = panels.MOST[state.open], panels.COUNTED[state.open]
+        counted |= searching.facets_to_choose(query, where, shown, most)
+    return query, hits, counted
+
+
+def _has(counted: Facets, panel: str) -> bool:
+    """Whether there is something to show in a panel: dates, places, several folders."""
+    field = {"timeline": YEAR, "map": PLACE, "albums": ALBUM}[panel]
+    return len(counted.get(field, "many")) > (panel == "albums")
 
 
 def _render(template: str, status: int, **content: Any) -> HTMLResponse:
-    content |= {"view": view, "value_name": value_name, "in_memory": in_memory}
-    words = content.pop("has_words", False)
-    content["strategies"] = [way for way in STRATEGIES.values() if words or not way.by_words]
+    content |= {"waits": WAITS, "view": view, "value_name": view.value_name, "in_memory": in_memory}
     return HTMLResponse(render(template, **content), status)

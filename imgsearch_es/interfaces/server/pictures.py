@@ -120,6 +120,18 @@ class Pictures:
         """Whether a file or folder lies in one of the roots, wherever links lead."""
         return _is_below(path, self._roots)
 
+    def outside(self, picture: Document) -> Path | None:
+        """Where a picture's file is, if that is outside the folders that are served; else None."""
+        if in_memory(picture.uri):
+            return None
+        inside = split_uri(picture.uri)
+        path = to_path(inside[1] if inside else picture.uri)
+        # Without roots a link must not lead out of its folder. A remote file was chosen by the
+        # person who indexed it, and its hash is checked.
+        if path is None or _is_below(path, self._roots or (_real(path.parent),)):
+            return None
+        return _real(path)
+
     def _small(self, data: bytes) -> NDArray[np.uint8]:
         return self._drawer.decode(data, "picture").pixels
 
@@ -127,12 +139,9 @@ class Pictures:
         """What reading a picture's file gives, if it is where the server may read."""
         if in_memory(picture.uri):
             raise ImageError(picture.filename, "was added from memory; the index keeps no pixels")
-        inside = split_uri(picture.uri)
-        path = to_path(inside[1] if inside else picture.uri)
-        # Without roots a link must not lead out of its folder. A remote file was chosen by the
-        # person who indexed it, and its hash is checked.
-        if path is not None and not _is_below(path, self._roots or (_real(path.parent),)):
-            raise ImageError(picture.filename, "lies outside the folders that are served")
+        if self.outside(picture) is not None:
+            reason = "lies outside the folders that are served: start the server with --root DIR"
+            raise ImageError(picture.filename, reason)
         try:
             return read(picture.uri, Limits(max_bytes=max(1, picture.bytes)))
         except ImageError as error:

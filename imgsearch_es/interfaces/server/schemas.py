@@ -137,6 +137,14 @@ class AddRequest(ChangeRequest):
     sources: list[str] = Field(min_length=1, max_length=100)
 
 
+class LabelRequest(_Model):
+    """Which documents get labels, or lose some."""
+
+    pictures: list[PictureId] = Field(min_length=1, max_length=1_000)
+    add: list[str] = Field([], max_length=100)
+    drop: list[str] = Field([], max_length=100)
+
+
 class RemoveRequest(_Model):
     """Which documents to remove; files stay."""
 
@@ -290,6 +298,12 @@ class RemovedAnswer(_Model):
     """As ``imgsearch remove --json`` prints it."""
 
     removed: int
+
+
+class LabeledAnswer(_Model):
+    """How many documents have other labels now."""
+
+    changed: int
 
 
 class WordAnswer(_Model):

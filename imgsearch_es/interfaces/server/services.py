@@ -12,6 +12,7 @@ from weakref import WeakValueDictionary
 from fastapi import Depends, Request
 from PIL import Image
 
+from imgsearch_es.analysis.models import available_models
 from imgsearch_es.errors import ImgsearchError, LogError
 from imgsearch_es.evaluation.clicks import InteractionLog, open_log
 from imgsearch_es.index import ImageIndex
@@ -21,11 +22,13 @@ from imgsearch_es.interfaces.server.batching import ServedIndex
 from imgsearch_es.interfaces.server.fetching import fetch
 from imgsearch_es.interfaces.server.guard import Metrics, unauthorized
 from imgsearch_es.interfaces.server.pictures import Pictures, ThumbnailCache
+from imgsearch_es.interfaces.server.readiness import Readiness, until_there
 from imgsearch_es.interfaces.server.schemas import ExplainRequest, FacetsRequest, What
 from imgsearch_es.interfaces.server.settings import ServerSettings
 from imgsearch_es.interfaces.server.uploads import WORKERS, Checker, Upload, Uploads
 from imgsearch_es.pictures.files import cache_folder
-from imgsearch_es.retrieval.facets import FACETS, Facets
+from imgsearch_es.retrieval.conditions import WITHIN
+from imgsearch_es.retrieval.facets import FACETS, MONTH, PLACE, YEAR, Facets
 from imgsearch_es.retrieval.feedback import ROCCHIO, Rocchio
 from imgsearch_es.retrieval.fusion import Fusion
 from imgsearch_es.retrieval.language import to_filters
@@ -73,10 +76,12 @@ class Searching:
             query = replace(query, exclude=tuple(dict.fromkeys(known)))
         return query
 
-    def everything(self, where: Mapping[str, Any], k: int, offset: int) -> Query:
-        """All pictures that meet conditions, the newest first."""
+    def everything(
+        self, where: Mapping[str, Any], k: int, offset: int, sort: str = LISTED_BY
+    ) -> Query:
+        """All pictures that meet conditions, the newest first or as they are sorted."""
         filters = to_filters(where, self._index.vocabulary)
-        return Query((), filters=filters, k=k, offset=offset, sort=LISTED_BY)
+        return Query((), filters=filters, k=k, offset=offset, sort=sort)
 
     def narrowed(self, query: Query, where: Mapping[str, Any]) -> Query:
         """A query with more conditions."""
@@ -115,11 +120,13 @@ class Searching:
         self, query: Query | None, where: Mapping[str, Any], fields: Sequence[str], size: int
     ) -> Facets:
         """Counts for choosing: a field with a choice shows its other values as well."""
-        free = [field for field in fields if field not in where]
+        chosen_by = {PLACE: WITHIN, MONTH: YEAR}
+        free = [field for field in fields if chosen_by.get(field, field) not in where]
         counted = self._index.facets(query, free, size, where=where) if free else {}
         for field in fields:
-            if field in where:
-                others = {name: value for name, value in where.items() if name != field}
+            if field not in counted:
+                own = chosen_by.get(field, field)
+                others = {name: value for name, value in where.items() if name != own}
                 counted |= self._index.facets(query, [field], size, where=others)
         return {field: counted[field] for field in fields}
 
@@ -153,8 +160,10 @@ class Services:
             roots = (*roots, settings.upload_folder)
         self.pictures = Pictures(index, self.uploads, cache, self._drawer, roots)
         self.searching = Searching(index, self.pictures)
+        self.readiness = Readiness(index, self.pictures)
         self.index.observe = self.metrics.batches.observe
         self.changing = asyncio.Lock()
+        self.downloading: set[str] = set()
         self._log = open_log(settings.log)
         self._searches = ThreadPoolExecutor(settings.threads, "imgsearch-search")
         self._drawings = ThreadPoolExecutor(_DRAWING_THREADS, "imgsearch-draw")
@@ -209,10 +218,29 @@ class Services:
                 log.warning("%s is not kept: %s", what, error)
         return None
 
+    async def get_ready(self, *, warm_up: bool, say: Callable[[str], None] | None) -> None:
+        """Wait for the index, say what keeps its pictures from being shown, load its model."""
+        try:
+            await until_there(self.index, say)
+            await self.draw(self.readiness.look)
+            if say is not None:
+                for line in self.readiness.told():
+                    say(line)
+        except ImgsearchError as error:
+            log.warning("the pictures cannot be looked at: %s", error)
+        if warm_up:
+            await self.warm_up()
+
+    def _must_download(self) -> bool:
+        model = self._analyzer().get("model", {}).get("name")
+        return any(one.name == model and one.available is False for one in available_models())
+
     async def warm_up(self) -> None:
         """Load the model before the first person waits for it."""
         self.model = "loading"
         try:
+            if await self.work(self._must_download):
+                self.model = "downloading"
             await self.work(lambda: self.index.analyze(Image.new("RGB", (64, 64))))
             self.model = "ready"
         except ImgsearchError as error:

@@ -5,6 +5,7 @@ A link to a page is a link to all of it.
 
 from __future__ import annotations
 
+import calendar
 import math
 import re
 from collections.abc import Collection, Iterable, Sequence
@@ -16,29 +17,46 @@ from pydantic import ValidationError
 from starlette.datastructures import QueryParams
 
 from imgsearch_es.analysis.analyzer import Term
+from imgsearch_es.analysis.models import reads_texts
 from imgsearch_es.errors import QueryError
 from imgsearch_es.interfaces.gallery import traces
+from imgsearch_es.interfaces.gallery.page import value_name as facet_value
 from imgsearch_es.interfaces.html import words
 from imgsearch_es.interfaces.server.answers import reason_of
 from imgsearch_es.interfaces.server.schemas import What
 from imgsearch_es.interfaces.server.uploads import NAME as UPLOAD_NAME
 from imgsearch_es.interfaces.server.uploads import Upload
-from imgsearch_es.retrieval.conditions import METADATA, shown_value
+from imgsearch_es.retrieval.conditions import METADATA, WITHIN, shown_value
 from imgsearch_es.retrieval.documents import Document
-from imgsearch_es.retrieval.facets import BOUNDS, FacetCount, Facets, check_facets, range_of
+from imgsearch_es.retrieval.facets import (
+    ALBUM,
+    BOUNDS,
+    PLACE,
+    YEAR,
+    FacetCount,
+    Facets,
+    check_facets,
+    range_of,
+)
 from imgsearch_es.retrieval.language import MAX_PARTS
+from imgsearch_es.retrieval.places import box_of_tile, to_box
 from imgsearch_es.retrieval.queries import Query
+from imgsearch_es.retrieval.strategies import STRATEGIES
 from imgsearch_es.search.hits import Hits
+from imgsearch_es.stores.base import IndexSettings
 from imgsearch_es.vocabulary.colors import is_color
 
 PAGE_SIZE = 24
 LAST_PAGE = 400
 """So many pages are within the 10,000 hits that a search ranks."""
+_MONTH = re.compile(r"\d{4}-\d\d")
 _REGION = re.compile(r"\d(?:\.\d+)?(?:,\d(?:\.\d+)?){3}")
 FACET_FIELDS = {
     "top_synset": "Best seen in it",
     "label": "Label",
     "year": "Year",
+    "album": "Album",
+    "place": "Place",
     "camera": "Camera",
     "format": "Format",
     "width": "Width in pixels",
@@ -49,8 +67,10 @@ _VECTOR = 9
 _TELLING = 0.005
 """A synset with a smaller score is 0.00 to a person."""
 FACETS_SHOWN = 7
-NEWEST = "taken_at"
-"""What a page is ranked by that lists the newest first."""
+SORTS = {"taken_at": "Newest first", "-taken_at": "Oldest first", "filename": "Name"}
+"""What a page may be sorted by that scores nothing."""
+PANELS = {"timeline": "Timeline", "map": "Map", "albums": "Albums"}
+"""What may be open above the pictures."""
 _ROLES = {"image": "Query picture", "like": "Liked", "dislike": "Disliked"}
 
 
@@ -58,7 +78,8 @@ _ROLES = {"image": "Query picture", "like": "Liked", "dislike": "Disliked"}
 class State:
     """A page: words, ids of pictures, the region of the one picture in fractions, the strategy.
 
-    ``where`` has the choices of facets, each ``field=value``; pages count from 1.
+    ``where`` has the choices of facets, each ``field=value``, and a box of the map as "within";
+    ``open`` is one of PANELS; pages count from 1.
     """
 
     q: str = ""
@@ -69,6 +90,7 @@ class State:
     where: tuple[str, ...] = ()
     by: str = "auto"
     page: int = 1
+    open: str = ""
 
     @classmethod
     def from_params(cls, params: QueryParams) -> State:
@@ -86,6 +108,7 @@ class State:
             region=region,
             where=_distinct(params.getlist("where")),
             by=params.get("by", "auto"),
+            open=params.get("open", "") if params.get("open") in PANELS else "",
             page=int(number),
         )
 
@@ -106,8 +129,9 @@ class State:
         if choice in self.where:
             return self.url(where=tuple(one for one in self.where if one != choice))
         kept = self.where
-        if field in BOUNDS:
-            kept = tuple(one for one in kept if not one.startswith(f"{field}="))
+        if field in _ONE_AT_A_TIME:
+            others = _ON_MAPS if field in _ON_MAPS else (field,)
+            kept = tuple(one for one in kept if one.partition("=")[0] not in others)
         return self.url(where=(*kept, choice))
 
     def judged(self, name: str, how: str) -> str:
@@ -131,6 +155,16 @@ class State:
         return self.url(**changes)
 
     @property
+    def has_pictures(self) -> bool:
+        """Whether it is asked by a picture."""
+        return bool(self.image or self.like or self.dislike)
+
+    @property
+    def sort(self) -> str | None:
+        """The field that it is sorted by; None where it ranks, as pictures always do."""
+        return self.by if self.by in SORTS and not self.has_pictures else None
+
+    @property
     def has_query(self) -> bool:
         """Whether there is something to rank by."""
         return bool(self.q or self.image or self.like)
@@ -143,8 +177,8 @@ class State:
             "like": self.like,
             "dislike": self.dislike,
             "region": self.region.split(",") if self.region else None,
-            "strategy": "auto" if self.by == NEWEST else self.by,
-            "sort": self.by if self.by == NEWEST else None,
+            "strategy": "auto" if self.by in SORTS else self.by,
+            "sort": self.sort,
         }
         try:
             return What.model_validate(values)
@@ -156,6 +190,9 @@ class State:
         found: dict[str, Any] = {}
         for choice in self.where:
             field, _, value = choice.partition("=")
+            if field in _ON_MAPS:
+                found[WITHIN] = box_of_tile(value) if field == PLACE else value
+                continue
             check_facets([field], 1)
             if field not in BOUNDS:
                 found.setdefault(field, []).append(value)
@@ -167,6 +204,8 @@ class State:
 
 
 _EMPTY = State()
+_ON_MAPS = (PLACE, WITHIN)
+_ONE_AT_A_TIME = (*BOUNDS, *_ON_MAPS)
 
 
 def _distinct(values: Iterable[str]) -> tuple[str, ...]:
@@ -223,6 +262,7 @@ def facet_groups(counted: Facets, state: State) -> list[tuple[str, list[FacetCou
     groups = []
     for field, counts in counted.items():
         chosen = {one.partition("=")[2] for one in state.where if one.startswith(f"{field}=")}
+        chosen = {one for one in chosen if not _MONTH.fullmatch(one)}  # of the timeline
         known = {item["value"] for item in counts}
         gone: list[FacetCount] = [{"value": one, "count": 0} for one in sorted(chosen - known)]
         values = sorted([*counts, *gone], key=lambda item: item["value"] not in chosen)
@@ -233,7 +273,23 @@ def facet_groups(counted: Facets, state: State) -> list[tuple[str, list[FacetCou
 
 def title_of(field: str) -> str:
     """What a facet is called; a person's own field by its own name."""
+    field = PLACE if field == WITHIN else field
     return FACET_FIELDS.get(field, field.removeprefix(METADATA))
+
+
+def value_name(field: str, value: str) -> str:
+    """What a value of a facet, or a part of the map, is called."""
+    if field == ALBUM:
+        return value.rpartition("/")[2]
+    if field in _ON_MAPS:
+        south, west, north, east = box_of_tile(value) if field == PLACE else to_box(value)
+        if west > east:
+            east += 360
+        y, x = (south + north) / 2, ((west + east) / 2 + 180) % 360 - 180
+        return f"{abs(y):.0f}° {'NS'[y < 0]}, {abs(x):.0f}° {'EW'[x < 0]}"
+    if field == YEAR and _MONTH.fullmatch(value):
+        return f"{calendar.month_name[int(value[5:]) % 13]} {value[:4]}"
+    return facet_value(field, value)
 
 
 def summary(hits: Hits, state: State) -> dict[str, Any]:
@@ -249,6 +305,29 @@ def summary(hits: Hits, state: State) -> dict[str, Any]:
         "previous": state.url(page=state.page - 1, region=state.region) if state.page > 1 else None,
         "next": state.url(page=state.page + 1, region=state.region) if state.page < last else None,
     }
+
+
+def ways(settings: IndexSettings, state: State, query: Query | None) -> list[tuple[str, str]]:
+    """Names and labels of what a page can be ranked or sorted by: all that can take its query.
+
+    Conditions alone rank nothing.
+    """
+    found = []
+    asks_by_picture = bool(state.image or state.like)
+    has_words = query is not None and bool(query.text)
+    ranks = query is not None and (query.sort is None or bool(query.terms))
+    reads = settings.has_model and reads_texts(settings.analyzer["model"]["name"])
+    for way in STRATEGIES.values() if ranks else ():
+        if way.is_dense:
+            can = settings.embedding_dimensions > 0 and (
+                reads or (asks_by_picture and not has_words)
+            )
+            can = can and (settings.visual_words > 0 or not way.by_words)
+        else:
+            can = settings.has_model
+        if can and way.label:
+            found.append((way.name, way.label))
+    return found + ([] if state.has_pictures else list(SORTS.items()))
 
 
 def share(score: float, best: float) -> float:

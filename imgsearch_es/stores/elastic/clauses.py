@@ -18,11 +18,13 @@ from imgsearch_es.retrieval.conditions import (
     NEAR,
     OCR,
     SIGNS,
+    WITHIN,
     Filter,
     keyword,
     limits,
     order,
 )
+from imgsearch_es.retrieval.places import to_box, widened
 from imgsearch_es.retrieval.queries import Query, Selection
 from imgsearch_es.retrieval.scoring import Statistics
 from imgsearch_es.retrieval.spans import Limits, ordered_text
@@ -242,6 +244,12 @@ def _condition(item: Filter) -> dict[str, Any]:
         return {"geo_distance": {**at, "distance": f"{meters}m", "ignore_unmapped": True}}
     if item.field == OCR and item.operator == "in":
         return _any([_phrase(searched(str(value)).strip()) for value in item.values])
+    if item.operator == WITHIN:
+        south, west, north, east = widened(to_box(item.values))
+        box = {"bottom": south, "left": west, "top": north, "right": east}
+        return {"geo_bounding_box": {"place": box, "ignore_unmapped": True}}
+    if item.field == "album":
+        return _in_folder(item)
     if item.operator == "wildcard":
         return _pattern(item.field, str(item.values[0]).replace("\\", "\\\\"))
     if item.operator != "in":
@@ -260,6 +268,27 @@ def _condition(item: Filter) -> dict[str, Any]:
 
 def _phrase(words: str) -> dict[str, Any]:
     return {"match_phrase": {OCR: {"query": words, "analyzer": "whitespace"}}}
+
+
+def _in_folder(item: Filter) -> dict[str, Any]:
+    """Whether a picture lies in a folder, and in none within it."""
+    if item.operator == "wildcard":
+        parts = re.split(r"([*?])", str(item.values[0]))
+        shown = (re.sub(r"(\W)", r"\\\1", part) if part not in "*?" else part for part in parts)
+        pattern = "".join({"*": ".*", "?": "."}.get(part, part) for part in shown)
+        return {"regexp": {"uri": {"value": f"{pattern}/[^/]*", "flags": "NONE"}}}
+    ways = []
+    for folder in map(str, item.values):
+        below = re.sub(r"([\\*?])", r"\\\1", folder) + "/*/*"
+        ways.append(
+            {
+                "bool": {
+                    "filter": [{"prefix": {"uri": {"value": f"{folder}/"}}}],
+                    "must_not": [{"wildcard": {"uri": {"value": below}}}],
+                }
+            }
+        )
+    return _any(ways)
 
 
 def _any(ways: list[dict[str, Any]]) -> dict[str, Any]:

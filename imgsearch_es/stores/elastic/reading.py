@@ -15,16 +15,21 @@ from imgsearch_es.retrieval.conditions import METADATA, Filter
 from imgsearch_es.retrieval.documents import Document, to_score
 from imgsearch_es.retrieval.duplicates import Fingerprint
 from imgsearch_es.retrieval.facets import (
+    ALBUM,
     BOUNDS,
     MAX_VALUES,
+    MONTH,
+    PERIODS,
+    PLACE,
     YEAR,
     FacetCount,
     Facets,
-    by_year,
+    by_time,
     most_frequent,
     not_empty,
     ranges,
 )
+from imgsearch_es.retrieval.places import ZOOM
 from imgsearch_es.retrieval.queries import Query, Selection, counted
 from imgsearch_es.retrieval.scoring import Statistics
 from imgsearch_es.stores.base import Known, known_settings
@@ -225,14 +230,15 @@ class Reading(AliasedIndex):
     def _counted(
         self, query: Selection, field: str, found: Mapping[str, Any], size: int
     ) -> list[FacetCount]:
-        if field == YEAR:
-            return by_year((each["key_as_string"], each["doc_count"]) for each in found["buckets"])
+        if field in PERIODS:
+            return by_time((each["key_as_string"], each["doc_count"]) for each in found["buckets"])
         counts = [(bucket["key"], bucket["doc_count"]) for bucket in found["buckets"]]
         if field in BOUNDS:
             return not_empty(counts)
-        if not found["doc_count_error_upper_bound"]:
+        if field == PLACE or not found["doc_count_error_upper_bound"]:
             return most_frequent(counts, size)
-        if field.startswith(METADATA):  # composite aggregations do not count these right
+        # Composite aggregations do not count metadata right, and have no fields for folders.
+        if field == ALBUM or field.startswith(METADATA):
             raise StoreError(
                 f"{self.location} has more than {MAX_VALUES:,} values of {field} on several "
                 "shards, which cannot be counted exactly: narrow them by where="
@@ -300,6 +306,13 @@ class Reading(AliasedIndex):
             yield from answer["hits"]["hits"]
 
 
+_FOLDER = (
+    "String uri = doc['uri'].value; int end = uri.lastIndexOf('/'); "
+    "return end > 0 ? uri.substring(0, end) : null"
+)
+"""The folder of a picture, in Painless."""
+
+
 def facets_body(query: Selection, fields: Sequence[str], size: int) -> dict[str, Any]:
     """The body of the request that counts.
 
@@ -326,12 +339,16 @@ def all_values_body(query: Selection, field: str, after: object = None) -> dict[
 
 
 def _aggregation(field: str, size: int) -> dict[str, Any]:
-    if field == YEAR:
-        years = {"calendar_interval": "year", "format": "yyyy", "min_doc_count": 1}
-        return {"date_histogram": {"field": "taken_at", **years}}
+    if field in PERIODS:
+        shown = {YEAR: "yyyy", MONTH: "yyyy-MM"}[field]
+        periods = {"calendar_interval": field, "format": shown, "min_doc_count": 1}
+        return {"date_histogram": {"field": "taken_at", **periods}}
+    if field == PLACE:
+        return {"geotile_grid": {"field": PLACE, "precision": ZOOM, "size": MAX_VALUES}}
     if field not in BOUNDS:
         order = [{"_count": "desc"}, {"_key": "asc"}]
-        terms = {"field": field, "size": size, "shard_size": MAX_VALUES, "order": order}
+        of = {"script": _FOLDER} if field == ALBUM else {"field": field}
+        terms = {**of, "size": size, "shard_size": MAX_VALUES, "order": order}
         return {"terms": terms}
     limits = [{"key": item.value, "from": item.low, "to": item.high} for item in ranges(field)]
     given = [{k: v for k, v in limit.items() if v is not None} for limit in limits]

@@ -11,11 +11,15 @@ import numpy as np
 from imgsearch_es.analysis.analyzer import Term
 from imgsearch_es.retrieval.conditions import METADATA, Filter, order
 from imgsearch_es.retrieval.facets import (
+    ALBUM,
     BOUNDS,
+    MONTH,
+    PERIODS,
+    PLACE,
     YEAR,
     FacetCount,
     Facets,
-    by_year,
+    by_time,
     most_frequent,
     not_empty,
     ranges,
@@ -34,6 +38,8 @@ from imgsearch_es.stores.embedded.ranking import (
 )
 from imgsearch_es.stores.embedded.rows import Reader, stored
 from imgsearch_es.stores.embedded.selecting import (
+    TILE,
+    column_of,
     having,
     having_words,
     leaves,
@@ -50,6 +56,9 @@ _VALUES = {
     "camera": "photo.camera",
     "lens": "photo.lens",
     YEAR: "strftime(photo.taken_at, '%Y')",
+    MONTH: "strftime(photo.taken_at, '%Y-%m')",
+    PLACE: TILE,
+    ALBUM: column_of(ALBUM),
     "format": "format",
     "synsets": "unnest(terms)",
     "top_synset": "terms[1]",
@@ -171,7 +180,7 @@ def facets(reader: Reader, query: Selection, fields: Sequence[str], size: int) -
         if field in ("synsets", "top_synset"):
             named = ((reader.keys[number], count) for number, count in rows)
             rows = [(key, count) for key, count in named if not is_color(key)]
-        facets[field] = by_year(rows) if field == YEAR else most_frequent(rows, size)
+        facets[field] = by_time(rows) if field in PERIODS else most_frequent(rows, size)
     return facets
 
 

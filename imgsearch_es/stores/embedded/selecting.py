@@ -13,11 +13,13 @@ from imgsearch_es.retrieval.conditions import (
     NEAR,
     OCR,
     SIGNS,
+    WITHIN,
     Filter,
     keyword,
     limits,
 )
 from imgsearch_es.retrieval.patterns import wildcard_matches
+from imgsearch_es.retrieval.places import TILES, ZOOM, to_box, widened
 from imgsearch_es.retrieval.queries import Query, Selection
 from imgsearch_es.retrieval.spans import DATE, EARTH, NUMBER, Limits
 from imgsearch_es.retrieval.texts import searched
@@ -30,6 +32,15 @@ _DISTANCE = (
     "sin(radians(photo.longitude - {0}[2]) / 2) ** 2)))"
 )
 """Meters, by the haversine formula, as Elasticsearch computes them."""
+_SINE = "sin(radians(least(85.0511287798066, greatest(-85.0511287798066, photo.latitude))))"
+_COLUMN = f"floor((photo.longitude + 180) / 360 * {TILES})"
+_ROW = f"floor((0.5 - ln((1 + {_SINE}) / (1 - {_SINE})) / (4 * pi())) * {TILES})"
+TILE = (
+    f"CASE WHEN photo.latitude IS NOT NULL THEN '{ZOOM}/' || "
+    f"least({TILES - 1}, {_COLUMN})::INTEGER || '/' || "
+    f"least({TILES - 1}, greatest(0, {_ROW}))::INTEGER END"
+)
+"""The tile of the map that a photo was taken in, as Elasticsearch's ``geotile_grid`` names it."""
 _AS_NUMBER = (
     f"CASE WHEN regexp_full_match(leaf, '{NUMBER.pattern}') AND "
     "isfinite(TRY_CAST(leaf AS DOUBLE)) THEN TRY_CAST(leaf AS DOUBLE) END"
@@ -100,6 +111,13 @@ def _condition(item: Filter, numbers: dict[str, int], parameters: dict[str, Any]
             return f"regexp_full_match(ocr, {values}, 's')"
         parameters[name] = [searched(str(value)) for value in item.values]
         return f"EXISTS (SELECT 1 FROM unnest({values}) AS u(x) WHERE contains(ocr, x))"
+    if item.operator == WITHIN:
+        box = parameters[name] = list(widened(to_box(item.values)))
+        beside = "OR" if box[1] > box[3] else "AND"  # across the date line
+        return (
+            f"photo.latitude BETWEEN {values}[1] AND {values}[3] AND "
+            f"(photo.longitude >= {values}[2] {beside} photo.longitude <= {values}[4])"
+        )
     column = column_of(item.field)
     if item.operator == "wildcard" or item.field in CASELESS:
         is_pattern = item.operator == "wildcard"
@@ -186,6 +204,8 @@ def column_of(field: str) -> str:
     """SQL for a field that is a column, or a part of one; nothing instead of an empty text."""
     if field in ("taken_at", "camera", "lens", "caption", "keywords"):
         return f"photo.{field}"
+    if field == "album":
+        return "nullif(regexp_replace(uri, '/?[^/]*$', ''), '')"
     return "scores[1]" if field == "top_score" else field
 
 

@@ -2,6 +2,9 @@
 // What is shown is always in the URL; without this script the same links load whole pages.
 
 import { chooseRegion, outlineRegion } from "./crop.js";
+import "./doing.js";
+
+export { ask, busy, changed, go, parse, say };
 
 const TOKEN = "imgsearch-token";
 const main = document.getElementById("main");
@@ -12,32 +15,50 @@ let coming = null;
 
 // -- asking the server --
 
+/** The token of this browser, or, where it is not to be remembered, of this tab. */
+const token = () => localStorage.getItem(TOKEN) ?? sessionStorage.getItem(TOKEN);
+
 async function ask(url, options = {}) {
-  const token = sessionStorage.getItem(TOKEN);
-  const headers = { ...(options.headers ?? {}), ...(token ? { Authorization: `Bearer ${token}` } : {}) };
+  const sent = token();
+  const headers = { ...(options.headers ?? {}), ...(sent ? { Authorization: `Bearer ${sent}` } : {}) };
   const response = await fetch(url, { ...options, headers, credentials: "omit" });
   if (response.status === 401) {
-    await unlock(token !== null);
+    if (token() === sent) await unlock(sent !== null);
     return ask(url, options);
   }
   return response;
 }
 
+let unlocking = null;
+/** One question however many requests wait for it; what only changes the index can be given up. */
 function unlock(wasWrong) {
+  unlocking ??= askForToken(wasWrong).finally(() => { unlocking = null; });
+  return unlocking;
+}
+
+function askForToken(wasWrong) {
   const dialog = document.getElementById("unlock");
   const field = document.getElementById("token");
   document.getElementById("unlock-problem").textContent = wasWrong ? "This token is not accepted." : "";
-  sessionStorage.removeItem(TOKEN);
+  for (const storage of [localStorage, sessionStorage]) storage.removeItem(TOKEN);
   field.value = "";
-  dialog.addEventListener("cancel", (event) => event.preventDefault());
   if (!dialog.open) dialog.showModal();
-  return new Promise((resolve) => {
-    document.getElementById("unlock-form").addEventListener("submit", (event) => {
+  return new Promise((resolve, reject) => {
+    const form = document.getElementById("unlock-form");
+    const until = new AbortController();
+    form.addEventListener("submit", (event) => {
       event.preventDefault();
-      sessionStorage.setItem(TOKEN, field.value.trim());
+      const storage = document.getElementById("remember").checked ? localStorage : sessionStorage;
+      storage.setItem(TOKEN, field.value.trim());
+      until.abort();
       dialog.close();
       resolve();
-    }, { once: true });
+    }, { signal: until.signal });
+    dialog.addEventListener("cancel", (event) => {
+      if (needsToken) return event.preventDefault();
+      until.abort();
+      reject(new DOMException("no token was given", "AbortError"));
+    }, { signal: until.signal });
   });
 }
 
@@ -127,9 +148,11 @@ function arrived(focus) {
   }
   if (focus) main.querySelector(focus)?.focus({ preventScroll: true });
   document.getElementById("status").textContent = document.getElementById("summary")?.textContent ?? "";
+  document.dispatchEvent(new Event("arrived"));
 }
 
-function failed(image) {
+/** Says that a picture is not shown, and why, which the server knows. */
+async function failed(image) {
   const frame = image.closest(".picture, .frame");
   if (!frame || frame.querySelector(".gone")) return;
   image.classList.add("failed");
@@ -140,6 +163,10 @@ function failed(image) {
   reason.textContent = "moved, changed or gone";
   note.append(reason);
   frame.append(note);
+  const url = image.dataset.src ?? image.getAttribute("src");
+  const answer = url ? await ask(url).then((response) => response.text()).catch(() => "") : "";
+  const [outside] = answer.match(/lies outside[^"]*/) ?? [];
+  if (outside) reason.textContent = outside;
 }
 
 let fading = 0;
@@ -174,6 +201,8 @@ async function searchBy(file) {
   return upload("/api/v1/uploads", { body: form });
 }
 
+const isUrl = (text) => /^https?:\/\/\S+$/.test(text);
+
 function searchByUrl(url) {
   const headers = { "Content-Type": "application/json" };
   return upload("/api/v1/uploads/url", { headers, body: JSON.stringify({ url }) });
@@ -185,8 +214,9 @@ async function upload(path, options) {
     const response = await ask(path, { method: "POST", ...options });
     const answer = await response.json();
     if (!response.ok) return say(answer.error.message);
-    words.value = "";
-    return await go(changed({ image: answer.id, q: null, region: null, like: null, dislike: null }));
+    const text = words.value.trim();
+    const kept = isUrl(text) ? new URLSearchParams(location.search).get("q") : text;
+    return await go(changed({ image: answer.id, q: kept || null, region: null, like: null, dislike: null }));
   } catch (error) {
     return say(error.message || "The server does not answer.");
   } finally {
@@ -245,15 +275,16 @@ document.addEventListener("click", (event) => {
     document.getElementById("why").close();
     const card = link.closest(".card");
     const stays = card && data.key !== "open" ? `[data-id="${card.dataset.id}"] [data-key="${data.key}"]` : null;
-    const isSwitch = link.closest("#facets") || ["like", "dislike"].includes(data.key);
-    go(isSwitch ? also(link.href) : link.href, { focus: stays });
+    const isSwitch = link.closest("#facets, .ways, .choices") || ["like", "dislike"].includes(data.key);
+    const url = link.getAttribute("href"); // of a link in a drawing href is no text
+    go(isSwitch ? also(url) : url, { focus: stays });
   }
 });
 
 document.getElementById("search").addEventListener("submit", (event) => {
   event.preventDefault();
   const text = words.value.trim();
-  if ("urls" in document.body.dataset && /^https?:\/\/\S+$/.test(text)) return searchByUrl(text);
+  if ("urls" in document.body.dataset && isUrl(text)) return searchByUrl(text);
   words.blur();
   return go(changed({ q: text || null }), { focus: "#results" });
 });
@@ -342,21 +373,6 @@ document.getElementById("theme").addEventListener("click", () => {
   const dark = root.dataset.theme ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
   root.dataset.theme = dark ? "light" : "dark";
   localStorage.setItem("imgsearch-theme", root.dataset.theme);
-});
-
-// -- completion of the last word --
-
-let typing = 0;
-words.addEventListener("input", () => {
-  clearTimeout(typing);
-  const [, before, last] = words.value.match(/^(.*?)([\p{L}'-]{2,})$/u) ?? [];
-  if (!last || (needsToken && !sessionStorage.getItem(TOKEN))) return;
-  typing = setTimeout(async () => {
-    const response = await ask(`/api/v1/suggest?${new URLSearchParams({ word: last })}`);
-    if (!response.ok) return;
-    const options = (await response.json()).map(({ text, count }) => new Option(count === null ? "" : `${count}`, before + text));
-    document.getElementById("words").replaceChildren(...options);
-  }, 150);
 });
 
 // -- keys --

@@ -1,0 +1,129 @@
+"""What is done with several pictures at once: labels for all of them, and their files as one."""
+
+from __future__ import annotations
+
+import io
+import re
+import zipfile
+from collections.abc import AsyncIterator, Sequence
+from functools import partial
+from itertools import chain, count
+from typing import Annotated
+
+from fastapi import Query, Request, Response
+from fastapi.responses import JSONResponse
+from starlette.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
+
+from imgsearch_es.errors import ImageError
+from imgsearch_es.interfaces.server import schemas
+from imgsearch_es.interfaces.server.answers import RETRY_SOON, ProblemError
+from imgsearch_es.interfaces.server.api import alone, changes, router
+from imgsearch_es.interfaces.server.services import Parts, Services
+from imgsearch_es.retrieval.documents import Document
+
+_MOST_FILES, _MOST_BYTES = 200, 2 * 1024**3
+"""Of one download."""
+_MOST_DOWNLOADS = 4
+"""At once, of all clients: each has a picture in memory. One client has one."""
+_LEFT_OUT = "left out.txt"
+
+ROUTERS = (changes, router)
+"""Those of the API, with what is here."""
+
+
+@changes.post("/documents/label", response_model=schemas.LabeledAnswer)
+async def label(request: schemas.LabelRequest, parts: Parts) -> Response:
+    """Give several documents more labels, or take some away."""
+    asked = request
+    changed = await alone(
+        parts, lambda: parts.index.label(asked.pictures, add=asked.add, drop=asked.drop)
+    )
+    return JSONResponse({"changed": changed})
+
+
+@router.get("/api/v1/download", tags=["documents"])
+async def download(
+    http: Request,
+    picture: Annotated[list[schemas.PictureId], Query(max_length=_MOST_FILES)],
+    parts: Parts,
+) -> Response:
+    """The files of several pictures as one ZIP; what cannot be read is named in it."""
+    ids = list(dict.fromkeys(picture))
+    found = await parts.work(lambda: parts.index.store.get(ids))
+    wanted = [found[name] for name in ids if name in found]
+    if sum(one.bytes for one in wanted) > _MOST_BYTES:
+        message = f"these files have over {_MOST_BYTES // 1024**3} GB: download fewer at a time"
+        raise ProblemError(413, "TooLarge", message)
+    client = http.client.host if http.client else "unknown"
+    if client in parts.downloading or len(parts.downloading) >= _MOST_DOWNLOADS:
+        whose = "yours" if client in parts.downloading else "others"
+        message = f"a download of {whose} is under way: try again when it has ended"
+        raise ProblemError(503, "Busy", message, RETRY_SOON)
+    parts.downloading.add(client)
+    return _Download(parts, wanted, client)
+
+
+class _Download(StreamingResponse):
+    """A ZIP as it is made; when it ends, however it does, its client may have another."""
+
+    def __init__(self, parts: Services, documents: Sequence[Document], client: str) -> None:
+        headers = {"Content-Disposition": 'attachment; filename="pictures.zip"'}
+        zipped = _zipped(parts, documents)
+        super().__init__(zipped, media_type="application/zip", headers=headers)
+        self._end = partial(parts.downloading.discard, client)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._end()
+
+
+async def _zipped(parts: Services, documents: Sequence[Document]) -> AsyncIterator[bytes]:
+    """A ZIP of files as they are, one in memory at a time."""
+    sink, left_out = _Sink(), []
+    with zipfile.ZipFile(sink, "w", zipfile.ZIP_STORED) as archive:
+        for document, name in zip(documents, _names(documents), strict=True):
+
+            def add(document: Document = document, name: str = name) -> None:
+                archive.writestr(name, parts.pictures.read(document))
+
+            try:
+                await parts.draw(add)
+            except ImageError as error:
+                left_out.append(f"{document.filename}: {error.reason}")
+            yield sink.taken()
+        if left_out:
+            archive.writestr(_LEFT_OUT, "\n".join([*left_out, ""]))
+    yield sink.taken()
+
+
+def _names(documents: Sequence[Document]) -> list[str]:
+    """A name for each file, safe on every system and different from the others."""
+    taken = {_LEFT_OUT: ""}
+    for document in documents:
+        name = re.sub(r'[\x00-\x1f\\/:*?"<>|]', "_", document.filename).strip(". ") or "picture"
+        stem, dot, ending = name.rpartition(".")
+        ways = chain([name], (f"{stem or ending} ({n}){dot}{ending}" for n in count(2)))
+        free = next(way for way in ways if way.lower() not in taken)
+        taken[free.lower()] = free
+    return list(taken.values())[1:]
+
+
+class _Sink(io.RawIOBase):
+    """What is written is taken away piece by piece; it cannot go back."""
+
+    def __init__(self) -> None:
+        self._pieces: list[bytes] = []
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: bytes) -> int:  # type: ignore[override]
+        self._pieces.append(bytes(data))
+        return len(data)
+
+    def taken(self) -> bytes:
+        pieces, self._pieces = self._pieces, []
+        return b"".join(pieces)

@@ -1,0 +1,84 @@
+// What a person does beyond searching; each part is loaded when it is first needed.
+
+import { ask, busy, changed, go, parse, say } from "./page.js";
+
+const main = document.getElementById("main");
+const words = document.getElementById("q");
+export const page = { ask, busy, changed, go, main, say, words };
+
+const loaded = new Map();
+const WITH_HTML = ["select", "kept"];
+
+/** What is only there once this person needs it: its style, and the dialogs of a module. */
+async function needed(name) {
+  if (!document.getElementById("doing-style")) {
+    const style = document.createElement("link");
+    Object.assign(style, { id: "doing-style", rel: "stylesheet", href: "/static/doing.css" });
+    const isThere = new Promise((resolve) => { style.onload = style.onerror = resolve; });
+    document.head.append(style);
+    await isThere;
+  }
+  if (WITH_HTML.includes(name)) {
+    document.body.append(...parse(await (await fetch(`/static/${name}.html`)).text()));
+  }
+  return import(`./${name}.js`);
+}
+
+/** A module of this folder; what it offers is its functions. */
+function part(name) {
+  if (!loaded.has(name)) {
+    loaded.set(name, needed(name).catch((error) => {
+      loaded.delete(name);
+      say("The server does not answer.");
+      throw error;
+    }));
+  }
+  return loaded.get(name);
+}
+
+for (const [name, value] of Object.entries({
+  role: "combobox", "aria-autocomplete": "list", "aria-controls": "completion", "aria-expanded": "false",
+})) words.setAttribute(name, value);
+words.addEventListener("input", () => part("finding").then((it) => it.typed()), { passive: true });
+document.addEventListener("pointerover", (event) => {
+  if (event.pointerType === "mouse" && event.target.closest(".card") && !loaded.has("select")) part("select");
+});
+document.addEventListener("click", (event) => {
+  const button = event.target.closest("button");
+  if (button && "select" in button.dataset) part("select").then((it) => it.begin());
+  else if (button?.id === "keep") part("kept").then((it) => it.open());
+  else if (button?.id === "forget-token") forgetToken();
+});
+document.addEventListener("keydown", (event) => {
+  if (event.key !== "x" || event.ctrlKey || event.metaKey || event.altKey) return;
+  if (event.target.closest("input, select, textarea, dialog[open]")) return;
+  const card = document.activeElement.closest(".card");
+  part("select").then((it) => (card ? it.toggle(card) : it.begin()));
+});
+
+function forgetToken() {
+  for (const storage of [localStorage, sessionStorage]) storage.removeItem("imgsearch-token");
+  location.reload();
+}
+
+// -- what follows when something new is shown --
+
+let waiting = 0;
+document.addEventListener("arrived", () => {
+  main.querySelector(".timeline")?.scrollTo({ left: 1e6 });
+  if (document.getElementById("map")) part("map").then((it) => it.draw());
+  if (loaded.has("select")) part("select").then((it) => it.show());
+  clearTimeout(waiting);
+  if (main.querySelector("[data-waiting]")) waiting = setTimeout(look, 3000);
+});
+
+/** Looks again at what passes by itself, unless this person is doing something. */
+async function look() {
+  const isBusy = document.querySelector("dialog[open]") || document.activeElement === words || document.hidden;
+  if (isBusy || window.scrollY > 200) {
+    waiting = setTimeout(look, 3000);
+    return;
+  }
+  const focused = document.activeElement?.closest("#results") ? "#results" : "";
+  await go(location.href, { push: false, focus: focused });
+}

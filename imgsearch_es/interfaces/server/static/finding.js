@@ -1,0 +1,115 @@
+// Completion of the last word: an editable combobox with a list, as the ARIA practices guide has it
+// (https://www.w3.org/WAI/ARIA/apg/patterns/combobox/).
+
+import { page } from "./doing.js";
+
+const { ask, words } = page;
+const KINDS = { word: "", taught: "taught word", label: "label", file: "file", field: "field" };
+const list = document.getElementById("completion");
+
+let found = [];
+let active = -1;
+let before = "";
+let waiting = 0;
+let asking = new AbortController();
+
+/** What was typed is completed, when this person pauses. */
+export function typed() {
+  clearTimeout(waiting);
+  const [, start, last] = words.value.match(/^(.*?)([^\s"]{2,})$/su) ?? [];
+  if (!last || words.selectionStart !== words.value.length) return close();
+  waiting = setTimeout(() => fetched(start, last), 120);
+}
+
+async function fetched(start, last) {
+  asking.abort();
+  asking = new AbortController();
+  const [, sign, word] = last.match(/^([-+]?)(.*)$/s);
+  try {
+    const response = await ask(`/api/v1/suggest?${new URLSearchParams({ word })}`, { signal: asking.signal });
+    const answer = await response.json();
+    if (!response.ok || document.activeElement !== words) return;
+    found = answer.map((one) => (typeof one === "string" ? { text: one, kind: "word", count: null } : one));
+  } catch {
+    return;
+  }
+  before = start + sign;
+  show();
+}
+
+function show() {
+  list.replaceChildren(...found.map(option));
+  list.hidden = !found.length;
+  words.setAttribute("aria-expanded", String(!list.hidden));
+  choose(-1);
+}
+
+function option(one, place) {
+  const item = document.createElement("li");
+  item.id = `completion-${place}`;
+  item.setAttribute("role", "option");
+  item.setAttribute("aria-selected", "false");
+  const parts = [["bdi", one.text], ["small", KINDS[one.kind] ?? one.kind], ["i", one.count === null ? "" : one.count.toLocaleString("en")]];
+  item.append(...parts.filter(([, text]) => text).map(([name, text]) => {
+    const part = document.createElement(name);
+    part.textContent = text;
+    return part;
+  }));
+  return item;
+}
+
+function choose(place) {
+  active = place;
+  [...list.children].forEach((item, i) => item.setAttribute("aria-selected", String(i === place)));
+  if (place < 0) return words.removeAttribute("aria-activedescendant");
+  words.setAttribute("aria-activedescendant", `completion-${place}`);
+  list.children[place].scrollIntoView({ block: "nearest" });
+}
+
+function close() {
+  clearTimeout(waiting);
+  asking.abort();
+  found = [];
+  list.hidden = true;
+  words.setAttribute("aria-expanded", "false");
+  words.removeAttribute("aria-activedescendant");
+  active = -1;
+}
+
+const quoted = (text) => (/^[^\s",*?^<>:]+$/.test(text) ? text : `"${text.replace(/["\\]/g, "\\$&")}"`);
+
+/** Puts a completion into the line; one that is whole can be searched for at once. */
+function take(place, search) {
+  const { text, kind } = found[place];
+  const isBegun = text.endsWith(":"); // a field, whose value comes next
+  words.value = before + (kind === "taught" ? quoted(text) : text) + (isBegun || search ? "" : " ");
+  close();
+  words.focus();
+  if (isBegun) typed();
+  else if (search) words.form.requestSubmit();
+}
+
+words.addEventListener("keydown", (event) => {
+  const count = found.length;
+  if (event.key === "ArrowDown" && list.hidden) typed();
+  if (list.hidden || !count) return;
+  if (event.key === "ArrowDown" || event.key === "ArrowUp") {
+    const step = event.key === "ArrowDown" ? 1 : -1;
+    choose(active < 0 && step < 0 ? count - 1 : active + step >= count ? -1 : Math.max(-1, active + step));
+  } else if (event.key === "Enter" && active >= 0) take(active, true);
+  else if (event.key === "Tab" && active >= 0) take(active, false);
+  else if (event.key === "Escape") {
+    close();
+    event.stopPropagation();
+  } else {
+    if (event.key === "Enter") close();
+    return;
+  }
+  event.preventDefault();
+}, true);
+list.addEventListener("pointerdown", (event) => event.preventDefault());
+list.addEventListener("click", (event) => {
+  const item = event.target.closest("[role=option]");
+  if (item) take([...list.children].indexOf(item), true);
+});
+words.addEventListener("blur", close);
