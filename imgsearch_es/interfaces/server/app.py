@@ -17,6 +17,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException
+from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import ClientDisconnect
 from starlette.staticfiles import StaticFiles
 
@@ -107,7 +108,7 @@ def create_app(
     for router in (api.changes, api.router, page.router):
         app.include_router(router)
     static = Path(str(files("imgsearch_es.interfaces.server") / "static"))
-    app.mount("/static", StaticFiles(directory=static), name="static")
+    app.mount("/static", GZipMiddleware(StaticFiles(directory=static)), name="static")
     for kind in _ANSWERED:
         app.add_exception_handler(kind, _answer)
     return Guard(app, settings, services.metrics), services
@@ -117,7 +118,7 @@ async def _answer(request: Request, error: Exception) -> Response:
     """An error as an answer of the API, or as a page where one was asked for."""
     problem = _problem(request, error)
     is_page = request.url.path in page.PATHS
-    return page.problem_page(request, problem) if is_page else problem.response()
+    return page.problem_page(request, problem) if is_page else problem.answer(request.headers)
 
 
 def _problem(request: Request, error: Exception) -> ProblemError:

@@ -9,10 +9,11 @@ from fastapi.responses import HTMLResponse
 
 from imgsearch_es.errors import ImgsearchError, UnknownWordError
 from imgsearch_es.interfaces.gallery.page import value_name
-from imgsearch_es.interfaces.gallery.texts import word_terms
+from imgsearch_es.interfaces.gallery.texts import full_scale, word_terms
+from imgsearch_es.interfaces.gallery.texts import why as why_of
 from imgsearch_es.interfaces.html import render
 from imgsearch_es.interfaces.server import view
-from imgsearch_es.interfaces.server.answers import ProblemError, problem_of
+from imgsearch_es.interfaces.server.answers import ProblemError, problem_of, wants_page
 from imgsearch_es.interfaces.server.schemas import Click, ExplainRequest
 from imgsearch_es.interfaces.server.services import Parts, Services, services_of
 from imgsearch_es.interfaces.server.view import PAGE_SIZE, State
@@ -48,7 +49,7 @@ async def results(request: Request, parts: Parts) -> Response:
 
 @router.get("/why")
 async def why(request: Request, parts: Parts, picture: str) -> Response:
-    """Why a picture was found, and what is known of it."""
+    """What is known of a picture and why it was found, for the large view; else a page of it."""
     state = State.from_params(request.query_params)
 
     def explained() -> dict[str, Any]:
@@ -57,9 +58,12 @@ async def why(request: Request, parts: Parts, picture: str) -> Response:
             asked = {**state.what().model_dump(), "picture": picture}
             _, found = parts.searching.explain(ExplainRequest.model_validate(asked))
             explanation = found[0] if found else None
-        return {"document": document, "explanation": explanation}
+        return {"document": document, "why": explanation and why_of(explanation)}
 
-    return _render("why.html", 200, state=state, **await parts.work(explained))
+    content = await parts.work(explained)
+    if wants_page(request.headers):
+        return _render("page.html", 200, state=state, locked=False, parts=parts, **content)
+    return _render("why.html", 200, state=state, **content)
 
 
 @router.post("/clicks", status_code=204)
@@ -73,7 +77,7 @@ async def clicks(parts: Parts, click: Click) -> None:
 def problem_page(request: Request, problem: ProblemError) -> Response:
     """An error of the page, as a page or as a part of one."""
     content = {"state": State(), "problem": problem, "unknown": None}
-    if request.url.path == "/":
+    if wants_page(request.headers):
         parts = services_of(request)
         return _render("page.html", problem.status, **content, locked=False, parts=parts)
     return _render("problem.html", problem.status, **content)
@@ -138,6 +142,7 @@ def _search(parts: Services, state: State) -> tuple[Query | None, Hits | None, F
 
 def _render(template: str, status: int, **content: Any) -> HTMLResponse:
     content |= {"view": view, "value_name": value_name, "in_memory": in_memory}
+    content["full_scale"] = full_scale
     words = content.pop("has_words", False)
     content["strategies"] = [way for way in STRATEGIES.values() if words or not way.by_words]
     return HTMLResponse(render(template, **content), status)

@@ -129,6 +129,11 @@ class State:
         return self.url(**changes)
 
     @property
+    def is_sorted(self) -> bool:
+        """Whether it is listed by date, so that no score says why."""
+        return self.by == NEWEST
+
+    @property
     def has_query(self) -> bool:
         """Whether there is something to rank by."""
         return bool(self.q or self.image or self.like)
@@ -243,6 +248,8 @@ def summary(hits: Hits, state: State) -> dict[str, Any]:
     }
 
 
-def share(score: float, best: float) -> float:
-    """Percent of the best score; of distances, whose scores are negative, all."""
-    return round(100 * score / best, 1) if best > 0 else 100.0
+def ratio_class(document: Document) -> str:
+    """The class of a card by its picture's shape, from 0.6 to 2.5 wide for each high, by 0.05."""
+    ratio = document.width / document.height if document.is_read else 4 / 3
+    shown = min(max(round(20 * ratio), 12), 50)
+    return f"r{shown}" + ("" if abs(shown / 20 - ratio) < 0.1 else " whole")  # noqa: PLR2004
