@@ -90,6 +90,7 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        services.searchers.start()
         warming = asyncio.create_task(services.warm_up()) if warm_up else None
         yield
         if warming is not None:

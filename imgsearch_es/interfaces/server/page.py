@@ -6,6 +6,7 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse
+from starlette.datastructures import QueryParams
 
 from imgsearch_es.errors import ImgsearchError, UnknownWordError
 from imgsearch_es.interfaces.gallery.page import value_name
@@ -36,14 +37,22 @@ async def page(request: Request, parts: Parts) -> Response:
     """The whole page; where a token is needed without its content, which the script asks for."""
     if not parts.settings.readable_without_token:
         return _render("page.html", 200, state=State(), locked=True, parts=parts)
-    status, content = await _content(request, parts)
+    return await parts.answer(_page, str(request.query_params))
+
+
+def _page(parts: Services, params: str) -> Response:
+    status, content = _content(params, parts)
     return _render("page.html", status, **content, locked=False, parts=parts)
 
 
 @router.get("/results")
 async def results(request: Request, parts: Parts) -> Response:
     """What changes on the page."""
-    status, content = await _content(request, parts)
+    return await parts.answer(_results, str(request.query_params))
+
+
+def _results(parts: Services, params: str) -> Response:
+    status, content = _content(params, parts)
     return _render("results.html", status, **content)
 
 
@@ -83,12 +92,12 @@ def problem_page(request: Request, problem: ProblemError) -> Response:
     return _render("problem.html", problem.status, **content)
 
 
-async def _content(request: Request, parts: Services) -> tuple[int, dict[str, Any]]:
+def _content(params: str, parts: Services) -> tuple[int, dict[str, Any]]:
     """A status and what the templates need, or the error that they show instead."""
     state = State()
     try:
-        state = State.from_params(request.query_params)
-        return 200, await parts.work(lambda: _found(parts, state))
+        state = State.from_params(QueryParams(params))
+        return 200, _found(parts, state)
     except ImgsearchError as error:
         problem = problem_of(error, parts.index.location)
         unknown = error if isinstance(error, UnknownWordError) else None

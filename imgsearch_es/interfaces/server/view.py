@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 from urllib.parse import urlencode
 
@@ -92,9 +92,8 @@ class State:
         changed = replace(self, **{"page": 1, **changes})
         if len(changed.image) != 1 or "image" in changes:
             changed = replace(changed, region=changes.get("region", ""))
-        given = {
-            name: value for name, value in asdict(changed).items() if value != getattr(_EMPTY, name)
-        }
+        given = {name: getattr(changed, name) for name in _NAMES}
+        given = {name: value for name, value in given.items() if value != getattr(_EMPTY, name)}
         query = urlencode(given, doseq=True)
         return f"{path}?{query}" if query else path
 
@@ -170,6 +169,7 @@ class State:
 
 
 _EMPTY = State()
+_NAMES = tuple(each.name for each in fields(State))
 
 
 def _distinct(values: Iterable[str]) -> tuple[str, ...]:
@@ -252,4 +252,4 @@ def ratio_class(document: Document) -> str:
     """The class of a card by its picture's shape, from 0.6 to 2.5 wide for each high, by 0.05."""
     ratio = document.width / document.height if document.is_read else 4 / 3
     shown = min(max(round(20 * ratio), 12), 50)
-    return f"r{shown}" + ("" if abs(shown / 20 - ratio) < 0.1 else " whole")  # noqa: PLR2004
+    return f"r{shown}" + ("" if abs(shown / 20 - ratio) < 0.1 else " whole")

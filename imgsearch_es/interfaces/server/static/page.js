@@ -12,6 +12,7 @@ const needsToken = "locked" in document.body.dataset;
 let running = null;
 let coming = null;
 let shownSearch = location.search;
+const blobs = []; // of the pictures that are shown
 const own = new Map(); // what this person gave, by the id of the upload
 
 // -- asking the server --
@@ -74,7 +75,7 @@ const inView = new IntersectionObserver((entries) => {
 async function load(image) {
   const url = await source(image.dataset.src).catch(() => null);
   if (!url) return image.dispatchEvent(new Event("error"));
-  image.addEventListener("load", () => URL.revokeObjectURL(url), { once: true });
+  if (url.startsWith("blob:")) blobs.push(url);
   image.src = url;
 }
 
@@ -99,7 +100,9 @@ async function go(url, { push = true, focus = null, state = null } = {}) {
     const response = await ask(`/results${target.search}`, { signal: mine.signal });
     const type = response.headers.get("content-type") ?? "";
     if (!type.startsWith("text/html")) throw new Error((await response.json()).error.message);
-    main.replaceChildren(...parse(await response.text()));
+    const html = await response.text();
+    blobs.splice(0).forEach((one) => URL.revokeObjectURL(one));
+    main.replaceChildren(...parse(html));
     if (push) history.pushState(null, "", target);
     shownSearch = target.search;
     arrived(focus);

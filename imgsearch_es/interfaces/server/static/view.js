@@ -6,9 +6,9 @@ const MOST = 8;
 /**
  * Makes the view; `shown(card)` says of a card {small, alt, width, height, large: Promise<src>,
  * about: Promise<Node>}. `cards()` are those to go through, `more()` resolves when there are more,
- * `moved(card)` and `closed(card)` are told.
+ * `moved(card)` and `closed(card)` are told; `parent()` is where the dialog goes.
  */
-export function makeView({ cards, shown, more = async () => {}, moved = () => {}, closed = () => {} }) {
+export function makeView({ cards, shown, more = async () => {}, moved = () => {}, closed = () => {}, parent = () => document.body }) {
   const dialog = document.createElement("dialog");
   dialog.className = "view";
   dialog.setAttribute("aria-label", "Picture");
@@ -108,7 +108,7 @@ export function makeView({ cards, shown, more = async () => {}, moved = () => {}
     show(next);
   }
   function open(first) {
-    if (!dialog.isConnected) document.body.append(dialog);
+    if (!dialog.isConnected) parent().append(dialog);
     if (!dialog.open) dialog.showModal();
     show(first);
   }
