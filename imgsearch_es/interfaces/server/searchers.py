@@ -14,47 +14,59 @@ from collections.abc import Callable
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
-from typing import TYPE_CHECKING, TypeAlias, TypeVar
+from multiprocessing.process import BaseProcess
+from typing import Any, Generic, TypeAlias, TypeVar
+
+from starlette.responses import Response
 
 from imgsearch_es.analysis.analyzer import Analyzer
 from imgsearch_es.interfaces.server.answers import log
 from imgsearch_es.interfaces.server.batching import ServedIndex
 from imgsearch_es.interfaces.server.settings import ServerSettings
 
-if TYPE_CHECKING:
-    from starlette.responses import Response
-
-    from imgsearch_es.interfaces.server.services import Services
-
+P = TypeVar("P")
 T = TypeVar("T")
-Work: TypeAlias = "Callable[[Services, T], Response]"
-"""A function of a module, which another process can import."""
+Work: TypeAlias = Callable[[P, T], Response]
+"""A function of a module, which another process can import, of the parts of a server there."""
+Make: TypeAlias = Callable[[ServedIndex, ServerSettings], P]
 
 
-class Searchers:
-    """So many processes; none where there is one core only, or what is shown is logged."""
+class Searchers(Generic[P]):
+    """As many processes as the settings say, none where what is shown is logged.
 
-    def __init__(self, location: str, settings: ServerSettings) -> None:
-        self._given = location, replace(settings, processes=0)
-        self._processes = 0 if settings.log is not None else settings.processes
+    Args:
+        make: gives the parts of a server, in each process its own.
+        location: of the index.
+        settings: the server's.
+    """
+
+    def __init__(self, make: Make[P], location: str, settings: ServerSettings) -> None:
+        self._given = make, location, replace(settings, processes=0)
+        self._many = 0 if settings.log is not None else settings.processes
         self._pool: ProcessPoolExecutor | None = None
-        self._ready = False
+        self.is_ready = False
+
+    @property
+    def processes(self) -> list[BaseProcess]:
+        """Those that there are."""
+        known = set() if self._pool is None else set(self._pool._processes)
+        return [one for one in multiprocessing.active_children() if one.pid in known]
 
     def start(self) -> None:
         """Start the processes; until they are there nothing is given to them."""
-        if self._processes:
-            self._ready = False
+        if self._many:
+            self.is_ready = False
             context = multiprocessing.get_context("spawn")
-            self._pool = ProcessPoolExecutor(self._processes, context, _begin, self._given)
-            for _ in range(self._processes):
+            self._pool = ProcessPoolExecutor(self._many, context, _begin, self._given)
+            for _ in range(self._many):
                 self._pool.submit(os.getpid).add_done_callback(self._started)
 
     def _started(self, done: Future[int]) -> None:
-        self._ready = not done.cancelled() and done.exception() is None
+        self.is_ready = not done.cancelled() and done.exception() is None
 
-    def submit(self, work: Work[T], given: T) -> Future[Response | None] | None:
+    def submit(self, work: Work[P, T], given: T) -> Future[Response | None] | None:
         """Have something done; None where there is nobody for it."""
-        if self._pool is None or not self._ready:
+        if self._pool is None or not self.is_ready:
             return None
         try:
             return self._pool.submit(_answer, work, given)
@@ -79,16 +91,14 @@ class _Index(ServedIndex):
         raise _ElsewhereError
 
 
-_here: list[Services] = []
-"""Of this process."""
+_here: list[Any] = []
+"""The parts of this process."""
 
 
-def _begin(location: str, settings: ServerSettings) -> None:
-    from imgsearch_es.interfaces.server.services import Services
-
+def _begin(make: Make[P], location: str, settings: ServerSettings) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the server
     threading.Thread(target=_end_with_the_server, daemon=True).start()
-    _here.append(Services(_Index(location), settings))
+    _here.append(make(_Index(location), settings))
 
 
 def _end_with_the_server() -> None:
@@ -98,7 +108,7 @@ def _end_with_the_server() -> None:
     os._exit(0)
 
 
-def _answer(work: Work[T], given: T) -> Response | None:
+def _answer(work: Work[P, T], given: T) -> Response | None:
     """The answer; None where the server has to look itself, which then says what is wrong."""
     try:
         found = work(_here[0], given)

@@ -159,7 +159,7 @@ class Services:
         self.index.observe = self.metrics.batches.observe
         self.changing = asyncio.Lock()
         self._log = open_log(settings.log)
-        self.searchers = Searchers(index.location, settings)
+        self.searchers = Searchers(Services, index.location, settings)
         self._searches = ThreadPoolExecutor(settings.threads, "imgsearch-search")
         self._drawings = ThreadPoolExecutor(_DRAWING_THREADS, "imgsearch-draw")
         self._fetches = ThreadPoolExecutor(_FETCHING_THREADS, "imgsearch-fetch")
@@ -179,7 +179,7 @@ class Services:
         """
         return await asyncio.wrap_future(self._searches.submit(call))
 
-    async def answer(self, work: Work[T], given: T) -> Response:
+    async def answer(self, work: Work[Services, T], given: T) -> Response:
         """The same for an answer, which another process may give, as long as it is there."""
         if (asked := self.searchers.submit(work, given)) is not None:
             with suppress(BrokenProcessPool):
