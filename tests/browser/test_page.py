@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Locator, Page, Route, expect
 
+from imgsearch_es.interfaces.server import view
 from imgsearch_es.pictures.files import picture_id
 from tests.browser.conftest import PHONE, Open
 from tests.browser.test_accessibility import serious
@@ -264,6 +265,23 @@ def test_more_come_as_one_scrolls_and_back_leads_to_the_same_place(open_page: Op
     page.reload()
     is_at(page, place)
     assert page.get_by_label("Size of the pictures").input_value() == "260"
+
+
+def test_the_rest_is_shown_where_asked(open_page: Open, ids: Ids, monkeypatch):
+    monkeypatch.setattr(view, "cut", lambda hits: 30)
+    page = open_page()
+    page.locator(".card").last.scroll_into_view_if_needed()
+    rest = page.locator("#rest")
+    expect(rest).to_be_visible()
+    page.wait_for_timeout(200)
+    expect(page.locator(".card:visible")).to_have_count(30)
+    rest.get_by_text("Show the rest").click()
+    page.locator(".card").last.scroll_into_view_if_needed()
+    expect(page.locator(".card:visible")).to_have_count(72)
+    page.locator(".card").last.scroll_into_view_if_needed()
+    expect(page.locator(".card:visible")).to_have_count(76)
+    assert rest.locator(".card").count() == 46
+    assert len(set(ids(page))) == 76
 
 
 def test_one_s_own_picture_is_there_at_once_and_sent_small(

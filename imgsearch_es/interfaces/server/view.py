@@ -187,6 +187,11 @@ def vector(terms: Sequence[Term]) -> list[Term]:
     return [term for term in terms if term.score >= _TELLING][:_VECTOR]
 
 
+def cut(hits: Hits) -> int | None:
+    """After how many pictures those begin that show a trace at most; None where there are none."""
+    return hits.total if getattr(hits, "ranked", hits.total) > hits.total else None
+
+
 def share_url(query: Query, state: State) -> str | None:
     """A link that says what was seen in an uploaded picture, instead of naming the upload.
 

@@ -8,7 +8,7 @@ const PICTURE = /^#picture-([0-9a-f]{32})$/;
 
 /** What page.js calls; the others are its own. */
 export function makeLooking(main, { ask, parse, source, arrived, clicked, say }) {
-  const cards = () => [...main.querySelectorAll(".card")];
+  const cards = () => [...main.querySelectorAll(".card")].filter((card) => !card.closest("details:not([open])"));
   const cardOf = (id) => main.querySelector(`.card[data-id="${id}"]`);
   let leaving = false;
   let opened = false; // by a step that Back takes back
@@ -72,7 +72,7 @@ export function makeLooking(main, { ask, parse, source, arrived, clicked, say })
   /** The next page below those that are here. */
   function append() {
     const next = main.querySelector('[data-page="next"]');
-    if (!next) return Promise.resolve();
+    if (!next || main.querySelector("#rest:not([open])")) return Promise.resolve();
     return (appending ??= fetchPage(next).finally(() => { appending = null; }));
   }
   async function fetchPage(next) {
@@ -87,7 +87,15 @@ export function makeLooking(main, { ask, parse, source, arrived, clicked, say })
       const known = new Set(cards().map((card) => card.dataset.id));
       const fresh = [...holder.querySelectorAll(".card")].filter((card) => !known.has(card.dataset.id));
       for (const card of fresh) if (search) card.dataset.search = search;
-      grid.append(...fresh);
+      const rest = holder.querySelector("#rest");
+      const below = fresh.filter((card) => rest?.contains(card));
+      grid.append(...fresh.filter((card) => !below.includes(card)));
+      const mine = document.getElementById("rest");
+      if (mine) mine.querySelector(".grid").append(...below);
+      else if (rest) {
+        rest.open = false;
+        grid.after(rest);
+      }
       const range = document.getElementById("range");
       const last = holder.querySelector("#range")?.textContent.split("–")[1];
       if (range && last) range.textContent = `${range.textContent.split("–")[0]}–${last}`;
@@ -102,6 +110,7 @@ export function makeLooking(main, { ask, parse, source, arrived, clicked, say })
   const end = new IntersectionObserver((entries) => {
     if (entries.some((one) => one.isIntersecting)) append();
   }, { rootMargin: "1200px" });
+  main.addEventListener("toggle", (event) => event.target.id === "rest" && watch(), true);
   function watch() {
     end.disconnect();
     const next = main.querySelector('.pages:has([data-page="next"])');
@@ -113,7 +122,7 @@ export function makeLooking(main, { ask, parse, source, arrived, clicked, say })
   let pages = 1;
   let keeping = 0;
   history.scrollRestoration = "manual";
-  const keep = () => history.replaceState({ ...history.state, pages, y: scrollY }, "");
+  const keep = () => history.replaceState({ ...history.state, pages, y: scrollY, rest: Boolean(main.querySelector("#rest[open]")) }, "");
   addEventListener("scroll", () => {
     clearTimeout(keeping);
     keeping = setTimeout(keep, 120);
@@ -130,8 +139,12 @@ export function makeLooking(main, { ask, parse, source, arrived, clicked, say })
   async function enter(state) {
     pages = 1;
     size();
+    if (state?.rest && main.querySelector("#rest")) main.querySelector("#rest").open = true;
     if (state?.y) {
-      while (pages < (state.pages ?? 1) && main.querySelector('[data-page="next"]')) await append();
+      for (let page = 1; page < (state.pages ?? 1); page += 1) {
+        await append();
+        if (state.rest && main.querySelector("#rest")) main.querySelector("#rest").open = true;
+      }
       scrollTo({ top: state.y, behavior: "instant" });
     }
     watch();

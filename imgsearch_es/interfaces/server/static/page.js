@@ -415,7 +415,7 @@ document.addEventListener("keydown", (event) => {
 
 /** From card to card; up and down by what is seen above and below. */
 function step(event, card) {
-  const cards = [...main.querySelectorAll(".card")];
+  const cards = [...main.querySelectorAll(".card")].filter((one) => one.offsetParent);
   if (!cards.length || (!card && event.key !== "ArrowDown")) return;
   const next = card ? cards.indexOf(card) + ({ ArrowLeft: -1, ArrowRight: 1 }[event.key] ?? rows(cards, card, event.key)) : 0;
   if (!cards[next]) return;
