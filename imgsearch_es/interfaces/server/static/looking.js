@@ -131,7 +131,7 @@ export function makeLooking(main, { ask, parse, source, arrived, clicked, say })
   function leave() {
     leaving = true;
     view.close();
-    leaving = false;
+    leaving = opened = false;
     clearTimeout(keeping);
     keep();
   }
@@ -140,12 +140,12 @@ export function makeLooking(main, { ask, parse, source, arrived, clicked, say })
     pages = 1;
     size();
     if (state?.rest && main.querySelector("#rest")) main.querySelector("#rest").open = true;
-    if (state?.y) {
+    if (state) {
       for (let page = 1; page < (state.pages ?? 1); page += 1) {
         await append();
         if (state.rest && main.querySelector("#rest")) main.querySelector("#rest").open = true;
       }
-      scrollTo({ top: state.y, behavior: "instant" });
+      scrollTo({ top: state.y ?? 0, behavior: "instant" });
     }
     watch();
     follow();

@@ -308,7 +308,7 @@ main.addEventListener("change", (event) => {
 });
 window.addEventListener("popstate", (event) => {
   if (location.search === shownSearch && !coming) looking.follow();
-  else go(location.href, { push: false, state: event.state });
+  else go(location.href, { push: false, state: event.state ?? {} });
 });
 
 /** Tells of a click on a picture where the server keeps a log; whether it arrives does not matter. */

@@ -75,7 +75,8 @@ export function makeView({ cards, shown, more = async () => {}, moved = () => {}
     const { small, alt, width, height, large, about: text } = shown(card);
     fit(width, height);
     image.hidden = !small;
-    image.src = small || "data:,";
+    if (small) image.src = small;
+    else image.removeAttribute("src");
     image.alt = alt;
     about.setAttribute("aria-busy", "true");
     const mine = (promise, use) => promise.then((found) => {
