@@ -2,9 +2,9 @@
 
     python tools/screenshots.py
 
-Writes gallery.png, page.png and page-phone.png into docs/images. Needs Chromium or Chrome
-(IMGSEARCH_BROWSER may name it); the photos are those of scikit-image. Run it again when the gallery
-or the page looks different.
+Writes gallery.png, page.png, page-large.png and page-phone.png into docs/images. Needs Chromium or
+Chrome (IMGSEARCH_BROWSER may name it); the photos are those of scikit-image. Run it again when the
+gallery or the page looks different.
 """
 
 from __future__ import annotations
@@ -42,7 +42,8 @@ def main() -> None:
         page = gallery_page(folder)
         shot = folder / "gallery.png"
         take(browser, page, shot, folder / "profile")
-        targets = [IMAGES / "gallery.png", IMAGES / "page.png", IMAGES / "page-phone.png"]
+        names = ("gallery.png", "page.png", "page-large.png", "page-phone.png")
+        targets = [IMAGES / one for one in names]
         IMAGES.mkdir(parents=True, exist_ok=True)
         save_small(shot, targets[0])
         take_pages(browser, folder)
@@ -53,7 +54,7 @@ def main() -> None:
 
 
 def take_pages(browser: str, folder: Path) -> None:
-    """Photograph the page of a picture, on a desk, and of words, in the dark, on a phone."""
+    """Photograph the page of a picture, a result large, and words, in the dark, on a phone."""
     from playwright.sync_api import sync_playwright
 
     picture = folder / "photos" / QUERY["image"]
@@ -65,6 +66,11 @@ def take_pages(browser: str, folder: Path) -> None:
         desk.wait_for_url("**image=upload-*")
         desk.wait_for_load_state("networkidle")
         desk.screenshot(path=folder / "page.png")
+        desk.goto(f"{url}?q=animal")
+        desk.locator(".picture").first.click()
+        desk.get_by_text("The picture", exact=True).wait_for()
+        desk.locator(".view-image[src*='/1280']").wait_for()
+        desk.screenshot(path=folder / "page-large.png")
         phone = chromium.new_page(
             viewport={"width": 390, "height": 844}, color_scheme="dark", device_scale_factor=1.5
         )

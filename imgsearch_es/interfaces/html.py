@@ -31,7 +31,7 @@ def _templates() -> Environment:
         lstrip_blocks=True,
         finalize=visible,
     )
-    made.filters.update(number=number, words=words, width=width)
+    made.filters.update(number=number, words=words, width=width, share=share)
     return made
 
 
@@ -62,7 +62,12 @@ def words(key: str) -> str:
     return key.replace("_", " ")
 
 
-def width(value: float, largest: float) -> str:
-    """A bar's style: as long as a value is to the largest one."""
-    share = value / largest if largest > 0 and math.isfinite(value / largest) else 0.0
-    return f"width: {100 * min(max(share, 0.0), 1.0):.1f}%"
+def share(value: float, full: float) -> float:
+    """Percent of the full scale, 0 to 100."""
+    found = value / full if full > 0 and math.isfinite(value / full) else 0.0
+    return round(100 * min(max(found, 0.0), 1.0), 1)
+
+
+def width(value: float, full: float) -> str:
+    """A bar's style: as long as a value is to the full scale."""
+    return f"width: {share(value, full):.1f}%"

@@ -9,9 +9,9 @@ from playwright.sync_api import Page, expect
 from tests.browser.conftest import DESKTOP, PHONE, Open
 
 
-def why(page: Page) -> None:
-    page.locator(".card .why").first.click()
-    expect(page.locator("#why")).to_be_visible()
+def large(page: Page) -> None:
+    page.locator(".picture").first.click()
+    expect(page.locator(".view-about")).to_contain_text("The picture")
 
 
 def crop(page: Page) -> None:
@@ -27,7 +27,9 @@ VIEWS = {
     "everything": ("/", lambda page: None),
     "results": ("/?q=entity&where=label%3Doriginal&where=label%3Dsmall", lambda page: None),
     "refined": ("/?image={0}&like={1}&dislike={2}", lambda page: None),
-    "why": ("/?q=entity", why),
+    "large": ("/?q=entity", large),
+    "alone": ("/why?q=entity&picture={0}", lambda page: None),
+    "error": ("/nothing", lambda page: None),
     "crop": ("/?image={0}", crop),
     "keys": ("/", keys),
     "problem": ("/?q=tabbi", lambda page: None),

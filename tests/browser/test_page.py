@@ -9,8 +9,10 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from playwright.sync_api import Page, expect
+from PIL import Image
+from playwright.sync_api import Locator, Page, Route, expect
 
+from imgsearch_es.interfaces.server import view
 from imgsearch_es.pictures.files import picture_id
 from tests.browser.conftest import PHONE, Open
 from tests.browser.test_accessibility import serious
@@ -103,7 +105,8 @@ def test_a_picture_is_pasted_or_dropped(open_page: Open, photos: Path, how: str,
 def test_a_result_is_searched_from(open_page: Open, ids: Ids):
     page = open_page("/?by=cosine")
     chosen = ids(page)[2]
-    page.locator(".picture").nth(2).click()
+    page.locator(".picture").nth(2).focus()
+    page.keyboard.press("m")
     arrived(page, f"**image={chosen}*")
     assert chosen == ids(page)[0]  # by a cosine no picture is nearer than itself
     page.go_back()
@@ -181,20 +184,144 @@ def test_facets_narrow_and_let_go(open_page: Open):
     expect(page).to_have_url(re.compile(r"/\?where=label%3Dsmall$"))
 
 
-def test_why_a_picture_was_found(open_page: Open, word: SimpleNamespace):
+def large(page: Page, name: str = "") -> Locator:
+    """The large view, once it shows a picture of this name, and all that is said of it."""
+    view = page.get_by_role("dialog", name="Picture")
+    expect(view.get_by_role("heading", level=2)).to_contain_text(name)
+    expect(view.locator(".view-about")).not_to_have_attribute("aria-busy", "true")
+    return view
+
+
+def test_a_picture_is_looked_at_large(open_page: Open, word: SimpleNamespace, ids: Ids):
     page = open_page(f"/?q={word.query}")
+    names = page.locator(".card .name > bdi").all_inner_texts()
     score = page.locator(".card .score").first.inner_text().split()[-1]
-    page.locator(".card").first.locator(".why").click()
-    drawer = page.get_by_role("dialog", name="Why this picture was found")
-    expect(drawer).to_contain_text(f"Score {score} is the sum of")
-    expect(drawer.locator(".summands tbody tr")).to_have_count(1)
-    expect(drawer.locator("img.large")).to_have_js_property("complete", True)
-    drawer.get_by_role("button", name="Copy path").click()
-    copied = page.evaluate("navigator.clipboard.readText()")
-    assert Path(copied).is_file()
+    page.locator(".picture").first.click()
+    view = large(page, names[0])
+    expect(view).to_contain_text(f"Why it is here: {score}")
+    expect(view.locator(".why > li")).to_have_count(1)
+    view.get_by_role("button", name="Copy path").click()
+    path = page.evaluate("navigator.clipboard.readText()")
+    assert Path(path).is_file()
+    expect(view.locator("dl")).to_contain_text(path)
+    image = view.locator(".view-image")
+    expect(image).to_have_attribute("src", re.compile("/1280"))
+    plain = image.bounding_box()
+    page.locator(".view-stage").dblclick()
+    assert image.bounding_box()["width"] == pytest.approx(2.5 * plain["width"], rel=0.01)
+    page.mouse.wheel(0, 2000)
+    assert image.bounding_box() == plain
+    page.keyboard.press("ArrowRight")
+    large(page, names[1])
+    assert page.url.endswith(f"#picture-{ids(page)[1]}")
+    page.reload()  # the address says what is large
+    large(page, names[1])
+    page.keyboard.press("ArrowLeft")
+    large(page, names[0])
     page.keyboard.press("Escape")
-    expect(drawer).to_be_hidden()
-    expect(page.locator(".card").first.locator(".why")).to_be_focused()
+    expect(view).to_be_hidden()
+    expect(page.locator(".picture").first).to_be_focused()
+    assert "#" not in page.url
+    chosen = ids(page)[1]
+    page.locator(".picture").nth(1).click()
+    large(page, names[1]).get_by_role("link", name="More like this").click()
+    arrived(page, f"**image={chosen}")
+    expect(page.locator("dialog[open]")).to_have_count(0)
+
+
+def is_at(page: Page, place: float) -> None:
+    """Wait until the page is scrolled to a place."""
+    for _ in range(50):
+        if abs(page.evaluate("scrollY") - place) < 3:
+            return
+        page.wait_for_timeout(100)
+    assert page.evaluate("scrollY") == place
+
+
+def test_more_come_as_one_scrolls_and_back_leads_to_the_same_place(open_page: Open, ids: Ids):
+    page = open_page()
+    page.get_by_label("Size of the pictures").fill("260")
+    for many in (48, 72, 76):
+        page.locator(".card").last.scroll_into_view_if_needed()
+        expect(page.locator(".card")).to_have_count(many)
+    expect(page.locator("#range")).to_have_text("1–76")
+    assert len(set(ids(page))) == 76
+    first_row = page.locator(".card").evaluate_all(
+        "all => all.filter((one) => one.offsetTop === all[0].offsetTop).map((one) => "
+        "one.querySelector('.picture').getBoundingClientRect().height)"
+    )
+    assert max(first_row) - min(first_row) < 1.5  # pixels, however wide they are
+    assert len(first_row) > 1
+    page.locator(".picture").nth(60).focus()
+    page.wait_for_timeout(200)  # while the place is kept
+    place, chosen = page.evaluate("scrollY"), ids(page)[60]
+    page.keyboard.press("m")
+    arrived(page, f"**image={chosen}*")
+    assert page.evaluate("scrollY") == 0
+    page.go_back()
+    expect(page.locator("#summary")).to_contain_text("All 76 pictures")
+    expect(page.locator(".card")).to_have_count(76)
+    is_at(page, place)
+    page.reload()
+    is_at(page, place)
+    assert page.get_by_label("Size of the pictures").input_value() == "260"
+
+
+def test_the_rest_is_shown_where_asked(open_page: Open, ids: Ids, monkeypatch):
+    monkeypatch.setattr(view, "cut", lambda hits: 30)
+    page = open_page()
+    page.locator(".card").last.scroll_into_view_if_needed()
+    rest = page.locator("#rest")
+    expect(rest).to_be_visible()
+    page.wait_for_timeout(200)
+    expect(page.locator(".card:visible")).to_have_count(30)
+    rest.get_by_text("Show the rest").click()
+    page.locator(".card").last.scroll_into_view_if_needed()
+    expect(page.locator(".card:visible")).to_have_count(72)
+    page.locator(".card").last.scroll_into_view_if_needed()
+    expect(page.locator(".card:visible")).to_have_count(76)
+    assert rest.locator(".card").count() == 46
+    assert len(set(ids(page))) == 76
+
+
+def test_one_s_own_picture_is_there_at_once_and_sent_small(
+    open_page: Open, server: Client, tmp_path: Path
+):
+    Image.effect_noise((1500, 3000), 90).convert("RGB").save(tmp_path / "tall.jpg")
+    page = open_page()
+    held: list[Route] = []
+    page.route("**/api/v1/uploads", lambda route: held.append(route))
+    page.set_input_files("#file", tmp_path / "tall.jpg")
+    expect(page.locator(".example.own img")).to_have_js_property("naturalHeight", 3000)
+    expect(page.locator(".example.own")).to_contain_text(re.compile("Sending|Looking"))
+    page.wait_for_timeout(300)
+    held[0].continue_()
+    arrived(page, "**image=upload-*")
+    name = page.url.rpartition("image=")[2]
+    upload = server.services.uploads.get(name)
+    assert (upload.width, upload.height) == (512, 1024)
+    expect(page.locator(".example img")).to_have_attribute("src", re.compile("^blob:"))
+    page.goto(page.url + "&region=0.25,0.5,0.75,1")
+    settled(page)
+    picture = page.locator(".example img").bounding_box()
+    outline = page.locator(".example .outline").bounding_box()
+    assert outline["x"] - picture["x"] == pytest.approx(picture["width"] / 4, abs=2)
+    assert outline["y"] - picture["y"] == pytest.approx(picture["height"] / 2, abs=2)
+    assert outline["height"] == pytest.approx(picture["height"] / 2, abs=2)
+
+
+def test_without_an_answer_there_is_a_sentence(open_page: Open, word: SimpleNamespace):
+    page = open_page(f"/?q={word.query}")
+    expect(page.locator(".card").first).to_be_visible()
+    page.route("**/results*", lambda route: route.abort())
+    page.route("**/why*", lambda route: route.abort())
+    page.fill("#q", "dog")
+    page.press("#q", "Enter")
+    expect(page.locator("#toast")).to_have_text("The server does not answer. Is it still running?")
+    page.locator(".picture").first.click()
+    expect(page.locator(".view-image")).not_to_have_js_property("naturalWidth", 0)
+    page.keyboard.press("Escape")
+    expect(page.locator(".card").first).to_be_visible()
 
 
 def test_a_link_is_shared(open_page: Open, ids: Ids, photos: Path):
@@ -217,23 +344,6 @@ def test_ways_to_rank(open_page: Open, ids: Ids):
     assert len(ids(page)) == 24
 
 
-def test_pages_are_turned(open_page: Open, ids: Ids):
-    page = open_page()
-    first = ids(page)
-    page.get_by_role("link", name="Next").click()
-    arrived(page, "**page=2")
-    second = ids(page)
-    assert len(second) == 24
-    assert not set(first) & set(second)
-    page.keyboard.press("n")
-    arrived(page, "**page=3")
-    page.keyboard.press("n")
-    page.wait_for_url("**page=4")
-    expect(page.locator(".card")).to_have_count(4)
-    page.keyboard.press("p")
-    page.wait_for_url("**page=3")
-
-
 def test_by_keys_alone(open_page: Open, ids: Ids, word: SimpleNamespace):
     page = open_page()
     page.keyboard.press("/")
@@ -245,10 +355,10 @@ def test_by_keys_alone(open_page: Open, ids: Ids, word: SimpleNamespace):
     page.keyboard.press("ArrowDown")
     page.keyboard.press("ArrowRight")
     expect(page.locator(".picture").nth(1)).to_be_focused()
-    page.keyboard.press("e")
-    expect(page.locator("#why")).to_be_visible()
+    page.keyboard.press("Enter")
+    large(page)
     page.keyboard.press("Escape")
-    page.locator(".picture").nth(1).focus()
+    expect(page.locator(".picture").nth(1)).to_be_focused()
     page.keyboard.press("l")
     arrived(page, f"**like={shown[1]}*")
     expect(page.locator(f'[data-id="{shown[1]}"] .act.like')).to_be_focused()
@@ -292,10 +402,11 @@ def test_on_a_phone(open_page: Open):
     page.locator("#facets summary").first.click()
     page.get_by_role("link", name="original 19").click()
     expect(page.locator("#summary")).to_contain_text("All 19 pictures")
-    columns = page.eval_on_selector_all(
-        ".card", "all => new Set(all.map(one => one.getBoundingClientRect().left)).size"
-    )
-    assert columns == 2
+    page.locator(".picture").first.tap()
+    view = large(page)
+    page.go_back()
+    expect(view).to_be_hidden()
+    expect(page.locator("#summary")).to_contain_text("All 19 pictures")
     for target in page.locator(".card").first.locator(".act").all():
         box = target.bounding_box()
         assert box
@@ -310,13 +421,13 @@ def test_thumbnails_come_as_they_are_needed(open_page: Open, server: Client):
     page.wait_for_load_state("networkidle")
     early = sum("/thumbnails/" in url for url in asked)
     assert early < 24
-    page.locator(".card").last.scroll_into_view_if_needed()
-    expect(page.locator(".card img").last).to_have_js_property("complete", True)
+    page.locator(".card").nth(23).scroll_into_view_if_needed()
+    expect(page.locator(".card img").nth(23)).to_have_js_property("complete", True)
 
 
 def test_a_picture_that_is_gone_is_said_so(open_page: Open, photos: Path, ids: Ids):
     page = open_page("/?where=label%3Doriginal")
-    name = page.locator(".card .name").first.inner_text().split(" · ")[0]
+    name = page.locator(".card .name > bdi").first.inner_text()
     file, aside = photos / name, photos.parent / name
     file.rename(aside)
     for path in (photos.parent / "cache").rglob("*.jpg"):
@@ -331,6 +442,8 @@ def test_a_picture_that_is_gone_is_said_so(open_page: Open, photos: Path, ids: I
 
 def test_without_a_script_the_page_works(open_page: Open, word: SimpleNamespace):
     page = open_page(script=False)
+    page.get_by_role("link", name="Next").click()
+    page.wait_for_url("**page=2*")
     page.fill("#q", word.query)
     page.press("#q", "Enter")
     page.wait_for_url("**/?q=*")
@@ -338,9 +451,12 @@ def test_without_a_script_the_page_works(open_page: Open, word: SimpleNamespace)
     page.wait_for_url("**like=*")
     page.locator(".facets").get_by_role("link", name=re.compile("original")).click()
     page.wait_for_url("**where=label*")
-    page.locator(".picture").first.click()
-    page.wait_for_url("**/?image=*")
     assert page.locator("#pick").is_hidden()
+    page.locator(".picture").first.click()
+    page.wait_for_url("**/why?picture=*")
+    expect(page.locator("article")).to_contain_text("What is seen in it")
+    page.get_by_role("link", name="More like this").click()
+    page.wait_for_url("**/?image=*")
 
 
 def test_a_word_is_taught_from_liked_results(
@@ -377,6 +493,9 @@ def test_a_locked_page_asks_for_the_token(open_page: Open, locked: Client, photo
     page = open_page("/?where=label%3Doriginal", base=locked.url)
     dialog = page.get_by_role("dialog", name="This index needs a token")
     expect(dialog).to_be_visible()
+    for _ in range(3):
+        page.keyboard.press("Escape")
+    expect(dialog).to_be_visible()
     dialog.get_by_label("Token").fill("not-the-token-at-all")
     dialog.get_by_role("button", name="Open").click()
     expect(page.get_by_role("alert")).to_contain_text("not accepted")
@@ -388,5 +507,5 @@ def test_a_locked_page_asks_for_the_token(open_page: Open, locked: Client, photo
     page.set_input_files("#file", photos / "coffee.jpg")
     page.wait_for_url("**image=upload-*")
     expect(page.locator(".example img").first).not_to_have_js_property("naturalWidth", 0)
-    page.locator(".card .why").first.click()
-    expect(page.locator("#why img").first).not_to_have_js_property("naturalWidth", 0)
+    page.locator(".picture").first.click()
+    expect(large(page).locator("img")).not_to_have_js_property("naturalWidth", 0)

@@ -89,19 +89,28 @@ def test_the_page_draws_the_part(open_page: Open, client: Client):
     assert serious(page) == []
 
 
-def test_the_reasons_draw_the_part(open_page: Open, client: Client):
+def test_the_large_view_draws_the_part(open_page: Open, client: Client):
     page = open_page("/?q=animal", base=client.url)
-    for name in SHAPES:
-        page.locator(".card").filter(has_text=f"{name}.png").locator(".act.why").click()
-        drawer = page.locator(".drawer")
-        expect(drawer.locator(".file")).to_contain_text(name)
-        seen = drawer.locator(".seen li").last  # scrolled to; the picture stays in sight
-        is_drawn(seen, drawer.locator("img.large"), SHAPES[name])
-        expect(drawer.locator("img.large")).to_be_in_viewport(ratio=1)
-        row = drawer.locator(".summands tbody tr").first
-        row.hover()
-        expect(row.locator(".view-box")).to_be_visible()
-        page.keyboard.press("Escape")
+    for name, size in SHAPES.items():
+        page.locator(".card").filter(has_text=f"{name}.png").locator(".picture").click()
+        is_drawn_large(page, name, size)
+
+
+def is_drawn_large(page: Page, name: str, size: tuple[int, int]) -> None:
+    """Pointing at a term of the large view draws its box over the picture."""
+    view = page.get_by_role("dialog", name="Picture")
+    expect(view.get_by_role("heading", level=2)).to_have_text(f"{name}.png")
+    for terms in (".why", ".seen"):
+        term = view.locator(f"{terms} > li").filter(has=page.locator(".view-box")).first
+        term.hover()
+        drawn = view.locator(".view-frame .view-box")
+        expect(drawn).to_be_visible()
+        expected = wanted(view.locator("img"), box_of(term), size)
+        assert place(drawn.locator("rect")) == pytest.approx(expected, abs=2.5)
+    page.mouse.move(10, 10)
+    expect(drawn).to_have_count(0)
+    page.keyboard.press("Escape")
+    expect(view).to_be_hidden()
 
 
 def test_the_gallery_draws_the_part(chromium: Browser, tiled: Path):
@@ -113,6 +122,14 @@ def test_the_gallery_draws_the_part(chromium: Browser, tiled: Path):
     page.goto(path.as_uri())
     each_card(page, ".ig-terms > li", ".ig-frame img", "figure")
     assert serious(page) == []
+    for name, size in SHAPES.items():
+        page.locator("figure").filter(has_text=f"{name}.png").locator(".ig-open").first.click()
+        is_drawn_large(page, name, size)
+    page.locator(".ig-open").first.click()
+    expect(page.locator(".view-image")).to_have_attribute("src", re.compile("^file:"))
+    assert serious(page) == []
+    page.keyboard.press("ArrowRight")
+    expect(page.locator(".view-image")).to_have_js_property("complete", True)
     page.close()
     assert complaints == []
 

@@ -81,6 +81,10 @@ def test_bar_box_and_magic(folder: Path):
     assert bar.data["text/plain"].startswith("Indexed 8 pictures in ")
     assert "<progress" in bar.data["text/html"]
     assert "application/vnd.jupyter.widget-view+json" in box[0].data
+    left = box[1].data["text/html"]  # for an export: the gallery of the last step, in a later cell
+    assert left.startswith('<div class="imgsearch-left"><section')
+    assert "my noise" in left
+    assert left.count("<figure>") == 3
     (gallery,) = magic
     assert gallery.data["text/html"].count("<figure>") == 2
     printed = "".join(output.get("text", "") for output in mistake)

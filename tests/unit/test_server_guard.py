@@ -368,6 +368,30 @@ def test_every_answer_has_the_headers(client, cat):
     assert "server" not in refused.headers
 
 
+def test_head_says_what_get_would(client, cat):
+    picture = f"/thumbnails/{picture_id(str(cat))}/240"
+    for path in ("/", "/results?q=cat", picture, "/api/v1/stats", "/static/page.css", "/nothing"):
+        said, got = client("HEAD", path), client.get(path)
+        assert (said.status, said.data) == (got.status, b"")
+        assert said.headers["content-type"] == got.headers["content-type"]
+
+
+def test_errors_are_pages_for_people_and_json_for_programs(client, start, cat):
+    browser = {"Accept": "text/html,application/xhtml+xml"}
+    for path, status in (
+        ("/nothing", 404), (f"/thumbnails/{picture_id(str(cat))}/241", 404),
+        ("/why?picture=none", 404),
+        ("/api/v1/suggest", 422), ("/?page=0", 400), ("/api/v1/documents/none", 404),
+    ):  # fmt: skip
+        shown = client.get(path, headers=browser)
+        assert (shown.status, shown.data[:15]) == (status, b"<!doctype html>"), path
+        assert b"Start again" in shown.data
+    assert b"error" in client.get("/nothing").data
+    with start(host="0.0.0.0", token=TOKEN) as locked:  # noqa: S104
+        refused = locked.get("/results", headers=browser)  # at the door
+        assert (refused.status, refused.data[:15]) == (401, b"<!doctype html>")
+
+
 def test_the_page_needs_nothing_that_its_policy_forbids(client, word):
     page = client.get(f"/?q={word}").data.decode()
     assert "style=" not in page

@@ -7,6 +7,7 @@ import contextlib
 import errno
 import http.server
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -16,6 +17,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
+from unittest import mock
 from weakref import WeakValueDictionary
 
 import anyio
@@ -33,9 +35,9 @@ from imgsearch_es.interfaces.server.services import Services
 from imgsearch_es.interfaces.server.uploads import WORKERS, Checker, UnknownPictureError, Uploads
 from imgsearch_es.interfaces.server.view import State
 from imgsearch_es.pictures.addresses import is_public
-from imgsearch_es.pictures.files import Limits
+from imgsearch_es.pictures.files import Limits, picture_id
 from tests.fakes import COMMAND, FakeModel
-from tests.serving import answering
+from tests.serving import Client, answering, json_of
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -355,6 +357,34 @@ def test_all_of_a_fetch_has_one_deadline(web, slow, monkeypatch):
 
 
 # -- the state in the URL --
+
+
+@pytest.mark.slow
+def test_another_process_answers_and_where_none_can_the_server_does(start, word, cat, monkeypatch):
+    def answers(client: Client) -> list[bytes]:
+        found = json_of(client.get(f"/api/v1/search?text={word}"))
+        page = client.get(f"/results?q={word}&image={picture_id(str(cat))}").data
+        return [str(found["hits"]).encode(), re.sub(rb"\d+ ms", b"", page)]
+
+    with start() as alone:
+        expected = answers(alone)
+    with start(processes=1) as client:
+        searchers = client.services.searchers
+        while not searchers.is_ready:
+            time.sleep(0.05)
+        refuse = mock.Mock(side_effect=QueryError("not here"))
+        with monkeypatch.context() as patched:
+            patched.setattr(client.services.searching, "query", refuse)
+            assert answers(client) == expected
+        refuse.assert_not_called()
+        assert client.get("/results?q=qqqq").status == 400  # said by the server itself
+        for process in searchers.processes:
+            process.kill()
+            process.join()
+        assert answers(client) == expected
+        while not searchers.is_ready:
+            time.sleep(0.05)
+        assert answers(client) == expected
 
 
 def test_a_url_is_the_state_and_back():

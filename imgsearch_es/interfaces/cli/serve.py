@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from imgsearch_es.interfaces.server.settings import ServerSettings
 
 
+_MOST_SEARCHERS = 8
+
+
 @dataclass(frozen=True)
 class Serving:
     """Where and to whom, and within which limits.
@@ -86,6 +89,7 @@ class Serving:
             rate=self.rate,
             cache_bytes=self.cache * 1024**2,
             log=self.log,
+            processes=min(cores, _MOST_SEARCHERS) if (cores := os.cpu_count() or 1) > 1 else 0,
         )
 
 

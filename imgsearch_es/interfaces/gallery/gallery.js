@@ -1,25 +1,65 @@
-// Copies a picture's path. The buttons are hidden until this runs, so where scripts are stripped
-// nothing is missing: a click on the file name selects the whole path.
-(() => {
-  const galleries = ".imgsearch-gallery";
-  for (const button of document.querySelectorAll(`${galleries} .ig-copy[hidden]`)) button.hidden = false;
-  if (window.imgsearchCopies) return;
-  window.imgsearchCopies = true;
-  const copy = async (path) => {
-    try {
-      await navigator.clipboard.writeText(path.textContent);
-      return true;
-    } catch {
-      getSelection().selectAllChildren(path);
-      return document.execCommand("copy");
-    }
+// A picture large, and its path to copy. Where scripts are stripped nothing is missing but that: the
+// buttons are hidden until this runs, and what the large view says stands below "Explain".
+const galleries = ".imgsearch-gallery";
+for (const button of document.querySelectorAll(`${galleries} .ig-copy[hidden]`)) button.hidden = false;
+for (const link of document.querySelectorAll(`${galleries} .ig-open`)) link.title = "Show large";
+if (window.imgsearchGalleries) return;
+window.imgsearchGalleries = true;
+
+async function copy(path) {
+  try {
+    await navigator.clipboard.writeText(path.textContent);
+    return true;
+  } catch {
+    getSelection().selectAllChildren(path);
+    return document.execCommand("copy");
+  }
+}
+
+let place = null;
+let view = null;
+function shown(card) {
+  const small = card.querySelector(".ig-frame img");
+  const { href, protocol } = card.querySelector(".ig-open");
+  const about = card.querySelector(".view-about").cloneNode(true);
+  about.classList.remove("view-about");
+  // A page of its own beside the pictures may show their files; elsewhere there is the thumbnail.
+  const isNear = protocol === "file:" && location.protocol === "file:";
+  return {
+    small: small?.src,
+    alt: small?.alt ?? "",
+    width: small?.width,
+    height: small?.height,
+    large: isNear ? Promise.resolve(href) : Promise.reject(),
+    about: Promise.resolve(about),
   };
-  document.addEventListener("click", async (event) => {
-    const button = event.target.closest?.(`${galleries} .ig-copy`);
-    if (!button) return;
-    const done = await copy(button.closest("figcaption").querySelector(".ig-name"));
-    const said = button.querySelector("[role=status]");
-    said.textContent = done ? "Copied" : "Press Ctrl+C";
-    setTimeout(() => { said.textContent = ""; }, 2000);
+}
+function open(link) {
+  // Cards among widgets are each in a gallery of its own.
+  place = link.closest(`${galleries}:not(.ig-part-of)`) ?? link.closest(".widget-gridbox, .jupyter-widgets") ?? document;
+  view ??= makeView({
+    cards: () => [...place.querySelectorAll(".ig-grid figure, .ig-one figure")],
+    shown,
+    closed: (card) => card?.querySelector(".ig-open").focus(),
+    parent: () => link.closest(galleries),
   });
-})();
+  view.open(link.closest("figure"));
+}
+
+document.addEventListener("click", async (event) => {
+  const link = event.target.closest?.(`${galleries} .ig-open`);
+  if (link && !event.ctrlKey && !event.metaKey && !event.shiftKey && !event.button) {
+    event.preventDefault();
+    open(link);
+  }
+  const button = event.target.closest?.(`${galleries} .ig-copy`);
+  if (!button) return;
+  const done = await copy(button.closest("figcaption").querySelector(".ig-name"));
+  const said = button.querySelector("[role=status]");
+  said.textContent = done ? "Copied" : "Press Ctrl+C";
+  setTimeout(() => { said.textContent = ""; }, 2000);
+});
+document.addEventListener("keydown", (event) => {
+  const link = event.key === "Enter" && event.target.closest?.(`${galleries} div.ig-open`);
+  if (link) open(link);
+});

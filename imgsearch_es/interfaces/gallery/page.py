@@ -13,13 +13,14 @@ from markupsafe import Markup
 
 from imgsearch_es.errors import ConfigurationError
 from imgsearch_es.interfaces.gallery.texts import (
+    full_scale,
     hit_chips,
     link,
     matches,
     query_chips,
-    summands,
     summary,
     title,
+    why,
 )
 from imgsearch_es.interfaces.html import macros, render, words
 from imgsearch_es.pictures.files import filename
@@ -87,7 +88,7 @@ def gallery_html(
         cards=cards_of(hits, thumbs[len(pictures) :], standalone=standalone),
         cell=cell,
         facets=parts().facets(facet_groups(facets or {}), f"All {matches(hits)}"),
-        script=_data("gallery.js"),
+        script=script(),
     )
     if standalone:
         return page("document.html", title=title(hits.query), style=style(), content=content)
@@ -123,18 +124,20 @@ def query_head(hits: Hits, thumbs: Sequence[Thumb], *, standalone: bool = False)
 
 
 def cards_of(hits: Hits, thumbs: Sequence[Thumb], *, standalone: bool = False) -> list[Markup]:
-    """The results as items of a list, each with its thumbnail; bars are relative to the best."""
-    best = max((hit.score for hit in hits), default=0.0)
+    """The results as items of a list, each with its thumbnail.
+
+    Bars are relative to the most that a score can be, else to the best of these.
+    """
+    full = full_scale(hits.query) or max((hit.score for hit in hits), default=0.0)
     cards = []
     for hit, thumb, explanation in zip(hits, thumbs, hits.explain_all(), strict=True):
         card = parts().card(
             hit=hit,
             thumb=thumb,
-            best=best,
+            full=full,
             link=link(hit.uri) if standalone else None,
             terms=hit_chips(hit.synsets, explanation),
-            total=explanation.total,
-            rows=summands(explanation.rows, explanation.part_rows),
+            why=why(explanation),
         )
         cards.append(card)
     return cards
@@ -142,12 +145,18 @@ def cards_of(hits: Hits, thumbs: Sequence[Thumb], *, standalone: bool = False) -
 
 def style() -> str:
     """The style sheet of galleries; all its rules are scoped to one class."""
-    return _data("gallery.css")
+    return f"{_data('gallery.css')}\n.imgsearch-gallery {{\n{_shared('view.css')}}}\n"
+
+
+def script() -> str:
+    """What galleries do where scripts are run: a large view, as the page has it, and copying."""
+    view = _shared("view.js").replace("export function", "function")
+    return f"(() => {{\n{view}{_data('gallery.js')}}})();\n"
 
 
 def page(template: str, **values: Any) -> str:
     """A whole page around galleries; its policy admits their one script and no other."""
-    digest = base64.b64encode(hashlib.sha256(_data("gallery.js").encode()).digest()).decode()
+    digest = base64.b64encode(hashlib.sha256(script().encode()).digest()).decode()
     return render(template, digest=digest, **values)
 
 
@@ -176,6 +185,11 @@ def facet_groups(
             ]
             groups.append((_FIELDS.get(field, field.removeprefix(METADATA)), shown))
     return groups
+
+
+def _shared(name: str) -> str:
+    """A file that the page of the server has as well."""
+    return (files("imgsearch_es.interfaces.server") / "static" / name).read_text(encoding="utf-8")
 
 
 @cache

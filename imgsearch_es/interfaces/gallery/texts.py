@@ -10,9 +10,10 @@ from typing import Any, NamedTuple
 from imgsearch_es.analysis.analyzer import Term
 from imgsearch_es.analysis.views import Box
 from imgsearch_es.analysis.visual_words import is_word
-from imgsearch_es.interfaces.html import number, width, words
+from imgsearch_es.interfaces.html import number, share, words
 from imgsearch_es.retrieval.queries import Query
 from imgsearch_es.retrieval.scoring import Summand
+from imgsearch_es.retrieval.strategies import STRATEGIES
 from imgsearch_es.search.hit import Explanation
 from imgsearch_es.search.hits import Hits
 
@@ -145,16 +146,48 @@ def _chip(term: Term, tip: str, *, shared: bool) -> Chip:
     return Chip(words(term.key), digits, f"{term.key}: {tip}", shared)
 
 
+def full_scale(query: Query) -> float | None:
+    """The most that a score can be, where the strategy has such a thing and scores add up to 1.
+
+    By formula (1) that is the heaviest term's weight, by the square roots of products the root of
+    the weights' sum (Cauchy and Schwarz), by a cosine 1.
+    """
+    way = STRATEGIES[query.strategy]
+    if query.sort is not None or query.fusion is not None:
+        return None
+    if way.is_dense or not query.terms:
+        return 1.0 if way.name == "dense-cosine" else None
+    weights = [max(term.score, 0.0) for term in query.terms]
+    most = {"inner": max(weights), "sqrt": math.sqrt(math.fsum(weights)), "cosine": 1.0}
+    return most.get(way.formula.name) or None
+
+
+class Why(NamedTuple):
+    """The summands of a score as they are shown, their sum, and where each was best."""
+
+    rows: list[dict[str, Any]]
+    total: float
+    boxes: Mapping[str, Box]
+
+
+def why(explanation: Explanation) -> Why | None:
+    """What makes the score of a hit; None where nothing does."""
+    rows = summands(explanation.rows, explanation.part_rows)
+    return Why(rows, explanation.total, explanation.boxes) if rows else None
+
+
 def summands(
     rows: Sequence[Summand], inside: Mapping[str, Sequence[Summand]], limit: int = ROWS
 ) -> list[dict[str, Any]]:
-    """The summands of a score as they are shown, below a part of a fused query those inside."""
+    """The summands of a score, each with its share of it; below a part of a fusion those inside."""
     largest = max((abs(row.product) for row in rows), default=0.0)
+    full = math.fsum(max(row.product, 0.0) for row in rows) or largest
     telling = [row for row in rows if abs(row.product) >= LEAST * largest][:limit]
     if len(rows) - len(telling) == 1:  # takes no more room than the line "1 more"
         telling = list(rows)
     shown: list[dict[str, Any]] = [
         {
+            "key": row.key,
             "name": words(row.key),
             "factors": _factors(row),
             "product": row.product,
@@ -166,7 +199,7 @@ def summands(
         shown.append(
             {"name": f"{len(rest)} more", "product": math.fsum(row.product for row in rest)}
         )
-    return [{**row, "bar": width(abs(row["product"]), largest)} for row in shown]
+    return [{**row, "share": share(abs(row["product"]), full)} for row in shown]
 
 
 def _factors(row: Summand) -> str:

@@ -6,10 +6,19 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
+import anywidget
 import ipywidgets as widgets
+from markupsafe import Markup
 
 from imgsearch_es.errors import ImgsearchError
-from imgsearch_es.interfaces.gallery.page import SHOWN, VALUES, cards_of, facet_groups, parts
+from imgsearch_es.interfaces.gallery.page import (
+    SHOWN,
+    VALUES,
+    cards_of,
+    facet_groups,
+    parts,
+    script,
+)
 from imgsearch_es.pictures.thumbnails import embed
 from imgsearch_es.retrieval.conditions import Filter
 from imgsearch_es.search.hits import Hits
@@ -53,6 +62,12 @@ def _close_all(closed: Iterable[Any]) -> None:
         widget.close()
 
 
+class LargeView(anywidget.AnyWidget):
+    """Shows a result large when a person clicks on it; itself it is not to be seen."""
+
+    _esm = f"{script()}\nexport default {{ render() {{}} }};\n"
+
+
 class ResultGrid:
     """Hits to judge; ``more`` is called with the number of one, to search for what is like it."""
 
@@ -60,6 +75,7 @@ class ResultGrid:
         self._changed = changed
         self._more = more
         self.cells: list[Cell] = []
+        self.cards: list[Markup] = []
         columns = f"repeat(auto-fill, minmax(min({CELL_PIXELS}px, 45%), 1fr))"
         layout = widgets.Layout(
             grid_template_columns=columns, grid_gap="20px 14px", flex="1 1 420px"
@@ -68,12 +84,13 @@ class ResultGrid:
 
     def show(self, hits: Hits | None) -> None:
         """Show these hits instead of those before."""
-        before, self.cells = self.cells, []
+        before, self.cells, self.cards = self.cells, [], []
         if hits is not None:
             thumbs = embed([hit.uri for hit in hits], CELL_PIXELS, MAX_BYTES)
+            self.cards = cards_of(hits, thumbs)
             self.cells = [
                 Cell(card, hits[i].filename, self._changed, partial(self._more, i))
-                for i, card in enumerate(cards_of(hits, thumbs))
+                for i, card in enumerate(self.cards)
             ]
         self.widget.children = tuple(cell.widget for cell in self.cells)
         for cell in before:

@@ -11,11 +11,16 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 import ipywidgets as widgets
+from IPython.display import DisplayHandle, display
+from markupsafe import Markup
 
 from imgsearch_es.errors import ImgsearchError, QueryError
 from imgsearch_es.index import ImageIndex
 from imgsearch_es.interfaces.gallery.page import parts, query_head, style
+from imgsearch_es.interfaces.gallery.texts import title
 from imgsearch_es.interfaces.notebook.parts import (
+    CELL_PIXELS,
+    LargeView,
     Narrowing,
     ResultGrid,
     button,
@@ -34,6 +39,7 @@ MOST = 100
 """Hits on a page."""
 PICTURE_PIXELS = 112
 PICTURE_BYTES = 400_000
+_LEFT = ".imgsearch-left"
 
 
 class Step(NamedTuple):
@@ -71,12 +77,16 @@ class SearchBox:
         self._picture: Any = None
         self._past: list[Step] = []
         self._step: Step | None = None
+        self._shown: DisplayHandle | None = None
+        self._left: dict[str, str] = {"text/html": "", "text/plain": ""}
         self._make_inputs(text, strategy_of(strategy).name)
         self._make_outputs()
         middle = widgets.Layout(display="flex", flex_flow="row wrap", grid_gap="24px")
         self.widget = widgets.VBox(
             [
-                widgets.HTML(f"<style>{style()}</style>"),
+                # What is left where widgets are not drawn is out of sight where they are.
+                widgets.HTML(f"<style>{style()}{_LEFT} {{ display: none; }}</style>"),
+                LargeView(),
                 buttons([self.words, self.search_button, self.upload, self.strategy]),
                 self.message,
                 self.head,
@@ -242,7 +252,9 @@ class SearchBox:
         self.results.show(hits)
         if hits is not None:
             thumbs = embed(list(hits.query.pictures), PICTURE_PIXELS, PICTURE_BYTES)
-            self.head.value = str(parts().part_of(query_head(hits, thumbs)))
+            head = query_head(hits, thumbs)
+            self.head.value = str(parts().part_of(head))
+            self._leave(hits, head)
             if not len(hits):
                 self._say("No picture matches. Try a broader word or fewer conditions.")
         self._show_marks()
@@ -298,6 +310,18 @@ class SearchBox:
 
     def _say(self, sentence: str) -> None:
         self.message.value = str(parts().alert(sentence))
+
+    def _leave(self, hits: Hits, head: Markup) -> None:
+        """Have the gallery of these hits in the notebook's file, for what draws no widgets."""
+        content = parts().gallery(head, self.results.cards, f"min({CELL_PIXELS}px, 50% - 8px)")
+        gallery = parts().fragment(title(hits.query), style(), content)
+        self._left = {"text/html": f'<div class="{_LEFT[1:]}">{gallery}</div>', "text/plain": ""}
+        if self._shown is not None:
+            self._shown.update(self._left, raw=True)
+
+    def _ipython_display_(self) -> None:
+        display(self.widget)
+        self._shown = display(self._left, raw=True, display_id=True)
 
     def _repr_mimebundle_(self, **options: Any) -> Any:
         return self.widget._repr_mimebundle_(**options)

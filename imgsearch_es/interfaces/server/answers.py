@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from starlette.responses import JSONResponse
+from starlette.responses import HTMLResponse, JSONResponse, Response
 
 from imgsearch_es.errors import (
     AnalyzerError,
@@ -23,6 +23,7 @@ from imgsearch_es.errors import (
     SourceError,
     UnknownWordError,
 )
+from imgsearch_es.interfaces.html import render
 from imgsearch_es.interfaces.server.uploads import UnknownPictureError
 from imgsearch_es.pictures.files import filename
 
@@ -54,12 +55,26 @@ class ProblemError(Exception):
         self.suggestions = list(suggestions)
         super().__init__(self.message)
 
+    def answer(self, headers: Mapping[str, str]) -> Response:
+        """A page for a person who opened the address, else JSON."""
+        return self.page() if wants_page(headers) else self.response()
+
+    def page(self) -> Response:
+        """A page of its own, which needs nothing of the server."""
+        content = render("error.html", problem=self)
+        return HTMLResponse(content, self.status, self.headers)
+
     def response(self) -> JSONResponse:
         """The answer of the API."""
         detail: dict[str, Any] = {"kind": self.kind, "message": self.message}
         if self.suggestions:
             detail["suggestions"] = self.suggestions
         return JSONResponse({"error": detail}, self.status, self.headers)
+
+
+def wants_page(headers: Mapping[str, str]) -> bool:
+    """Whether a browser asks for something to show to a person, by its ``Accept`` header."""
+    return "text/html" in headers.get("accept", "")
 
 
 def problem_of(error: ImgsearchError, location: str) -> ProblemError:

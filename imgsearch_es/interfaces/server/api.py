@@ -92,12 +92,12 @@ async def _form(
 @router.post("/api/v1/search", response_model=schemas.SearchAnswer, tags=["search"])
 async def search(request: SearchRequest, parts: Parts) -> Response:
     """Find pictures by words, by pictures, by liked and disliked ones, or by all of these."""
+    return await parts.answer(_found, request)
 
-    def found() -> dict[str, Any]:
-        query = parts.searching.query(request, request.k, request.offset)
-        return parts.searching.run(query).to_dict()
 
-    return JSONResponse(await parts.work(found))
+def _found(parts: Services, request: SearchRequest) -> Response:
+    query = parts.searching.query(request, request.k, request.offset)
+    return JSONResponse(parts.searching.run(query).to_dict())
 
 
 @router.get("/api/v1/search", response_model=schemas.SearchAnswer, tags=["search"])

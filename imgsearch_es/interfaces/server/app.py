@@ -17,6 +17,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException
+from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import ClientDisconnect
 from starlette.staticfiles import StaticFiles
 
@@ -99,6 +100,7 @@ def create_app(
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         ready = services.get_ready(warm_up=warm_up, say=say) if warm_up or say else None
         getting_ready = asyncio.create_task(ready) if ready else None
+        services.searchers.start()
         yield
         if getting_ready is not None:
             getting_ready.cancel()
@@ -116,7 +118,7 @@ def create_app(
     for router in (*several.ROUTERS, page.router):
         app.include_router(router)
     static = Path(str(files("imgsearch_es.interfaces.server") / "static"))
-    app.mount("/static", StaticFiles(directory=static), name="static")
+    app.mount("/static", GZipMiddleware(StaticFiles(directory=static)), name="static")
     for kind in _ANSWERED:
         app.add_exception_handler(kind, _answer)
     return Guard(app, settings, services.metrics), services
@@ -126,7 +128,7 @@ async def _answer(request: Request, error: Exception) -> Response:
     """An error as an answer of the API, or as a page where one was asked for."""
     problem = _problem(request, error)
     is_page = request.url.path in page.PATHS
-    return page.problem_page(request, problem) if is_page else problem.response()
+    return page.problem_page(request, problem) if is_page else problem.answer(request.headers)
 
 
 def _problem(request: Request, error: Exception) -> ProblemError:

@@ -94,6 +94,8 @@ class Guard:
         if scope["type"] != "http":
             await send({"type": "websocket.close", "code": 1008})
             return
+        if scope["method"] == "HEAD":  # whoever sends the answer leaves the body out
+            scope = {**scope, "method": "GET"}
         answer = _Answer(send)
         began = time.perf_counter()
         with self._metrics.in_progress.track_inprogress():
@@ -101,7 +103,7 @@ class Guard:
             if problem is not None:
                 reason = _REASONS.get(problem.status, "other")
                 self._metrics.refused.labels(reason).inc()
-                await problem.response()(scope, receive, answer.send)
+                await problem.answer(Headers(scope=scope))(scope, receive, answer.send)
         # The path with its parameters' names, so that there are few different ones.
         route = getattr(scope.get("route"), "path", "other")
         self._metrics.requests.labels(route, str(answer.status)).inc()

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse
+from starlette.datastructures import QueryParams
 
 from imgsearch_es.errors import ImgsearchError, UnknownWordError
-from imgsearch_es.interfaces.gallery.texts import word_terms
+from imgsearch_es.interfaces.gallery.texts import full_scale, word_terms
+from imgsearch_es.interfaces.gallery.texts import why as why_of
 from imgsearch_es.interfaces.html import render
 from imgsearch_es.interfaces.server import panels, view
-from imgsearch_es.interfaces.server.answers import ProblemError, problem_of
-from imgsearch_es.interfaces.server.readiness import WAITS
+from imgsearch_es.interfaces.server.answers import ProblemError, problem_of, wants_page
+from imgsearch_es.interfaces.server.readiness import WAITS, Notice
 from imgsearch_es.interfaces.server.schemas import Click, ExplainRequest
 from imgsearch_es.interfaces.server.services import Parts, Services, services_of
 from imgsearch_es.interfaces.server.view import PAGE_SIZE, State
@@ -32,25 +34,38 @@ _IDEAS = 10
 router = APIRouter(include_in_schema=False)
 
 
+class _Asked(NamedTuple):
+    params: str
+    notices: list[Notice]
+
+
 @router.get("/")
 async def page(request: Request, parts: Parts) -> Response:
     """The whole page; where a token is needed without its content, which the script asks for."""
     if not parts.settings.readable_without_token:
         return _render("page.html", 200, state=State(), locked=True, parts=parts)
-    status, content = await _content(request, parts)
+    return await parts.answer(_page, await _asked(request, parts))
+
+
+def _page(parts: Services, asked: _Asked) -> Response:
+    status, content = _content(asked, parts)
     return _render("page.html", status, **content, locked=False, parts=parts)
 
 
 @router.get("/results")
 async def results(request: Request, parts: Parts) -> Response:
     """What changes on the page."""
-    status, content = await _content(request, parts)
+    return await parts.answer(_results, await _asked(request, parts))
+
+
+def _results(parts: Services, asked: _Asked) -> Response:
+    status, content = _content(asked, parts)
     return _render("results.html", status, **content)
 
 
 @router.get("/why")
 async def why(request: Request, parts: Parts, picture: str) -> Response:
-    """Why a picture was found, and what is known of it."""
+    """What is known of a picture and why it was found, for the large view; else a page of it."""
     state = State.from_params(request.query_params)
 
     def explained() -> dict[str, Any]:
@@ -59,9 +74,12 @@ async def why(request: Request, parts: Parts, picture: str) -> Response:
             asked = {**state.what().model_dump(), "picture": picture}
             _, found = parts.searching.explain(ExplainRequest.model_validate(asked))
             explanation = found[0] if found else None
-        return {"document": document, "explanation": explanation}
+        return {"document": document, "why": explanation and why_of(explanation)}
 
-    return _render("why.html", 200, state=state, **await parts.work(explained))
+    content = await parts.work(explained)
+    if wants_page(request.headers):
+        return _render("page.html", 200, state=state, locked=False, parts=parts, **content)
+    return _render("why.html", 200, state=state, **content)
 
 
 @router.post("/clicks", status_code=204)
@@ -75,19 +93,24 @@ async def clicks(parts: Parts, click: Click) -> None:
 def problem_page(request: Request, problem: ProblemError) -> Response:
     """An error of the page, as a page or as a part of one."""
     content = {"state": State(), "problem": problem, "unknown": None}
-    if request.url.path == "/":
+    if wants_page(request.headers):
         parts = services_of(request)
         return _render("page.html", problem.status, **content, locked=False, parts=parts)
     return _render("problem.html", problem.status, **content)
 
 
-async def _content(request: Request, parts: Services) -> tuple[int, dict[str, Any]]:
+async def _asked(request: Request, parts: Services) -> _Asked:
+    """What a page is made of: the notices are known to the server's own process alone."""
+    notices = await parts.work(lambda: parts.readiness.now(parts.model))
+    return _Asked(str(request.query_params), notices)
+
+
+def _content(asked: _Asked, parts: Services) -> tuple[int, dict[str, Any]]:
     """A status and what the templates need, or the error that they show instead."""
     state = State()
     try:
-        state = State.from_params(request.query_params)
-        notices = await parts.work(lambda: parts.readiness.now(parts.model))
-        return 200, {"notices": notices, **await parts.work(lambda: _found(parts, state))}
+        state = State.from_params(QueryParams(asked.params))
+        return 200, {"notices": asked.notices, **_found(parts, state)}
     except ImgsearchError as error:
         problem = problem_of(error, parts.index.location)
         unknown = error if isinstance(error, UnknownWordError) else None
@@ -158,4 +181,5 @@ def _has(counted: Facets, panel: str) -> bool:
 
 def _render(template: str, status: int, **content: Any) -> HTMLResponse:
     content |= {"waits": WAITS, "view": view, "value_name": view.value_name, "in_memory": in_memory}
+    content["full_scale"] = full_scale
     return HTMLResponse(render(template, **content), status)

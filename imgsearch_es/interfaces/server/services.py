@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from dataclasses import replace
 from typing import Annotated, Any, TypeVar
 from weakref import WeakValueDictionary
 
-from fastapi import Depends, Request
+from fastapi import Depends, Request, Response
 from PIL import Image
 
 from imgsearch_es.analysis.models import available_models
@@ -24,6 +26,7 @@ from imgsearch_es.interfaces.server.guard import Metrics, unauthorized
 from imgsearch_es.interfaces.server.pictures import Pictures, ThumbnailCache
 from imgsearch_es.interfaces.server.readiness import Readiness, until_there
 from imgsearch_es.interfaces.server.schemas import ExplainRequest, FacetsRequest, What
+from imgsearch_es.interfaces.server.searchers import Searchers, Work
 from imgsearch_es.interfaces.server.settings import ServerSettings
 from imgsearch_es.interfaces.server.uploads import WORKERS, Checker, Upload, Uploads
 from imgsearch_es.pictures.files import cache_folder
@@ -165,6 +168,7 @@ class Services:
         self.changing = asyncio.Lock()
         self.downloading: set[str] = set()
         self._log = open_log(settings.log)
+        self.searchers = Searchers(Services, index.location, settings)
         self._searches = ThreadPoolExecutor(settings.threads, "imgsearch-search")
         self._drawings = ThreadPoolExecutor(_DRAWING_THREADS, "imgsearch-draw")
         self._fetches = ThreadPoolExecutor(_FETCHING_THREADS, "imgsearch-fetch")
@@ -183,6 +187,14 @@ class Services:
         until it ends, so that there are never more.
         """
         return await asyncio.wrap_future(self._searches.submit(call))
+
+    async def answer(self, work: Work[Services, T], given: T) -> Response:
+        """The same for an answer, which another process may give, as long as it is there."""
+        if (asked := self.searchers.submit(work, given)) is not None:
+            with suppress(BrokenProcessPool):
+                if (found := await asyncio.wrap_future(asked)) is not None:
+                    return found
+        return await self.work(lambda: work(self, given))
 
     async def draw(self, call: Callable[[], T]) -> T:
         """The same, for thumbnails."""
@@ -251,6 +263,7 @@ class Services:
         """End the processes and threads of the server."""
         for threads in (self._searches, self._drawings, self._fetches, self._checks):
             threads.shutdown(wait=False, cancel_futures=True)
+        self.searchers.close()
         self.checker.close()
         self._drawer.close()
         self.index.close()

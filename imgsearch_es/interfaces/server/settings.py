@@ -34,6 +34,7 @@ class ServerSettings:
             at once.
         cache_folder, cache_bytes: of thumbnails.
         threads: how many searches run at once.
+        processes: how many others search as well; 0 for none.
         log: a file that keeps what was shown and clicked; None keeps nothing.
 
     Raises:
@@ -55,6 +56,7 @@ class ServerSettings:
     cache_folder: Path | None = None
     cache_bytes: int = 2 * 1024**3
     threads: int = 32
+    processes: int = 0
     log: Path | None = None
 
     def __post_init__(self) -> None:

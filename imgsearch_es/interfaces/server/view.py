@@ -9,10 +9,11 @@ import calendar
 import math
 import re
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 from urllib.parse import urlencode
 
+from markupsafe import Markup, escape
 from pydantic import ValidationError
 from starlette.datastructures import QueryParams
 
@@ -117,9 +118,8 @@ class State:
         changed = replace(self, **{"page": 1, **changes})
         if len(changed.image) != 1 or "image" in changes:
             changed = replace(changed, region=changes.get("region", ""))
-        given = {
-            name: value for name, value in asdict(changed).items() if value != getattr(_EMPTY, name)
-        }
+        given = {name: getattr(changed, name) for name in _NAMES}
+        given = {name: value for name, value in given.items() if value != getattr(_EMPTY, name)}
         query = urlencode(given, doseq=True)
         return f"{path}?{query}" if query else path
 
@@ -206,6 +206,7 @@ class State:
 _EMPTY = State()
 _ON_MAPS = (PLACE, WITHIN)
 _ONE_AT_A_TIME = (*BOUNDS, *_ON_MAPS)
+_NAMES = tuple(each.name for each in fields(State))
 
 
 def _distinct(values: Iterable[str]) -> tuple[str, ...]:
@@ -224,6 +225,20 @@ def chips(document: Document, asked: Collection[str]) -> list[Term]:
 def vector(terms: Sequence[Term]) -> list[Term]:
     """What a query with pictures is: its heaviest terms."""
     return [term for term in terms if term.score >= _TELLING][:_VECTOR]
+
+
+def cut(hits: Hits) -> int | None:
+    """After how many pictures those begin that show a trace at most; None where there are none."""
+    return hits.total if getattr(hits, "ranked", hits.total) > hits.total else None
+
+
+def struck(hint: str, left_out: Sequence[str]) -> Markup:
+    """A hint; the word that it says was left out is struck through."""
+    for word in left_out:
+        name = f"{word!r:.60}"
+        if hint.startswith(name):
+            return Markup("<del>{}</del>{}").format(word, hint[len(name) :])
+    return escape(hint)
 
 
 def share_url(query: Query, state: State) -> str | None:
@@ -330,6 +345,8 @@ def ways(settings: IndexSettings, state: State, query: Query | None) -> list[tup
     return found + ([] if state.has_pictures else list(SORTS.items()))
 
 
-def share(score: float, best: float) -> float:
-    """Percent of the best score; of distances, whose scores are negative, all."""
-    return round(100 * score / best, 1) if best > 0 else 100.0
+def ratio_class(document: Document) -> str:
+    """The class of a card by its picture's shape, from 0.6 to 2.5 wide for each high, by 0.05."""
+    ratio = document.width / document.height if document.is_read else 4 / 3
+    shown = min(max(round(20 * ratio), 12), 50)
+    return f"r{shown}" + ("" if abs(shown / 20 - ratio) < 0.1 else " whole")

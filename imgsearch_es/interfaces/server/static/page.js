@@ -3,6 +3,8 @@
 
 import { chooseRegion, outlineRegion } from "./crop.js";
 import "./doing.js";
+import { makeLooking } from "./looking.js";
+import { send, showOwn, smaller } from "./sending.js";
 
 export { ask, busy, changed, go, parse, say };
 
@@ -12,21 +14,30 @@ const words = document.getElementById("q");
 const needsToken = "locked" in document.body.dataset;
 let running = null;
 let coming = null;
+let shownSearch = location.search;
+const blobs = []; // of the pictures that are shown
+const own = new Map(); // what this person gave, by the id of the upload
 
 // -- asking the server --
 
 /** The token of this browser, or, where it is not to be remembered, of this tab. */
 const token = () => localStorage.getItem(TOKEN) ?? sessionStorage.getItem(TOKEN);
 
-async function ask(url, options = {}) {
-  const sent = token();
-  const headers = { ...(options.headers ?? {}), ...(sent ? { Authorization: `Bearer ${sent}` } : {}) };
-  const response = await fetch(url, { ...options, headers, credentials: "omit" });
+async function ask(url, { told, ...options } = {}) {
+  const given = token();
+  const headers = { ...(options.headers ?? {}), ...(given ? { Authorization: `Bearer ${given}` } : {}) };
+  const sent = told ? send(url, options.body, headers, told) : fetch(url, { ...options, headers, credentials: "omit" });
+  const response = await sent.catch(noAnswer);
   if (response.status === 401) {
-    if (token() === sent) await unlock(sent !== null);
-    return ask(url, options);
+    if (token() === given) await unlock(given !== null);
+    return ask(url, { told, ...options });
   }
   return response;
+}
+
+function noAnswer(error) {
+  if (error.name === "AbortError") throw error;
+  throw new Error(navigator.onLine ? "The server does not answer. Is it still running?" : "You are offline. Try again when you are connected.");
 }
 
 let unlocking = null;
@@ -42,6 +53,7 @@ function askForToken(wasWrong) {
   document.getElementById("unlock-problem").textContent = wasWrong ? "This token is not accepted." : "";
   for (const storage of [localStorage, sessionStorage]) storage.removeItem(TOKEN);
   field.value = "";
+  dialog.onkeydown = (event) => needsToken && event.key === "Escape" && event.preventDefault();
   if (!dialog.open) dialog.showModal();
   return new Promise((resolve, reject) => {
     const form = document.getElementById("unlock-form");
@@ -82,16 +94,24 @@ const inView = new IntersectionObserver((entries) => {
 }, { rootMargin: "400px" });
 
 async function load(image) {
-  const response = await ask(image.dataset.src);
-  if (!response.ok) return image.dispatchEvent(new Event("error"));
-  const url = URL.createObjectURL(await response.blob());
-  image.addEventListener("load", () => URL.revokeObjectURL(url), { once: true });
+  const url = await source(image.dataset.src).catch(() => null);
+  if (!url) return image.dispatchEvent(new Event("error"));
+  if (url.startsWith("blob:")) blobs.push(url);
   image.src = url;
+}
+
+/** What an image of this server may have as its source. */
+async function source(url) {
+  if (!needsToken) return url;
+  const response = await ask(url);
+  if (!response.ok) throw new Error("not shown");
+  return URL.createObjectURL(await response.blob());
 }
 
 // -- showing --
 
-async function go(url, { push = true, focus = null } = {}) {
+async function go(url, { push = true, focus = null, state = null } = {}) {
+  if (push) looking.leave();
   const target = new URL(url, location.href);
   running?.abort();
   const mine = (running = new AbortController());
@@ -101,12 +121,16 @@ async function go(url, { push = true, focus = null } = {}) {
     const response = await ask(`/results${target.search}`, { signal: mine.signal });
     const type = response.headers.get("content-type") ?? "";
     if (!type.startsWith("text/html")) throw new Error((await response.json()).error.message);
-    main.replaceChildren(...parse(await response.text()));
+    const html = await response.text();
+    blobs.splice(0).forEach((one) => URL.revokeObjectURL(one));
+    main.replaceChildren(...parse(html));
     if (push) history.pushState(null, "", target);
+    shownSearch = target.search;
     arrived(focus);
     if (push && focus === null) window.scrollTo({ top: 0 });
+    await looking.enter(state);
   } catch (error) {
-    if (error.name !== "AbortError") say(error.message || "The server does not answer.");
+    if (error.name !== "AbortError") say(error.message);
   } finally {
     if (running === mine) {
       coming = null;
@@ -141,13 +165,23 @@ function arrived(focus) {
   if (facets && matchMedia("(max-width: 860px)").matches) facets.open = false;
   const cropped = main.querySelector("[data-region]");
   if (cropped?.dataset.region) outlineRegion(main.querySelector("[data-crop-source]"), cropped.dataset.region);
-  for (const image of main.querySelectorAll("img")) {
+  showPictures([main]);
+  if (focus) main.querySelector(focus)?.focus({ preventScroll: true });
+  document.getElementById("status").textContent = document.getElementById("summary")?.textContent ?? "";
+}
+
+/** Loads pictures as they come into view, and says which cannot be shown. */
+function showPictures(places) {
+  for (const image of places.flatMap((place) => [...place.querySelectorAll("img")])) {
+    const [, name] = (image.dataset.src ?? image.src).match(/\/thumbnails\/(upload-[^/]+)/) ?? [];
+    if (own.has(name)) {
+      delete image.dataset.src;
+      image.src = own.get(name);
+    }
     image.addEventListener("error", () => failed(image), { once: true });
     if (image.complete && image.naturalWidth === 0 && image.src) failed(image);
     if (image.dataset.src) inView.observe(image);
   }
-  if (focus) main.querySelector(focus)?.focus({ preventScroll: true });
-  document.getElementById("status").textContent = document.getElementById("summary")?.textContent ?? "";
   document.dispatchEvent(new Event("arrived"));
 }
 
@@ -193,12 +227,23 @@ function changed(changes) {
 // -- pictures of this person --
 
 async function searchBy(file) {
-  if (file.size > Number(document.body.dataset.maxBytes)) {
-    return say(`The picture is larger than ${Math.round(document.body.dataset.maxBytes / 2 ** 20)} MB.`);
+  const url = URL.createObjectURL(file);
+  const picture = showOwn(main, url);
+  busy(true);
+  try {
+    const sent = await smaller(file);
+    if (sent.size > Number(document.body.dataset.maxBytes)) {
+      throw new Error(`The picture is larger than ${Math.round(document.body.dataset.maxBytes / 2 ** 20)} MB.`);
+    }
+    const body = new FormData();
+    body.append("picture", sent, "picture");
+    await upload("/api/v1/uploads", { body, told: picture.told }, (name) => own.set(name, url));
+  } catch (error) {
+    say(error.message);
+  } finally {
+    picture.remove();
+    busy(false);
   }
-  const form = new FormData();
-  form.append("picture", file, "picture");
-  return upload("/api/v1/uploads", { body: form });
 }
 
 const isUrl = (text) => /^https?:\/\/\S+$/.test(text);
@@ -208,17 +253,18 @@ function searchByUrl(url) {
   return upload("/api/v1/uploads/url", { headers, body: JSON.stringify({ url }) });
 }
 
-async function upload(path, options) {
+async function upload(path, options, kept = () => {}) {
   busy(true);
   try {
     const response = await ask(path, { method: "POST", ...options });
     const answer = await response.json();
     if (!response.ok) return say(answer.error.message);
+    kept(answer.id);
     const text = words.value.trim();
-    const kept = isUrl(text) ? new URLSearchParams(location.search).get("q") : text;
-    return await go(changed({ image: answer.id, q: kept || null, region: null, like: null, dislike: null }));
+    const q = isUrl(text) ? new URLSearchParams(location.search).get("q") : text;
+    return await go(changed({ image: answer.id, q: q || null, region: null, like: null, dislike: null }));
   } catch (error) {
-    return say(error.message || "The server does not answer.");
+    return say(error.message);
   } finally {
     busy(false);
   }
@@ -263,18 +309,18 @@ document.addEventListener("click", (event) => {
   const link = event.target.closest("a, button");
   if (!link || event.ctrlKey || event.metaKey || event.shiftKey || event.button) return;
   const data = link.dataset;
-  if ("why" in data || "nav" in data || "close" in data || "original" in data && needsToken) event.preventDefault();
-  if (data.key === "open" || "why" in data) clicked(link);
-  if ("why" in data) explain(link);
+  if ("view" in data || "nav" in data || "close" in data || "original" in data && needsToken) event.preventDefault();
+  if (data.key === "similar") clicked(link);
+  if ("view" in data) looking.open(link);
   else if ("crop" in data) crop(data);
   else if ("teach" in data) document.getElementById("teach").showModal();
   else if ("copy" in data) copy(data.copy, "Path copied");
   else if ("close" in data) link.closest("dialog").close();
   else if ("original" in data && needsToken) openOriginal(link.href);
   else if ("nav" in data) {
-    document.getElementById("why").close();
+    looking.leave();
     const card = link.closest(".card");
-    const stays = card && data.key !== "open" ? `[data-id="${card.dataset.id}"] [data-key="${data.key}"]` : null;
+    const stays = card && data.key !== "similar" ? `[data-id="${card.dataset.id}"] [data-key="${data.key}"]` : null;
     const isSwitch = link.closest("#facets, .ways, .choices") || ["like", "dislike"].includes(data.key);
     const url = link.getAttribute("href"); // of a link in a drawing href is no text
     go(isSwitch ? also(url) : url, { focus: stays });
@@ -291,30 +337,19 @@ document.getElementById("search").addEventListener("submit", (event) => {
 main.addEventListener("change", (event) => {
   if (event.target.id === "by") go(changed({ by: event.target.value === "auto" ? null : event.target.value }), { focus: "#by" });
 });
-window.addEventListener("popstate", () => go(location.href, { push: false }));
+window.addEventListener("popstate", (event) => {
+  if (location.search === shownSearch && !coming) looking.follow();
+  else go(location.href, { push: false, state: event.state ?? {} });
+});
 
 /** Tells of a click on a picture where the server keeps a log; whether it arrives does not matter. */
 function clicked(link) {
-  const search = main.querySelector(".layout")?.dataset.search;
-  const picture = link.closest(".card")?.dataset.id;
+  const card = link.closest(".card");
+  const search = card?.dataset.search ?? main.querySelector(".layout")?.dataset.search;
+  const picture = card?.dataset.id;
   if (!search || !picture) return;
   const headers = { "Content-Type": "application/json" };
   ask("/clicks", { method: "POST", headers, body: JSON.stringify({ search, picture }), keepalive: true }).catch(() => {});
-}
-
-async function explain(link) {
-  const dialog = document.getElementById("why");
-  busy(true);
-  try {
-    const response = await ask(link.getAttribute("href"));
-    dialog.replaceChildren(...parse(await response.text()));
-    for (const image of dialog.querySelectorAll("img[data-src]")) load(image);
-    if (!dialog.open) dialog.showModal();
-  } catch (error) {
-    say(error.message || "The server does not answer.");
-  } finally {
-    busy(false);
-  }
 }
 
 document.getElementById("teach-form").addEventListener("submit", async (event) => {
@@ -335,7 +370,7 @@ document.getElementById("teach-form").addEventListener("submit", async (event) =
     await go(changed({ q: `"${answer.name}"`, image: null, region: null, like: null, dislike: null }));
     say(`Taught ${answer.name}: ${answer.pictures} pictures have it.`);
   } catch (error) {
-    problem.textContent = error.message || "The server does not answer.";
+    problem.textContent = error.message;
   } finally {
     event.submitter.disabled = false;
   }
@@ -377,7 +412,7 @@ document.getElementById("theme").addEventListener("click", () => {
 
 // -- keys --
 
-const ACTIONS = { l: "like", d: "dislike", e: "why" };
+const ACTIONS = { l: "like", d: "dislike", m: "similar" };
 document.addEventListener("keydown", (event) => {
   const typingIn = event.target.closest("input, select, textarea, dialog[open]");
   if (event.ctrlKey || event.metaKey || event.altKey || typingIn) {
@@ -390,23 +425,33 @@ document.addEventListener("keydown", (event) => {
     words.focus();
     words.select();
   } else if (event.key === "?") document.getElementById("keys").showModal();
-  else if (event.key === "n" || event.key === "p") {
-    main.querySelector(`[data-page="${event.key === "n" ? "next" : "previous"}"]`)?.click();
-  } else if (card && event.key in ACTIONS) card.querySelector(`[data-key="${ACTIONS[event.key]}"]`).click();
+  else if (card && event.key in ACTIONS) card.querySelector(`[data-key="${ACTIONS[event.key]}"]`).click();
   else if (event.key.startsWith("Arrow")) step(event, card);
 });
 
 /** From card to card; up and down by what is seen above and below. */
 function step(event, card) {
-  const cards = [...main.querySelectorAll(".card")];
+  const cards = [...main.querySelectorAll(".card")].filter((one) => one.offsetParent);
   if (!cards.length || (!card && event.key !== "ArrowDown")) return;
-  const columns = cards.filter((one) => one.offsetTop === cards[0].offsetTop).length;
-  const by = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -columns, ArrowDown: columns }[event.key];
-  const next = card ? cards.indexOf(card) + by : 0;
-  if (next < 0 || next >= cards.length) return;
+  const next = card ? cards.indexOf(card) + ({ ArrowLeft: -1, ArrowRight: 1 }[event.key] ?? rows(cards, card, event.key)) : 0;
+  if (!cards[next]) return;
   event.preventDefault();
   cards[next].querySelector(".picture").focus();
 }
 
-if (needsToken) go(location.href, { push: false });
-else arrived(null);
+/** How far it is to the card above or below, of those in the next row the nearest. */
+function rows(cards, card, key) {
+  const [here, tops] = [cards.indexOf(card), cards.map((one) => one.offsetTop)];
+  const other = key === "ArrowUp" ? Math.max(...tops.filter((top) => top < tops[here])) : Math.min(...tops.filter((top) => top > tops[here]));
+  const center = (one) => one.offsetLeft + one.offsetWidth / 2;
+  const row = cards.filter((one) => one.offsetTop === other);
+  const [nearest] = row.sort((a, b) => Math.abs(center(a) - center(card)) - Math.abs(center(b) - center(card)));
+  return nearest ? cards.indexOf(nearest) - here : NaN;
+}
+
+const looking = makeLooking(main, { ask, parse, source, arrived: showPictures, clicked, say });
+if (needsToken) go(location.href, { push: false, state: history.state });
+else {
+  arrived(null);
+  looking.enter(history.state);
+}

@@ -1,0 +1,117 @@
+"""Processes that search, so that cores share the work: one process of Python uses one of them.
+
+They have neither the model nor uploads, and know of the index what its file or server says. What
+they cannot answer, for whatever reason, the server answers itself, as it does without them.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import replace
+from multiprocessing.process import BaseProcess
+from typing import Any, Generic, TypeAlias, TypeVar
+
+from starlette.responses import Response
+
+from imgsearch_es.analysis.analyzer import Analyzer
+from imgsearch_es.interfaces.server.answers import log
+from imgsearch_es.interfaces.server.batching import ServedIndex
+from imgsearch_es.interfaces.server.settings import ServerSettings
+
+P = TypeVar("P")
+T = TypeVar("T")
+Work: TypeAlias = Callable[[P, T], Response]
+"""A function of a module, which another process can import, of the parts of a server there."""
+Make: TypeAlias = Callable[[ServedIndex, ServerSettings], P]
+
+
+class Searchers(Generic[P]):
+    """As many processes as the settings say, none where what is shown is logged.
+
+    Args:
+        make: gives the parts of a server, in each process its own.
+        location: of the index.
+        settings: the server's.
+    """
+
+    def __init__(self, make: Make[P], location: str, settings: ServerSettings) -> None:
+        self._given = make, location, replace(settings, processes=0)
+        self._many = 0 if settings.log is not None else settings.processes
+        self._pool: ProcessPoolExecutor | None = None
+        self.is_ready = False
+
+    @property
+    def processes(self) -> list[BaseProcess]:
+        """Those that there are."""
+        known = set() if self._pool is None else set(self._pool._processes)
+        return [one for one in multiprocessing.active_children() if one.pid in known]
+
+    def start(self) -> None:
+        """Start the processes; until they are there nothing is given to them."""
+        if self._many:
+            self.is_ready = False
+            context = multiprocessing.get_context("spawn")
+            self._pool = ProcessPoolExecutor(self._many, context, _begin, self._given)
+            for _ in range(self._many):
+                self._pool.submit(os.getpid).add_done_callback(self._started)
+
+    def _started(self, done: Future[int]) -> None:
+        self.is_ready = not done.cancelled() and done.exception() is None
+
+    def submit(self, work: Work[P, T], given: T) -> Future[Response | None] | None:
+        """Have something done; None where there is nobody for it."""
+        if self._pool is None or not self.is_ready:
+            return None
+        try:
+            return self._pool.submit(_answer, work, given)
+        except BrokenProcessPool:  # a process was killed, and so the others were
+            log.warning("the processes that search have ended, and are started again")
+            self.start()
+            return None
+
+    def close(self) -> None:
+        """End the processes."""
+        if self._pool is not None:
+            self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+class _ElsewhereError(Exception):
+    """The server has the model."""
+
+
+class _Index(ServedIndex):
+    @property
+    def analyzer(self) -> Analyzer:
+        raise _ElsewhereError
+
+
+_here: list[Any] = []
+"""The parts of this process."""
+
+
+def _begin(make: Make[P], location: str, settings: ServerSettings) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the server
+    threading.Thread(target=_end_with_the_server, daemon=True).start()
+    _here.append(make(_Index(location), settings))
+
+
+def _end_with_the_server() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+    os._exit(0)
+
+
+def _answer(work: Work[P, T], given: T) -> Response | None:
+    """The answer; None where the server has to look itself, which then says what is wrong."""
+    try:
+        found = work(_here[0], given)
+    except Exception:  # noqa: BLE001
+        return None
+    return found if found.status_code == 200 else None
