@@ -11,10 +11,12 @@ world-atlas. One unit is a tenth of a degree; x is the longitude, y minus the la
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 TARGET = Path(__file__).parent.parent / "imgsearch_es" / "interfaces" / "templates" / "world.svg"
 TOLERANCE = 4.0
@@ -33,7 +35,7 @@ def main() -> None:
     print(f"{TARGET}: {len(shown):,} bytes")
 
 
-def rings_of(topology: dict) -> Iterator[list[Point]]:
+def rings_of(topology: dict[str, Any]) -> Iterator[list[Point]]:
     """The outer lines of all land (https://github.com/topojson/topojson-specification)."""
     (sx, sy), (tx, ty) = topology["transform"]["scale"], topology["transform"]["translate"]
     arcs = []
@@ -84,8 +86,8 @@ def distance(point: Point, first: Point, last: Point) -> float:
     """From a line; from a point where the line is one, as of a ring."""
     dx, dy = last[0] - first[0], last[1] - first[1]
     x, y = point[0] - first[0], point[1] - first[1]
-    length = (dx * dx + dy * dy) ** 0.5
-    return abs(x * dy - y * dx) / length if length else (x * x + y * y) ** 0.5
+    length = math.hypot(dx, dy)
+    return abs(x * dy - y * dx) / length if length else math.hypot(x, y)
 
 
 def area(ring: list[Point]) -> float:

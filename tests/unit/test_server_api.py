@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
+import zipfile
 from collections.abc import Callable, Iterator
 from unittest import mock
 
@@ -365,3 +367,43 @@ def test_a_log_that_cannot_be_written_stands_in_nobodys_way(start, tmp_path, wor
         assert search_of(client, f"/results?q={word}") is None
         assert client.post("/clicks", {"search": "a", "picture": "b"}).status == 204
     assert "what was shown is not kept" in caplog.text
+
+
+def test_several_are_labeled_and_downloaded(own, photos):
+    names = ("cats/cat.0.png", "dogs/dog.1.png", "cats/cat.3.png")
+    ids = [picture_id(str(photos / name)) for name in names]
+    body = {"pictures": [*ids, "0" * 32], "add": ["one", "two"], "drop": ["cats"]}
+    assert own.post("/api/v1/documents/label", body).status == 401
+    changed = json_of(own.post("/api/v1/documents/label", body, headers=BEARER))
+    fits(changed, schemas.LabeledAnswer)
+    assert changed == {"changed": 3}
+    assert json_of(own.post("/api/v1/documents/label", body, headers=BEARER)) == {"changed": 0}
+    labels = json_of(own.get(f"/api/v1/documents/{ids[0]}"))["labels"]
+    assert "cats" not in labels
+    assert labels[-2:] == ["one", "two"]
+    (photos / names[1]).rename(photos / "aside.png")
+    try:
+        asked = "&".join(f"picture={name}" for name in ids)
+        answer = own.get(f"/api/v1/download?{asked}")
+    finally:
+        (photos / "aside.png").rename(photos / names[1])
+    with zipfile.ZipFile(io.BytesIO(answer.data)) as found:
+        assert found.testzip() is None
+        assert found.namelist() == ["cat.0.png", "cat.3.png", "left out.txt"]
+        assert b"dog.1.png" in found.read("left out.txt")
+    with mock.patch("imgsearch_es.interfaces.server.several._MOST_BYTES", 10):
+        assert own.get(f"/api/v1/download?{asked}").status == 413
+    own.services.downloading.add("127.0.0.1")
+    assert own.get(f"/api/v1/download?{asked}").status == 503
+
+
+def test_the_page_says_what_is_under_way(own, monkeypatch, tmp_path):
+    monkeypatch.setattr("imgsearch_es.interfaces.server.readiness._LOOK_SECONDS", 0.0)
+    own.services.model = "downloading"
+    assert b"The classifier is being downloaded" in own.get("/results").data
+    own.services.model = "ready"
+    assert b"notice-line" not in own.get("/results").data
+    noise(77).save(tmp_path / "new.png")
+    own.headers = dict(BEARER)
+    json_of(own.upload("/api/v1/documents", tmp_path / "new.png"), 201)
+    assert b"Pictures are being added: " in own.get("/results").data

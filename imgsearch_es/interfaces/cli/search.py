@@ -287,7 +287,7 @@ def facets(
     Options:
         words WORDS: Words and conditions, as in `imgsearch search`.
         --field: What to count: synsets, top_synset, label, format, width, height, bytes, year,
-            camera, lens, keywords, metadata.<name>. May be repeated.
+            month, camera, lens, keywords, place, album, metadata.<name>. May be repeated.
         --size: Values of each field.
     """
     from imgsearch_es.retrieval.facets import FACETS

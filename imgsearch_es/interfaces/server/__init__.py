@@ -7,7 +7,9 @@ A request goes this way:
 
 ``guard.py`` refuses what must not get in. ``services.py`` turns a request into what ``ImageIndex``
 takes, in a thread. Analysis is done by one thread that owns the model (``batching.py``), for all
-queries that wait at that moment together. ``app.py`` puts it together.
+queries that wait at that moment together. ``several.py`` adds routes for several pictures,
+``panels.py`` what is open above them, and ``readiness.py`` says what keeps the page from being of
+use. ``app.py`` puts it together.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ from starlette.staticfiles import StaticFiles
 
 import imgsearch_es
 from imgsearch_es.errors import ConfigurationError, ImgsearchError
-from imgsearch_es.interfaces.server import api, page, several
+from imgsearch_es.interfaces.server import page, several
 from imgsearch_es.interfaces.server.answers import (
     ProblemError,
     not_found,
@@ -90,16 +90,18 @@ def create_app(
     settings: ServerSettings,
     *,
     warm_up: bool = True,
-    say: Callable[[str], None] = lambda line: None,
+    say: Callable[[str], None] | None = None,
 ) -> tuple[Guard, Services]:
     """The ASGI application that serves an index, and its parts; see `run_server`."""
     services = Services(index, settings)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        getting_ready = asyncio.create_task(services.get_ready(warm_up=warm_up, say=say))
+        ready = services.get_ready(warm_up=warm_up, say=say) if warm_up or say else None
+        getting_ready = asyncio.create_task(ready) if ready else None
         yield
-        getting_ready.cancel()
+        if getting_ready is not None:
+            getting_ready.cancel()
         services.close()
 
     app = FastAPI(
@@ -111,8 +113,7 @@ def create_app(
         lifespan=lifespan,
     )
     app.state.services = services
-    assert several.router is api.router  # noqa: S101  (its routes are there)
-    for router in (api.changes, api.router, page.router):
+    for router in (*several.ROUTERS, page.router):
         app.include_router(router)
     static = Path(str(files("imgsearch_es.interfaces.server") / "static"))
     app.mount("/static", StaticFiles(directory=static), name="static")

@@ -86,7 +86,8 @@ async def _content(request: Request, parts: Services) -> tuple[int, dict[str, An
     state = State()
     try:
         state = State.from_params(request.query_params)
-        return 200, await parts.work(lambda: _found(parts, state))
+        notices = await parts.work(lambda: parts.readiness.now(parts.model))
+        return 200, {"notices": notices, **await parts.work(lambda: _found(parts, state))}
     except ImgsearchError as error:
         problem = problem_of(error, parts.index.location)
         unknown = error if isinstance(error, UnknownWordError) else None
@@ -126,7 +127,6 @@ def _found(parts: Services, state: State) -> dict[str, Any]:
         "panel": panels.opened(counted[panel[0]], state, parts) if panel else None,
         "panels": [one for one in view.PANELS if one == state.open or _has(counted, one)],
         "ways": view.ways(settings, state, query),
-        "notices": parts.readiness.notices(parts.model),
         "location": parts.index.location,
         "can_teach": parts.settings.token is not None and settings.embedding_dimensions > 0,
     }
@@ -142,8 +142,6 @@ def _search(parts: Services, state: State) -> tuple[Query | None, Hits | None, F
     else:
         asked = searching.everything(where, PAGE_SIZE, offset, state.sort or LISTED_BY)
     hits = searching.run(asked)
-    if not (state.has_query or where):
-        parts.readiness.count(hits.total)
     fields = [one for one in view.FACET_FIELDS if one != ALBUM or hits.total <= _MANY]
     counted = searching.facets_to_choose(query, where, fields, _FACET_VALUES)
     if state.open:

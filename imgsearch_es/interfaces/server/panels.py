@@ -6,13 +6,13 @@ import calendar
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import groupby
+from itertools import groupby, product
 from typing import Any
 
 from imgsearch_es.interfaces.server.services import Services
 from imgsearch_es.interfaces.server.view import State, value_name
 from imgsearch_es.retrieval.facets import ALBUM, MONTH, PLACE, FacetCount
-from imgsearch_es.retrieval.places import Box, box_of_tile
+from imgsearch_es.retrieval.places import Box, box_of_tile, to_box
 from imgsearch_es.search.query_building import LISTED_BY
 
 COUNTED = {"timeline": (MONTH,), "map": (PLACE,), "albums": (ALBUM,)}
@@ -23,8 +23,8 @@ _YEARS = 8
 _COVERS = 24
 _LEAST_WIDTH = 40.0
 """Degrees that a map shows, so that coasts tell where it is."""
-_BINS = 48
-"""Across a map; pictures nearer than that are one dot."""
+_BINS = 32
+"""Across a map; pictures in bins side by side are one dot."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,14 +88,10 @@ def map_of(counts: Sequence[FacetCount], state: State) -> dict[str, Any]:
     """What part of the world to show, in tenths of a degree, and dots where pictures were taken."""
     tiles = [(box_of_tile(item["value"]), item["count"]) for item in counts]
     asked = state.conditions().get("within")
-    chosen = None if asked is None else _box(asked)
+    chosen = None if asked is None else to_box(asked)
     left, top, width = _frame([chosen] if chosen else [box for box, _ in tiles])
-    dots: dict[tuple[int, int], _Dot] = {}
-    for box, count in tiles:
-        x, y = (box[1] + box[3]) / 2, (box[0] + box[2]) / 2
-        place = (math.floor(x / width * _BINS), math.floor(y / width * _BINS))
-        dots.setdefault(place, _Dot()).add(box, count)
-    most = max((dot.count for dot in dots.values()), default=1)
+    dots = _dots(tiles, width / _BINS)
+    most = max((dot.count for dot in dots), default=1)
     shown = [
         {
             "x": 10 * dot.x / dot.count,
@@ -105,7 +101,7 @@ def map_of(counts: Sequence[FacetCount], state: State) -> dict[str, Any]:
             "url": state.with_choice("within", _text(_around(dot.boxes))),
             "name": value_name("within", _text(_around(dot.boxes))),
         }
-        for dot in sorted(dots.values(), key=lambda dot: -dot.count)
+        for dot in sorted(dots, key=lambda dot: -dot.count)
     ]
     return {
         "dots": shown,
@@ -136,6 +132,18 @@ def albums(counts: Sequence[FacetCount], state: State, parts: Services) -> list[
     ]
 
 
+def _dots(tiles: Sequence[tuple[Box, int]], least: float) -> list[_Dot]:
+    """Tiles put together that are nearer than so many degrees; the fullest draw the others in."""
+    dots: dict[tuple[int, int], _Dot] = {}
+    for box, count in tiles:
+        x, y = (box[1] + box[3]) / 2, (box[0] + box[2]) / 2
+        column, row = math.floor(x / least), math.floor(y / least)
+        around = product((column, column - 1, column + 1), (row, row - 1, row + 1))
+        place = next((one for one in around if one in dots), (column, row))
+        dots.setdefault(place, _Dot()).add(box, count)
+    return list(dots.values())
+
+
 def _bar(time: str, count: int, most: int, state: State) -> Bar:
     others = tuple(one for one in state.where if not one.startswith("year="))
     is_chosen = f"year={time}" in state.where
@@ -150,11 +158,6 @@ def _year(month: str) -> str:
 
 def _months(year: str) -> list[str]:
     return [f"{year}-{month:02}" for month in range(1, len(calendar.month_name))]
-
-
-def _box(asked: object) -> Box:
-    south, west, north, east = asked.split(",") if isinstance(asked, str) else asked  # type: ignore[misc]
-    return float(south), float(west), float(north), float(east)
 
 
 def _around(boxes: Sequence[Box]) -> Box:

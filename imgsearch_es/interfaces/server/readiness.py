@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,34 +50,46 @@ class Readiness:
     def __init__(self, index: ServedIndex, pictures: Pictures) -> None:
         self._index = index
         self._pictures = pictures
-        self._counted = 0
-        self._grown_at = float("-inf")
+        self._counted = self._looked = 0
+        self._counted_at = self._grown_at = float("-inf")
+        self._lock = threading.Lock()
         self.outside: tuple[int, int, Path] | None = None
 
     def look(self) -> None:
         """Count pictures whose files are outside the served folders, of the first so many."""
+        self._looked = self._index.count()
         hits = self._index.search_many([Query((), k=SAMPLE, sort="uri")])[0]
         places = [self._pictures.outside(hit.document) for hit in hits]
         found = [place.parent for place in places if place is not None]
         common = Path(os.path.commonpath(found)) if found else None
         self.outside = None if common is None else (len(found), len(hits), common)
 
-    def count(self, count: int) -> None:
-        """Note how many pictures there are now."""
-        if 0 < self._counted < count:
-            self._grown_at = time.monotonic()
-        self._counted = count
+    def now(self, model: str) -> list[Notice]:
+        """What to say on the page now; the index is counted every few seconds at most."""
+        with self._lock:
+            if time.monotonic() - self._counted_at > _LOOK_SECONDS:
+                with suppress(ImgsearchError):  # which the page itself says
+                    self._count(self._index.count())
+        return self._notices(model)
 
-    def notices(self, model: str) -> list[Notice]:
-        """What to say on the page."""
+    def _count(self, count: int) -> None:
+        """Note how many pictures there are now; where they are many more, look again."""
+        self._counted_at = time.monotonic()
+        if 0 < self._counted < count:
+            self._grown_at = self._counted_at
+        self._counted = count
+        if count > 2 * self._looked:
+            self.look()
+
+    def _notices(self, model: str) -> list[Notice]:
         found = []
         if self.outside is not None:
             lost, looked, _ = self.outside
             of = f"of the first {SAMPLE:,}" if looked == SAMPLE else f"of {looked:,}"
             found.append(
                 Notice(
-                    f"{lost:,} {of} pictures lie outside the folders that are served, as links "
-                    "that lead there, say. To see them, start the server with",
+                    f"{lost:,} {of} pictures lie outside the folders that are served, or are links "
+                    "that lead out of them. To see them, start the server with",
                     "--root DIR",
                 )
             )
@@ -102,14 +116,14 @@ class Readiness:
         ]
 
 
-async def until_there(index: ServedIndex, say: Callable[[str], None]) -> None:
+async def until_there(index: ServedIndex, say: Callable[[str], None] | None) -> None:
     """Wait for an index that does not exist yet, or whose server does not answer yet."""
     is_told = False
     while True:
         try:
             await asyncio.to_thread(index.count)
         except (IndexNotFoundError, ServerError) as error:
-            if not is_told:
+            if say is not None and not is_told:
                 say(waiting_for(index.location, error))
             is_told = True
             await asyncio.sleep(_LOOK_SECONDS)

@@ -218,13 +218,14 @@ class Services:
                 log.warning("%s is not kept: %s", what, error)
         return None
 
-    async def get_ready(self, *, warm_up: bool, say: Callable[[str], None]) -> None:
+    async def get_ready(self, *, warm_up: bool, say: Callable[[str], None] | None) -> None:
         """Wait for the index, say what keeps its pictures from being shown, load its model."""
-        await until_there(self.index, say)
         try:
+            await until_there(self.index, say)
             await self.draw(self.readiness.look)
-            for line in self.readiness.told():
-                say(line)
+            if say is not None:
+                for line in self.readiness.told():
+                    say(line)
         except ImgsearchError as error:
             log.warning("the pictures cannot be looked at: %s", error)
         if warm_up:

@@ -6,6 +6,7 @@ import io
 import re
 import zipfile
 from collections.abc import AsyncIterator, Sequence
+from functools import partial
 from itertools import chain, count
 from typing import Annotated
 
@@ -26,6 +27,9 @@ _MOST_FILES, _MOST_BYTES = 200, 2 * 1024**3
 _MOST_DOWNLOADS = 4
 """At once, of all clients: each has a picture in memory. One client has one."""
 _LEFT_OUT = "left out.txt"
+
+ROUTERS = (changes, router)
+"""Those of the API, with what is here."""
 
 
 @changes.post("/documents/label", response_model=schemas.LabeledAnswer)
@@ -67,7 +71,7 @@ class _Download(StreamingResponse):
         headers = {"Content-Disposition": 'attachment; filename="pictures.zip"'}
         zipped = _zipped(parts, documents)
         super().__init__(zipped, media_type="application/zip", headers=headers)
-        self._end = lambda: parts.downloading.discard(client)
+        self._end = partial(parts.downloading.discard, client)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:

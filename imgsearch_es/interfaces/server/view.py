@@ -87,8 +87,8 @@ class State:
     region: str = ""
     where: tuple[str, ...] = ()
     by: str = "auto"
-    open: str = ""
     page: int = 1
+    open: str = ""
 
     @classmethod
     def from_params(cls, params: QueryParams) -> State:

@@ -36,6 +36,9 @@ function part(name) {
   return loaded.get(name);
 }
 
+for (const [name, value] of Object.entries({
+  role: "combobox", "aria-autocomplete": "list", "aria-controls": "completion", "aria-expanded": "false",
+})) words.setAttribute(name, value);
 words.addEventListener("input", () => part("finding").then((it) => it.typed()), { passive: true });
 document.addEventListener("pointerover", (event) => {
   if (event.pointerType === "mouse" && event.target.closest(".card") && !loaded.has("select")) part("select");
@@ -62,6 +65,7 @@ function forgetToken() {
 
 let waiting = 0;
 document.addEventListener("arrived", () => {
+  main.querySelector(".timeline")?.scrollTo({ left: 1e6 });
   if (document.getElementById("map")) part("map").then((it) => it.draw());
   if (loaded.has("select")) part("select").then((it) => it.show());
   clearTimeout(waiting);

@@ -5,22 +5,13 @@ import { page } from "./doing.js";
 
 const { ask, words } = page;
 const KINDS = { word: "", taught: "taught word", label: "label", file: "file", field: "field" };
-const list = document.createElement("ul");
-list.id = "completion";
-list.className = "completion";
-list.setAttribute("role", "listbox");
-list.setAttribute("aria-label", "Completions");
-list.hidden = true;
-words.closest(".box").append(list);
-for (const [name, value] of Object.entries({
-  role: "combobox", "aria-autocomplete": "list", "aria-controls": list.id, "aria-expanded": "false",
-})) words.setAttribute(name, value);
+const list = document.getElementById("completion");
 
 let found = [];
 let active = -1;
 let before = "";
 let waiting = 0;
-let asked = 0;
+let asking = new AbortController();
 
 /** What was typed is completed, when this person pauses. */
 export function typed() {
@@ -31,12 +22,14 @@ export function typed() {
 }
 
 async function fetched(start, last) {
-  const mine = ++asked;
+  asking.abort();
+  asking = new AbortController();
   const [, sign, word] = last.match(/^([-+]?)(.*)$/s);
   try {
-    const response = await ask(`/api/v1/suggest?${new URLSearchParams({ word })}`);
-    if (!response.ok || mine !== asked || document.activeElement !== words) return;
-    found = (await response.json()).map((one) => (typeof one === "string" ? { text: one, kind: "word", count: null } : one));
+    const response = await ask(`/api/v1/suggest?${new URLSearchParams({ word })}`, { signal: asking.signal });
+    const answer = await response.json();
+    if (!response.ok || document.activeElement !== words) return;
+    found = answer.map((one) => (typeof one === "string" ? { text: one, kind: "word", count: null } : one));
   } catch {
     return;
   }
@@ -75,7 +68,7 @@ function choose(place) {
 
 function close() {
   clearTimeout(waiting);
-  asked++;
+  asking.abort();
   found = [];
   list.hidden = true;
   words.setAttribute("aria-expanded", "false");
@@ -85,24 +78,15 @@ function close() {
 
 const quoted = (text) => (/^[^\s",*?^<>:]+$/.test(text) ? text : `"${text.replace(/["\\]/g, "\\$&")}"`);
 
-/** How the query language writes a completion. */
-function written({ text, kind }) {
-  if (kind === "field") return text.endsWith(":") ? text : `${text}:`;
-  const [, field, value] = text.match(/^(label|filename):(.*)$/s) ?? [];
-  if (field) return `${field}:${value.startsWith('"') ? value : quoted(value)}`;
-  if (kind === "label") return `label:${quoted(text)}`;
-  if (kind === "file") return `filename:${quoted(text)}`;
-  return kind === "taught" ? quoted(text) : text;
-}
-
 /** Puts a completion into the line; one that is whole can be searched for at once. */
 function take(place, search) {
-  const one = found[place];
-  words.value = before + written(one) + (one.kind === "field" || search ? "" : " ");
+  const { text, kind } = found[place];
+  const isBegun = text.endsWith(":"); // a field, whose value comes next
+  words.value = before + (kind === "taught" ? quoted(text) : text) + (isBegun || search ? "" : " ");
   close();
   words.focus();
-  if (search && one.kind !== "field") words.form.requestSubmit();
-  else if (one.kind === "field") typed();
+  if (isBegun) typed();
+  else if (search) words.form.requestSubmit();
 }
 
 words.addEventListener("keydown", (event) => {

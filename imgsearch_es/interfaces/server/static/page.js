@@ -164,8 +164,9 @@ async function failed(image) {
   note.append(reason);
   frame.append(note);
   const url = image.dataset.src ?? image.getAttribute("src");
-  const answer = url && await ask(url).then((response) => (response.status === 422 ? response.json() : null)).catch(() => null);
-  if (answer) reason.textContent = answer.error.message.replace(/^.*?: (?=lies outside)/, "");
+  const answer = url ? await ask(url).then((response) => response.text()).catch(() => "") : "";
+  const [outside] = answer.match(/lies outside[^"]*/) ?? [];
+  if (outside) reason.textContent = outside;
 }
 
 let fading = 0;
@@ -274,8 +275,9 @@ document.addEventListener("click", (event) => {
     document.getElementById("why").close();
     const card = link.closest(".card");
     const stays = card && data.key !== "open" ? `[data-id="${card.dataset.id}"] [data-key="${data.key}"]` : null;
-    const isSwitch = link.closest("#facets") || ["like", "dislike"].includes(data.key);
-    go(isSwitch ? also(link.href) : link.href, { focus: stays });
+    const isSwitch = link.closest("#facets, .ways, .choices") || ["like", "dislike"].includes(data.key);
+    const url = link.getAttribute("href"); // of a link in a drawing href is no text
+    go(isSwitch ? also(url) : url, { focus: stays });
   }
 });
 

@@ -18,7 +18,7 @@ export function begin() {
   isOn = !isOn || chosen.size > 0;
   if (!isOn) return end();
   show();
-  say("Choose pictures; with Shift all between two.");
+  if (matchMedia("(hover: hover)").matches) say("Choose pictures; with Shift all between two.");
 }
 
 export function toggle(card, on = !chosen.has(card.dataset.id)) {
