@@ -13,7 +13,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
-from itertools import chain, starmap
+from itertools import starmap
 from typing import Any
 
 import numpy as np
@@ -175,6 +175,8 @@ class Document:
         Without ``synset_fields`` it has a list of ``scores`` in their place. A ``lean`` one
         has what is searched, and all else in ``hit`` alone.
         """
+        facts = self._facts()
+        checksum = self._checksum(facts)
         source: dict[str, Any] = {name: getattr(self, name) for name in _PLAIN} | {
             "indexed_at": self.indexed_at.isoformat(),
             "label": list(self.labels),
@@ -183,7 +185,7 @@ class Document:
             "synsets": [term.key for term in self.terms],
             "length": self.length,
             "norm": self.norm,
-            "hit": self.to_hit(packed=lean),
+            "hit": self._packed(facts, checksum),
             **self.photo.to_dict(),
         }
         if ordered := self._ordered():
@@ -198,11 +200,7 @@ class Document:
             if synset_fields:
                 source["synset"] = {term.key: {"score": term.score} for term in self.terms}
             return source
-        words = chain.from_iterable(vocabulary.words(term.key) for term in self.terms)
-        source |= {
-            "words": ", ".join(dict.fromkeys(words)),
-            "checksum": self.checksum,
-        }
+        source["checksum"] = checksum
         if synset_fields:
             source["synset"] = {
                 term.key: {
@@ -243,18 +241,20 @@ class Document:
             photo=_photo_of(source),
         )
 
-    def to_hit(self, *, packed: bool = False) -> str:
-        """All but the embedding as base64 of JSON, for a field that is quick to read.
+    def to_hit(self) -> str:
+        """All but the embedding, for a field that is quick to read: base64 of deflated JSON.
 
-        ``packed``, it is deflated, without an id that follows from the URI, and with the checksum.
+        It has the checksum, and no id that follows from the URI.
         """
         facts = self._facts()
-        if packed:
-            facts["checksum"] = self._checksum(facts)
-            if self.id == picture_id(self.uri):
-                del facts["id"]
+        return self._packed(facts, self._checksum(facts))
+
+    def _packed(self, facts: dict[str, Any], checksum: str) -> str:
+        facts["checksum"] = checksum
+        if self.id == picture_id(self.uri):
+            del facts["id"]
         data = json.dumps(facts, separators=(",", ":")).encode("ascii")
-        return base64.b64encode(pack(data) if packed else data).decode("ascii")
+        return base64.b64encode(pack(data)).decode("ascii")
 
     def _facts(self) -> dict[str, Any]:
         """All but the embedding, as JSON values."""

@@ -32,6 +32,7 @@ from imgsearch_es.stores.elastic.mapping import (
     LATER,
     LEAN,
     NO_NEIGHBORS,
+    REBUILT,
     Layout,
     Neighbors,
     index_body,
@@ -180,7 +181,7 @@ class AliasedIndex(Store):
         self._neighbors = Neighbors.of(facts["mappings"]["properties"])
         self._impacts = impacts_in(facts["mappings"]["properties"])
         self._is_lean = is_lean(facts["mappings"])
-        self._lacks = LATER.keys() - facts["mappings"]["properties"].keys()
+        self._lacks = (LATER.keys() | REBUILT) - facts["mappings"]["properties"].keys()
         if self._is_lean:
             self._lacks.discard("checksum")
         self._settings = read_settings(data, self.location)

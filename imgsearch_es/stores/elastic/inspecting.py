@@ -30,13 +30,14 @@ from imgsearch_es.stores.elastic.fetching import (
     sent_words,
 )
 from imgsearch_es.stores.elastic.impacts import IMPACTS, impacts_of
+from imgsearch_es.stores.elastic.shown import KINDS, shown_by
 from imgsearch_es.stores.inspecting import DIFFERS, Harm, Inspected, inspected
 
 _TRUNCATION = 1 + 2.0**-8
 """A weight is less than what is kept of it times this."""
 _DOC_VALUES = (
     "id", "filename", "uri", "sha256", "width", "height", "bytes", "format", "label", "synsets",
-    "top_synset", "top_score", "length", "norm", "camera", "lens", "caption", "keywords",
+    "top_synset", "top_score", "length", "norm", "camera", "lens", "caption", "keywords", KINDS,
 )  # fmt: skip
 """Fields that searches read by their doc values."""
 _COUNTED = 100
@@ -85,6 +86,8 @@ def inspect_hit(
             synset_fields=settings.synset_fields,
             lean=lean,
         )
+        right |= shown_by(settings.vocabulary).fields(found, lean=lean)
+        right = {name: value for name, value in right.items() if name not in lacks}
         wanted = facts_of(right[HIT]) if lean else right
     except (AttributeError, LookupError, TypeError, ValueError):
         own = [("document", "it cannot be read")]
@@ -124,8 +127,10 @@ def _made_harms(
     sparse: Mapping[str, Mapping[str, float]],
 ) -> Iterator[tuple[str, str]]:
     """What searches read of a document and is not as the document says."""
-    if fields.get(HIT) != [right[HIT]]:
-        yield HIT, DIFFERS if HIT in fields else "it is missing"
+    if HIT not in fields:
+        yield HIT, "it is missing"
+    elif not _is_hit(fields[HIT][0], right[HIT]):
+        yield HIT, DIFFERS
     for name, weights in sparse.items():
         kept = fields.get(name, [{}])[0]
         if kept.keys() != weights.keys() or not all(
@@ -133,6 +138,16 @@ def _made_harms(
             for key, score in weights.items()
         ):
             yield name, DIFFERS
+
+
+def _is_hit(kept: str, right: str) -> bool:
+    """Whether it says the same; an older one is not packed, and has no checksum."""
+    try:
+        facts = facts_of(kept)
+    except (AttributeError, LookupError, TypeError, ValueError):
+        return False
+    wanted = facts_of(right)
+    return {"checksum": wanted["checksum"], **facts} == wanted
 
 
 def _is_direction(kept: NDArray[np.float32], vector: NDArray[np.float32]) -> bool:
