@@ -95,7 +95,10 @@ class Rebuild:
     def run(self, *, keep: bool) -> ReindexReport:
         """Build the new index and put it in the old one's place; see ``ImageIndex.reindex``."""
         left = self._new.stored_settings()  # by a run that was interrupted
-        wanted, names = self._settings, ("visual_words", "photo", "schema_version", "taught")
+        wanted, names = (
+            self._settings,
+            (*("visual_words", "photo", "thumbnails", "schema_version", "taught"),),
+        )
         if left and self._teach:
             left = left.with_taught(())  # as they are taught again
         are_same = left and are_alike(left, wanted)

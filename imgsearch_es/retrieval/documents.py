@@ -56,6 +56,7 @@ class Document:
         terms: the picture's synsets, best first.
         photo: how it was taken, as far as the index keeps that.
         embedding: the deep feature, float32 of shape (dimensions,), or None.
+        thumbnail: a small JPEG in base64, or nothing: for Kibana, of hits it is not read.
     """
 
     id: str
@@ -72,6 +73,7 @@ class Document:
     metadata: Mapping[str, Any] = field(default_factory=dict)
     embedding: NDArray[np.float32] | None = None
     photo: Photo = NO_PHOTO
+    thumbnail: str = ""
 
     @property
     def is_read(self) -> bool:
@@ -116,6 +118,7 @@ class Document:
         if self.metadata:
             facts["metadata"] = json.loads(json.dumps(facts["metadata"]))  # keys are texts, sorted
         digest = hashlib.blake2b(_SORTED.encode(facts).encode("ascii"), digest_size=16)
+        digest.update(self.thumbnail.encode("ascii"))
         if self.embedding is None:
             return digest.hexdigest()
         digest.update((self.embedding + np.float32(0)).astype("<f4").tobytes())  # -0 is 0
@@ -214,6 +217,8 @@ class Document:
             source["scores"] = [term.score for term in self.terms]
         if self.views is not None:
             source["views"] = self.views
+        if self.thumbnail:
+            source["thumbnail"] = self.thumbnail
         return source
 
     def _ordered(self) -> dict[str, list[str]]:
@@ -239,6 +244,7 @@ class Document:
             metadata=source.get("metadata", {}),
             embedding=None if embedding is None else np.asarray(embedding, dtype=np.float32),
             photo=_photo_of(source),
+            thumbnail=source.get("thumbnail", ""),
         )
 
     def to_hit(self) -> str:

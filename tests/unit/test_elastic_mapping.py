@@ -21,7 +21,7 @@ from imgsearch_es.stores.elastic.mapping import (
     index_body,
     shards_for,
 )
-from imgsearch_es.stores.elastic.shown import ANALYSIS, MOST_NAMES
+from imgsearch_es.stores.elastic.shown import MOST_NAMES
 from imgsearch_es.vocabulary.synsets import Vocabulary, from_labels, imagenet
 
 ANALYZER = {"model": {"name": "fake"}, "image_filters": [], "term_filters": []}
@@ -51,7 +51,6 @@ def test_the_whole_body():
             "index.codec": "best_compression",
             "index.number_of_shards": 2,
             "index.number_of_replicas": 1,
-            "analysis": ANALYSIS,
             "index.mapping.total_fields.limit": 4 * 2 + 56 + MOST_NAMES,
             "index.mapping.total_fields.ignore_dynamic_beyond_limit": True,
         },
@@ -87,7 +86,7 @@ def test_the_whole_body():
                 "top_score": {"type": "float"},
                 **{key: {"type": "double", "index": False} for key in ("length", "norm")},
                 "words": {"type": "text", "analyzer": "english"},
-                "kinds": {**KEYWORD, "normalizer": "kind"},
+                "kinds": {**KEYWORD, "normalizer": "lowercase"},
                 **dict.fromkeys(("numbers", "dates", "texts"), TYPED),
                 "hit": {"type": "binary", "doc_values": True},
                 "checksum": SHOWN,

@@ -98,6 +98,7 @@ class Parquet:
             **{"width": arrow.int32(), "height": arrow.int32(), "bytes": arrow.int64()},
             **{"format": arrow.string(), "indexed_at": arrow.timestamp("us", tz="UTC")},
             **{"label": texts, "metadata": arrow.string(), "photo": arrow.string()},
+            "thumbnail": arrow.string(),
             **{"scores": numbers, "embedding": numbers},
             **{"views": arrow.list_(arrow.int8()), "synsets": texts, "picture": arrow.binary()},
         }

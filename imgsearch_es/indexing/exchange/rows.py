@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -110,6 +111,7 @@ def to_row(document: Document, picture: bytes | None) -> dict[str, Any]:
         "scores": [term.score for term in document.terms],
         "views": document.views,
         "photo": document.photo.to_dict() or None,
+        "thumbnail": document.thumbnail or None,
         "picture": picture,
     }
 
@@ -146,7 +148,16 @@ def to_document(row: Mapping[str, Any], settings: IndexSettings) -> Document:
         terms=_terms(row, settings),
         embedding=_embedding(row.get("embedding"), settings.embedding_dimensions),
         photo=_photo(row.get("photo")),
+        thumbnail=_thumbnail(row.get("thumbnail")),
     )
+
+
+def _thumbnail(value: Any) -> str:
+    try:
+        base64.b64decode(value or "", validate=True)
+    except (TypeError, ValueError) as error:
+        raise RowError(f"thumbnail is not base64: {error}") from error
+    return value or ""
 
 
 def _photo(value: Any) -> Photo:

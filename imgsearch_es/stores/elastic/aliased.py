@@ -33,6 +33,7 @@ from imgsearch_es.stores.elastic.mapping import (
     LEAN,
     NO_NEIGHBORS,
     REBUILT,
+    UNLEAN,
     Layout,
     Neighbors,
     index_body,
@@ -113,6 +114,11 @@ class AliasedIndex(Store):
         return settings
 
     @property
+    def keeps_thumbnails(self) -> bool:  # type: ignore[override]
+        """All but lean ones do."""
+        return not (self._layout.is_lean if self.stored_settings() is None else self._is_lean)
+
+    @property
     def layout(self) -> str:
         """The layout of the documents of an index that was opened."""
         return LEAN if self._is_lean else FULL
@@ -183,7 +189,7 @@ class AliasedIndex(Store):
         self._is_lean = is_lean(facts["mappings"])
         self._lacks = (LATER.keys() | REBUILT) - facts["mappings"]["properties"].keys()
         if self._is_lean:
-            self._lacks.discard("checksum")
+            self._lacks -= {*UNLEAN}
         self._settings = read_settings(data, self.location)
 
     def _known_index(self) -> str:

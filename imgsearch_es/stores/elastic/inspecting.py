@@ -87,7 +87,7 @@ def inspect_hit(
             lean=lean,
         )
         right |= shown_by(settings.vocabulary).fields(found, lean=lean)
-        right = {name: value for name, value in right.items() if name not in lacks}
+        right = {name: right[name] for name in right.keys() - lacks}
         wanted = facts_of(right[HIT]) if lean else right
     except (AttributeError, LookupError, TypeError, ValueError):
         own = [("document", "it cannot be read")]
@@ -107,8 +107,7 @@ def inspect_hit(
         ignored = {HIT, *NOT_FETCHED, *lacks} | ({"checksum"} - written.keys())
         names = (wanted.keys() | written.keys()) - ignored
         own = [(n, DIFFERS) for n in sorted(names) if written.get(n) != wanted.get(n)]
-    if hit["_id"] != written.get("id"):
-        own.append(("id", "the document has another one"))
+    own += [("id", "the document has another one")] if hit["_id"] != written.get("id") else []
     return inspected(
         hit["_id"],
         written.get("uri") or fields.get("uri", [""])[0],
@@ -116,7 +115,7 @@ def inspect_hit(
         primary,
         own=own,
         made=made,
-        others=[lambda: replace(Document.from_hit(fields[HIT][0]), embedding=vector)],
+        others=[lambda: _of_hit(fields[HIT][0], vector, written.get("thumbnail", ""))],
         has_features=settings.embedding_dimensions > 0,
     )
 
@@ -138,6 +137,10 @@ def _made_harms(
             for key, score in weights.items()
         ):
             yield name, DIFFERS
+
+
+def _of_hit(hit: str, vector: NDArray[np.float32] | None, thumbnail: str) -> Document:
+    return replace(Document.from_hit(hit), embedding=vector, thumbnail=thumbnail)
 
 
 def _is_hit(kept: str, right: str) -> bool:

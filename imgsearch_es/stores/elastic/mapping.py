@@ -25,7 +25,7 @@ from imgsearch_es.stores.elastic.clauses import VISUAL_WORDS
 from imgsearch_es.stores.elastic.connection import Version
 from imgsearch_es.stores.elastic.fetching import HIT
 from imgsearch_es.stores.elastic.impacts import IMPACTS
-from imgsearch_es.stores.elastic.shown import ANALYSIS, FIELDS, MADE, MOST_NAMES, TEMPLATES
+from imgsearch_es.stores.elastic.shown import FIELDS, MADE, MOST_NAMES, TEMPLATES
 
 FULL, LEAN = "full", "lean"
 """Layouts of documents."""
@@ -35,9 +35,13 @@ LATER: dict[str, Any] = {
     **{name: {"type": "keyword"} for name in ("camera", "lens", "caption", "keywords")},
     "place": {"type": "geo_point"},
     "ordered": {"type": "flattened"},
+    "thumbnail": {"type": "keyword", "index": False, "doc_values": False},
 }
 """Of ``Document.checksum``, its photo, and the numbers and times in its metadata; an index made
-before there were any gets them when it is written to. A lean one has the first in ``hit``."""
+before there were any gets them when it is written to. A lean one has the first in ``hit``, and no
+thumbnails."""
+UNLEAN = ("checksum", "thumbnail")
+"""Of these, those that a lean index has not."""
 REBUILT = frozenset(("ordered", *FIELDS))
 """Fields that an older index gets by being rebuilt alone, else they were of some documents."""
 _FIELDS_PER_TERM, _OTHER_FIELDS = 4, 56
@@ -293,7 +297,6 @@ def index_body(
     return {
         "settings": {
             **chosen,
-            "analysis": ANALYSIS,
             "index.mapping.total_fields.limit": limit,
             "index.mapping.total_fields.ignore_dynamic_beyond_limit": True,
         },
@@ -343,7 +346,7 @@ def _properties(
         **FIELDS,
     }
     if lean:
-        for name in ("checksum", *MADE):
+        for name in (*UNLEAN, *MADE):
             del properties[name]
     else:
         properties["views"] = {"type": "byte", "index": False, "doc_values": False}

@@ -24,12 +24,6 @@ from imgsearch_es.vocabulary.synsets import Vocabulary
 WORDS, KINDS = "words", "kinds"
 MADE = (KINDS, WORDS)
 """Those that are not in ``_source``."""
-_KIND = "kind"
-ANALYSIS: dict[str, Any] = {
-    "char_filter": {_KIND: {"type": "mapping", "mappings": ["_ => \\u0020"]}},
-    "normalizer": {_KIND: {"type": "custom", "char_filter": [_KIND], "filter": ["lowercase"]}},
-}
-"""Settings of an index: ``kinds: Golden_Retriever`` is asked as "golden retriever"."""
 _TYPED: dict[str, dict[str, Any]] = {
     "numbers": {"type": "double", "ignore_malformed": True},
     "dates": {"type": "date", "ignore_malformed": True},
@@ -41,7 +35,7 @@ TEMPLATES = [
 ]
 """Dynamic templates of a mapping."""
 FIELDS: dict[str, Any] = {
-    KINDS: {"type": "keyword", "normalizer": _KIND},
+    KINDS: {"type": "keyword", "normalizer": "lowercase"},
     WORDS: {"type": "text", "analyzer": "english"},
     **{name: {"type": "object", "dynamic": True, "subobjects": False} for name in _TYPED},
 }
@@ -92,7 +86,7 @@ class Shown:
             for synset in named:
                 classes = self._vocabulary.count_classes(self._vocabulary.hyponyms(synset.key))
                 self._least[synset.key] = min(TRACE * math.sqrt(classes), MOST_TRACE)
-                self._names[synset.key] = synset.name.replace("_", " ").lower()
+                self._names[synset.key] = synset.name.replace(" ", "_").lower()
             self._kinds[key] = tuple(synset.key for synset in named)
         return self._kinds[key]
 
@@ -122,6 +116,7 @@ def _typed(metadata: Mapping[str, Any]) -> dict[str, Any]:
     for path, text in values:
         if not text or len(path) > 200 or not _NAME.fullmatch(path):
             continue
+        text = text.lower() if text in ("True", "False") else text  # as JSON has them
         value = in_order(text)
         kind = "texts" if value is None else "dates" if isinstance(value, str) else "numbers"
         typed = to_number(text) if kind == "numbers" else value or text

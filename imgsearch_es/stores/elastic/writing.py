@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial, partialmethod
 from itertools import islice
 from typing import Any
@@ -61,6 +62,8 @@ class Writing(Reading):
         self._add_fields()
         taken, refused = storable(documents)
         taken = fitted(taken, settings)
+        if self._is_lean:
+            taken = [replace(each, thumbnail="") if each.thumbnail else each for each in taken]
         report = WriteReport(0, refused)
         with ThreadPoolExecutor(_SENDERS, "imgsearch-bulk") as senders:
             send = partial(self._send, settings=settings)
