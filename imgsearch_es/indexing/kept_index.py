@@ -378,11 +378,11 @@ class KeptIndex:
 
         if (reads_photos or makes) and analyze is None:  # pictures are read, and not analyzed
             convert = read_again(photo if reads_photos else None, side if makes else None, convert)
-        settings = settings.with_photo(photo).with_thumbnails(side)
-        rest = {"teach": teach, "allow_missing": allow_missing, "progress": progress}
-        rebuild = Rebuild(self.store, new, settings, analyze, convert=convert, **rest)
         with self._for_one_index():
-            report = rebuild.run(keep=keep_old)
+            report = Rebuild(
+                self.store, new, settings.with_photo(photo).with_thumbnails(side), analyze,
+                convert=convert, teach=teach, allow_missing=allow_missing, progress=progress,
+            ).run(keep=keep_old)  # fmt: skip
         if analyzer is not None or reads_photos or makes or asked:  # else of the old index
             self._wanted = WantedAnalyzer(runtime=self._wanted.runtime)
             self._analyzer, self._checked_with = analyzer, None

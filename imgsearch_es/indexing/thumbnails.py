@@ -33,7 +33,7 @@ def with_thumbnails(documents: Sequence[Document], side: int) -> list[Document]:
 def side_of(store: Store, asked: int | None, stored: int) -> int:
     """The longer side for an index that is made of another one's documents, and 0 for none."""
     if asked is None:
-        return stored if store.keeps_thumbnails else 0
+        return stored if stored and store.keeps_thumbnails else 0
     check_thumbnails(store, asked)
     return asked
 

@@ -89,7 +89,7 @@ def test_the_whole_body():
                 "kinds": {**KEYWORD, "normalizer": "lowercase"},
                 **dict.fromkeys(("numbers", "dates", "texts"), TYPED),
                 "hit": {"type": "binary", "doc_values": True},
-                "checksum": SHOWN,
+                **dict.fromkeys(("checksum", "thumbnail"), SHOWN),
                 "taken_at": {"type": "date"},
                 **dict.fromkeys(("camera", "lens", "caption", "keywords"), KEYWORD),
                 "place": {"type": "geo_point"},
@@ -112,7 +112,7 @@ def test_the_body_of_a_lean_index(version, dimensions, restores):
     fields = body["mappings"]["properties"]
     assert fields["synset"] == {"properties": {"cat": LEAN_TERM, "jack-o'-lantern": LEAN_TERM}}
     whole = index_body(settings(dimensions=dimensions), version)["mappings"]["properties"]
-    assert whole.keys() - fields.keys() == {"words", "kinds", "checksum", "views"}
+    assert whole.keys() - fields.keys() == {"words", "kinds", "checksum", "views", "thumbnail"}
     stored = {"type": "dense_vector", "dims": 3}
     wanted = {**stored, **(FLAT if version >= (9, 2) else {"index": False})}
     assert fields.get("embedding") == (wanted if dimensions else None)
