@@ -86,8 +86,8 @@ def test_every_panel_has_data(demo: Demo, panel: Panel):
 
 def test_the_total_the_places_and_the_months(demo: Demo):
     assert demo.answer(TOTAL) == len(demo.documents)
-    (month,) = demo.answer(TAKEN)["month"]["buckets"]
-    assert (month["key_as_string"], month["doc_count"]) == ("2024-05-01T00:00:00.000Z", 3)
+    first = demo.answer(TAKEN)["month"]["buckets"][0]  # others are of their files' dates
+    assert (first["key_as_string"], first["doc_count"]) == ("2024-05-01T00:00:00.000Z", 3)
     found = demo.answer(PLACES)["place"]["buckets"]
     centers = [(row["doc_count"], row["center"]["location"]) for row in found]
     for (count, center), (expected, place) in zip(centers, ((2, MUNICH), (1, OSLO)), strict=True):
@@ -95,7 +95,8 @@ def test_the_total_the_places_and_the_months(demo: Demo):
         assert (center["lat"], center["lon"]) == pytest.approx(place, abs=1e-6)
     drawing = specification(PLACES)
     answer = demo.client.search(index=demo.name, **PLACES.body()).body
-    drawing["data"][0] |= {"values": answer, "url": None}
+    del drawing["data"][0]["url"]
+    drawing["data"][0]["values"] = answer
     drawing |= {"width": 600, "height": 400, "projections": [PROJECTION]}  # Kibana's, of its map
     svg = vl_convert.vega_to_svg(drawing)
     assert re.findall(r'aria-label="(\d) pictures"', svg) == ["2", "1"]
@@ -198,7 +199,7 @@ def test_runtime_fields_give_ids_or_urls(demo: Demo):
                 size=0,
                 aggs={"year": {"terms": {"field": "year"}}},
             )
-            assert counts(taken["aggregations"]["year"]) == {"2024": 3}
+            assert counts(taken["aggregations"]["year"])["2024"] == 3
             for key, values in ((demo.documents[0]["id"], None), ("elsewhere", wanted)):
                 answer = demo.client.search(
                     index=demo.name,
@@ -256,5 +257,5 @@ def test_discover_can_show_and_sort_its_columns(demo: Demo):
         assert set(shown) == set(columns) - {"camera"}  # these photos name none
         if "thumbnail" in columns:
             file = io.BytesIO(base64.b64decode(shown["thumbnail"][0]))
-            assert (Image.open(file).format, Image.open(file).size) == ("JPEG", (96, 72))
+            assert (Image.open(file).format, max(Image.open(file).size)) == ("JPEG", 96)
             assert len(file.getvalue()) < 4000

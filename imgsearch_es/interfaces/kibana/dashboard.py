@@ -150,15 +150,19 @@ def _with_scripts(value: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _filled(value: Any, index: str, key: str = "") -> Any:
-    """A value of the template with the index's name in it, as Kibana keeps it."""
+def _filled(value: Any, index: str, key: str = "", *, in_spec: bool = False) -> Any:
+    """A value of the template with the index's name in it, as Kibana keeps it.
+
+    What is within a specification of Vega is Vega's, whatever its name.
+    """
+    within = in_spec or key == "spec"
     if isinstance(value, str):
         return value.replace("{index}", index)
     if isinstance(value, dict):
-        value = {inner: _filled(item, index, inner) for inner, item in value.items()}
+        value = {k: _filled(item, index, k, in_spec=within) for k, item in value.items()}
     elif isinstance(value, list):
-        value = [_filled(item, index) for item in value]
-    return _compact(value) if key in _TEXTS else value
+        value = [_filled(item, index, in_spec=within) for item in value]
+    return _compact(value) if key in _TEXTS and not in_spec else value
 
 
 def _compact(value: object) -> str:
