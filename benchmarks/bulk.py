@@ -41,8 +41,9 @@ from posteriors import Synthetic  # noqa: E402
 from imgsearch_es.pictures.files import picture_id  # noqa: E402
 from imgsearch_es.retrieval.documents import Document  # noqa: E402
 from imgsearch_es.stores.base import IndexSettings  # noqa: E402
+from imgsearch_es.stores.elastic.shown import shown_by  # noqa: E402
 from imgsearch_es.stores.elastic.store import ElasticStore  # noqa: E402
-from imgsearch_es.vocabulary.synsets import imagenet  # noqa: E402
+from imgsearch_es.vocabulary.synsets import Vocabulary, imagenet  # noqa: E402
 
 LAYOUTS = ("full", "lean")
 RETENTION_S = 70
@@ -86,7 +87,13 @@ def parallel_bulk(store: ElasticStore, given: Sequence[Document]) -> None:
 def actions(store: ElasticStore, given: Sequence[Document]) -> Iterator[dict[str, Any]]:
     vocabulary, lean = imagenet(), store.layout == "lean"
     for document in given:
-        yield {"_id": document.id, "_source": document.to_source(vocabulary, lean=lean)}
+        yield {"_id": document.id, "_source": source(document, vocabulary, lean=lean)}
+
+
+def source(document: Document, vocabulary: Vocabulary, *, lean: bool) -> dict[str, Any]:
+    """What the store sends of a document."""
+    shown = shown_by(vocabulary).fields(document, lean=lean)
+    return document.to_source(vocabulary, lean=lean) | shown
 
 
 CONTENDERS: dict[str, Writer] = {
@@ -146,7 +153,7 @@ def making(given: Sequence[Document], layout: str) -> float:
     serializer, vocabulary = JsonSerializer(), imagenet()
     started = time.process_time()
     for document in given:
-        serializer.dumps(document.to_source(vocabulary, lean=layout == "lean"))
+        serializer.dumps(source(document, vocabulary, lean=layout == "lean"))
     return time.process_time() - started
 
 

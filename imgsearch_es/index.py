@@ -83,8 +83,8 @@ class ImageIndex(LearningIndex):
         visual_words: for a new index: also keep so many visual words of each picture's deep
             feature, True for 128, for the strategy "visual-words" and, on Elasticsearch,
             approximate answers.
-        exif, gps: for a new index: False keeps nothing of how photos were taken; True for ``gps``
-            keeps places, too, which may be private.
+        exif, gps, thumbnails: for a new index: False keeps nothing of how photos were taken; True
+            for ``gps`` places, too; on Elasticsearch 96 thumbnails of so many pixels, for Kibana.
         lexicon: words of another language: a wordnet in WN-LMF, by default IMGSEARCH_LEXICON.
         options: for Elasticsearch: ``api_key``, ``username``, ``password``, ``ca_certs``,
             ``verify_certs``, ``timeout``; for an index that is created ``shards`` or

@@ -14,7 +14,8 @@ Each part has a name and options, so a whole analyzer is one small dictionary (o
 classes a picture in a query asks with; without it, all that it has. ``embedding`` may also be true
 (the model's own deep feature, the default) or false (none). Without ``views`` the analyzer looks at
 the whole picture only. ``visual_words``, true or a number, has an index keep as many visual words
-of each deep feature. ``photo`` is what it keeps of how pictures were taken, see ``photo.KEPT``.
+of each deep feature. ``photo`` is what it keeps of how pictures were taken, see ``photo.KEPT``;
+``thumbnails`` the longer side of those that it keeps on Elasticsearch, such as 96.
 """
 
 from __future__ import annotations
@@ -56,11 +57,12 @@ from imgsearch_es.errors import AnalyzerError, AnalyzerMismatchError, Configurat
 from imgsearch_es.pictures.files import Limits
 from imgsearch_es.pictures.images import ImageSource, Picture, open_image
 from imgsearch_es.pictures.photo import KEPT, to_kept
+from imgsearch_es.pictures.thumbnails import to_side
 from imgsearch_es.vocabulary.synsets import Vocabulary
 
 _OPTIONS = {
     "model", "image_filters", "terms", "term_filters", "query_terms", "embedding",
-    "embedding_filters", "views", "visual_words", "photo",
+    "embedding_filters", "views", "visual_words", "photo", "thumbnails",
 }  # fmt: skip
 _AT_ONCE = 32
 """Pictures or views that the model takes in a forward pass, where pictures have several views."""
@@ -126,6 +128,7 @@ class Analyzer:
         if self.visual_words and not self.embedding:
             raise AnalyzerError("visual words are made from a deep feature, and embedding is false")
         self.photo = to_kept(options.get("photo", KEPT[0]))
+        self.thumbnails = to_side(options.get("thumbnails", 0))
         self.config: dict[str, Any] = {
             "model": self.model.config,
             "image_filters": list(map(full_config, before, self.image_filters)),
@@ -142,8 +145,8 @@ class Analyzer:
             self.config["views"] = self.preparation.views
         if self.visual_words:
             self.config["visual_words"] = self.visual_words
-        if self.photo != KEPT[0]:
-            self.config["photo"] = self.photo
+        kept = {"photo": self.photo if self.photo != KEPT[0] else 0, "thumbnails": self.thumbnails}
+        self.config |= {name: value for name, value in kept.items() if value}
         """Everything needed to build this analyzer again, as JSON values."""
 
     @cached_property

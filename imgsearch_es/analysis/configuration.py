@@ -70,7 +70,7 @@ def _number(option: str, value: object) -> int:
 def essence(config: Mapping[str, Any]) -> dict[str, Any]:
     """A configuration without what says where its files are on this machine, and visual words.
 
-    The latter follow from the rest, and what is kept of photos is not the analyzer's. Which files
+    The latter follow from the rest, and what is kept of pictures is not the analyzer's. Which files
     they are is in the model's fingerprint, and in the option sha256 of the other parts.
     """
     model = {
@@ -83,7 +83,8 @@ def essence(config: Mapping[str, Any]) -> dict[str, Any]:
         model["name"] = kind
     feature = without_paths({"embedding": config.get("embedding", True)})
     filters = [*map(without_paths, config.get("embedding_filters", ()))]
-    rest = {name: value for name, value in config.items() if name not in ("visual_words", "photo")}
+    kept = ("visual_words", "photo", "thumbnails")
+    rest = {name: value for name, value in config.items() if name not in kept}
     return {**rest, "model": model, **feature, "embedding_filters": filters}
 
 

@@ -27,8 +27,9 @@ from imgsearch_es.indexing.exchange import (
     import_documents,
     import_features,
 )
-from imgsearch_es.indexing.photos import with_colors, with_photos
+from imgsearch_es.indexing.photos import read_again
 from imgsearch_es.indexing.reindexing import Rebuild, ReindexProgress, ReindexReport, with_filters
+from imgsearch_es.indexing.thumbnails import check_thumbnails, side_of
 from imgsearch_es.indexing.verifying import Verifier, VerifyProgress, VerifyReport
 from imgsearch_es.indexing.wanted_analyzer import (
     Seen,
@@ -110,6 +111,7 @@ class KeptIndex:
 
     def create(self) -> None:
         """Create the index, empty; ``add`` does it when needed. StoreError where it exists."""
+        check_thumbnails(self.store, self.analyzer.thumbnails)
         self.store.create(settings_of(self.analyzer))
 
     def verify(
@@ -249,7 +251,7 @@ class KeptIndex:
             model: as for a new index, like the next three.
             analyzer: instead of a model.
             weights: of the model.
-            seen: ``terms``, ``query_terms``, ``views``, ``visual_words``, ``exif``, ``gps``.
+            seen: ``terms``, ``views``, ``visual_words``, ``exif``, ``thumbnails`` and the like.
             allow_missing: leave out what cannot be read any more; else the index stays as it was.
             keep_old: keep the replaced index, as ``<name>.old`` or under its number.
             progress: called with the documents done and all documents.
@@ -352,38 +354,39 @@ class KeptIndex:
         """Build the index anew, with the analyzer that is wanted; copy documents where it can."""
         self._renew()
         stored = self.store.stored_settings() or known_settings(self.store)
-        reads_photos = wanted.photo is not None
-        asked = reads_photos or wanted.visual_words is not None
+        given = wanted.photo, wanted.thumbnails, wanted.visual_words
+        reads_photos, makes, asked = (one is not None for one in given)
         wanted = wanted.kept_as(stored)
         analyzer = wanted.build_other(stored)
         settings = replace(stored, schema_version=SCHEMA_VERSION).with_colors()
-        new, analyze, convert, teach = self.store.beside(), None, None, None
+        new, analyze, convert = self.store.beside(), None, None
+        unread: dict[str, str] = {}
         if wanted.visual_words is not None:
             settings = settings.with_visual_words(to_word_count(wanted.visual_words))
+        side = side_of(new, wanted.thumbnails if makes else None, stored.thumbnails)
         photo = analyzer.photo if analyzer else wanted.photo or stored.photo
         added = analyzer.filters_added_to(stored.analyzer, stored.weights) if analyzer else ()
-        if analyzer and added != ():
-            teach = partial(self._teach_again, new, analyzer)
+        teach = partial(self._teach_again, new, analyzer) if analyzer and added != () else None
         if analyzer is not None and added is not None:
             settings, convert = with_more_filters(settings, analyzer, added), with_filters(added)
         elif analyzer is not None:
-            settings = settings_of(analyzer)
+            settings = settings_of(analyzer).with_thumbnails(side)
 
             def analyze(uris: list[str], labels: Callable[[str], Sequence[str]]) -> IndexReport:
-                options = Options(labels=labels, retry=True)
-                create = partial(new.create, settings)
-                return Indexer(new, lambda: analyzer, create, options).run(uris)
+                made = partial(new.create, settings), Options(labels=labels, retry=True)
+                return Indexer(new, lambda: analyzer, *made).run(uris)
 
-        if analyze is None:  # only EXIF and XMP are read again, and what has no colors
-            convert = with_photos(photo, convert) if reads_photos else convert
-            if stored.has_model:
-                convert = with_colors(lambda: analyzer or wanted.build(stored), convert)
+        if analyze is None:
+            sees = (lambda: analyzer or wanted.build(stored)) if stored.has_model else None
+            kept = photo if reads_photos else None, side if makes else None
+            convert = read_again(*kept, sees, convert, unread)
         with self._for_one_index():
             report = Rebuild(
-                self.store, new, settings.with_photo(photo), analyze, convert=convert, teach=teach,
-                allow_missing=allow_missing, progress=progress,
+                self.store, new, settings.with_photo(photo).with_thumbnails(side), analyze,
+                convert=convert, teach=teach, allow_missing=allow_missing, progress=progress,
             ).run(keep=keep_old)  # fmt: skip
-        if analyzer is not None or asked:  # else of the old index
+        report.unread = list(unread.items())
+        if analyzer is not None or reads_photos or makes or asked:  # else of the old index
             self._wanted = WantedAnalyzer(runtime=self._wanted.runtime)
             self._analyzer, self._checked_with = analyzer, None
         return report

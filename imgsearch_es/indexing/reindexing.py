@@ -98,7 +98,9 @@ class Rebuild:
         """Build the new index and put it in the old one's place; see ``ImageIndex.reindex``."""
         left = self._new.stored_settings()  # by a run that was interrupted
         wanted = self._settings
-        names = ("visual_words", "photo", "schema_version", "taught", "vocabulary")
+        names = (
+            *("visual_words", "photo", "thumbnails", "schema_version", "taught", "vocabulary"),
+        )
         if left and self._teach:
             left = left.with_taught(())  # as they are taught again
         are_same = left and are_alike(left, wanted)

@@ -17,6 +17,7 @@ from imgsearch_es.analysis.models.runtime import check_runtime
 from imgsearch_es.analysis.models.weights import current_folder, relative_to
 from imgsearch_es.analysis.visual_words import to_word_count
 from imgsearch_es.errors import AnalyzerMismatchError, ConfigurationError
+from imgsearch_es.pictures.thumbnails import to_side
 from imgsearch_es.stores.base import IndexSettings
 from imgsearch_es.stores.settings import MOST_FIELDS
 
@@ -32,6 +33,7 @@ class Seen(TypedDict, total=False):
     visual_words: bool | int | None
     exif: bool | None
     gps: bool | None
+    thumbnails: int | None
 
 
 class IndexOptions(Seen, total=False):
@@ -71,6 +73,7 @@ class WantedAnalyzer:
     visual_words: bool | int | None = None
     exif: bool | None = None
     gps: bool | None = None
+    thumbnails: int | None = None
     folder: Path = field(default_factory=current_folder)
     """Where relative paths begin: the current folder may be another when the analyzer is built."""
 
@@ -79,6 +82,8 @@ class WantedAnalyzer:
             raise ConfigurationError("give a model or an analyzer, not both")
         if self.visual_words is not None:
             to_word_count(self.visual_words)
+        if self.thumbnails is not None:
+            to_side(self.thumbnails)
         said = {
             'resize with decode = "fast"': self.fast_decode or None,
             "terms and query_terms": {self.terms, self.query_terms} != {None} or None,
@@ -86,6 +91,7 @@ class WantedAnalyzer:
             "visual_words = true": self.visual_words,
             "words of its model": self.words,
             f"photo = {self.photo!r}": self.photo,
+            f"thumbnails = {self.thumbnails}": self.thumbnails,
         }
         for what, option in said.items() if self.analyzer is not None else ():
             if option is not None:
@@ -155,6 +161,8 @@ class WantedAnalyzer:
             config["visual_words"] = self.visual_words
         if self.photo is not None:
             config["photo"] = self.photo
+        if self.thumbnails is not None:
+            config["thumbnails"] = self.thumbnails
         return Analyzer(config, runtime=self.runtime)
 
     def _with_terms(self, config: dict[str, Any]) -> dict[str, Any]:
@@ -182,13 +190,22 @@ class WantedAnalyzer:
         if self.analyzer is not None:
             return self
         words = self.visual_words
-        found = replace(self, visual_words=stored.visual_words or None if words is None else words)
+        found = replace(
+            self,
+            visual_words=stored.visual_words or None if words is None else words,
+            thumbnails=stored.thumbnails if self.thumbnails is None else self.thumbnails,
+        )
         if self.photo is not None:
             return found
         return replace(found, exif=stored.photo != "nothing", gps=stored.photo == "place")
 
     def check_kept(self, settings: IndexSettings, location: str) -> None:
-        """The visual words asked for must be those that the index has, and so with photos."""
+        """What is asked for of visual words, photos and thumbnails must be what the index has."""
+        if self.thumbnails not in (None, settings.thumbnails):
+            raise ConfigurationError(
+                f"{location} has thumbnails of {settings.thumbnails} pixels (0: none), not "
+                f"{self.thumbnails}: leave thumbnails out, or give them to `imgsearch reindex`"
+            )
         if self.photo not in (None, settings.photo):
             has = {"facts": "no places", "place": "places", "nothing": "no EXIF"}[settings.photo]
             raise ConfigurationError(

@@ -16,6 +16,7 @@ from pathlib import Path
 from imgsearch_es.errors import ReconciliationError, SourceError
 from imgsearch_es.indexing.find import Found, is_gone
 from imgsearch_es.indexing.report import IndexReport
+from imgsearch_es.indexing.thumbnails import with_thumbnails
 from imgsearch_es.pictures.files import beginnings, to_path, to_uri
 from imgsearch_es.pictures.images import ImageSource
 from imgsearch_es.pictures.manifests import PictureList
@@ -67,6 +68,9 @@ class Writer:
 
     def _write(self, batch: Sequence[Found]) -> None:
         documents = [found.document for found in batch if found.document]
+        settings = self._store.settings() if documents else None
+        if settings is not None and settings.thumbnails:
+            documents = with_thumbnails(documents, settings.thumbnails)
         refused = dict(self._store.write(documents).rejected) if documents else {}
         moved: list[str] = []
         for found in batch:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from PIL import Image
 
-from imgsearch_es.errors import ImageError, ImgsearchError
+from imgsearch_es.errors import ConfigurationError, ImageError, ImgsearchError
 
 # Side of a thumbnail relative to the side shown, and JPEG quality: the first that fits is used.
 _LADDER = ((1.5, 80), (1.0, 75), (0.7, 65), (0.45, 50))
@@ -32,6 +32,31 @@ def thumbnail(source: str | Image.Image, size: int = 192, *, quality: int = 80) 
     ImageError where the picture is gone or cannot be read.
     """
     return _jpeg(shrink(source, size), size, quality)
+
+
+LARGEST = 256
+"""Pixels of the longer side of a thumbnail that an index keeps."""
+
+
+def to_side(value: object) -> int:
+    """What a person asks an index to keep: 0 for no thumbnails, or their longer side."""
+    if type(value) is not int or not (value == 0 or 16 <= value <= LARGEST):
+        raise ConfigurationError(
+            f"thumbnails is the longer side in pixels, 16 to {LARGEST}, or 0 for none, not "
+            f"{value!r:.60}"
+        )
+    return value
+
+
+def kept_thumbnail(uri: str, side: int) -> str:
+    """A JPEG of 2 to 3 KB, of 96 pixels, in base64; nothing where the picture cannot be read."""
+    from imgsearch_es.pictures.images import open_image
+
+    try:
+        picture = open_image(uri, at_least=(2 * side, 2 * side))
+    except (ImgsearchError, OSError, ValueError):
+        return ""
+    return base64.b64encode(thumbnail(picture.image, side, quality=70)).decode("ascii")
 
 
 def shrink(source: str | Image.Image, size: int) -> Image.Image:

@@ -13,7 +13,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
-from itertools import chain, starmap
+from itertools import starmap
 from typing import Any, TypedDict
 
 import numpy as np
@@ -60,6 +60,7 @@ class Document:
         text: what was read in it, by lines; None where nobody has looked.
         embedding: the deep feature, float32 of shape (dimensions,), or None.
         colors: the shares of its colors, largest first: terms that words ask for, and no picture.
+        thumbnail: a small JPEG in base64, or nothing: for Kibana, of hits it is not read.
     """
 
     id: str
@@ -78,6 +79,7 @@ class Document:
     photo: Photo = NO_PHOTO
     text: str | None = None
     colors: tuple[Term, ...] = ()
+    thumbnail: str = ""
 
     @property
     def postings(self) -> tuple[Term, ...]:
@@ -127,6 +129,7 @@ class Document:
         if self.metadata:
             facts["metadata"] = json.loads(json.dumps(facts["metadata"]))  # keys are texts, sorted
         digest = hashlib.blake2b(_SORTED.encode(facts).encode("ascii"), digest_size=16)
+        digest.update(self.thumbnail.encode("ascii"))
         if self.embedding is None:
             return digest.hexdigest()
         digest.update((self.embedding + np.float32(0)).astype("<f4").tobytes())  # -0 is 0
@@ -187,6 +190,8 @@ class Document:
         Without ``synset_fields`` it has a list of ``scores`` in their place. A ``lean`` one
         has what is searched, and all else in ``hit`` alone.
         """
+        facts = self._facts()
+        checksum = self._checksum(facts)
         source: dict[str, Any] = {name: getattr(self, name) for name in _PLAIN} | {
             "indexed_at": self.indexed_at.isoformat(),
             "label": list(self.labels),
@@ -195,7 +200,7 @@ class Document:
             "synsets": [term.key for term in self.terms],
             "length": self.length,
             "norm": self.norm,
-            "hit": self.to_hit(packed=lean),
+            "hit": self._packed(facts, checksum),
             **self.photo.to_dict(),
         }
         if ordered := self._ordered():
@@ -214,11 +219,7 @@ class Document:
             if synset_fields:
                 source["synset"] = {term.key: {"score": term.score} for term in self.postings}
             return source
-        words = chain.from_iterable(vocabulary.words(term.key) for term in self.terms)
-        source |= {
-            "words": ", ".join(dict.fromkeys(words)),
-            "checksum": self.checksum,
-        }
+        source["checksum"] = checksum
         if self.text is not None:
             source["text"] = self.text
         if synset_fields:
@@ -234,6 +235,8 @@ class Document:
             source["scores"] = [term.score for term in self.postings]
         if self.views is not None:
             source["views"] = self.views
+        if self.thumbnail:
+            source["thumbnail"] = self.thumbnail
         return source
 
     def _ordered(self) -> dict[str, list[str]]:
@@ -261,20 +264,23 @@ class Document:
             embedding=None if embedding is None else np.asarray(embedding, dtype=np.float32),
             photo=_photo_of(source),
             text=source.get("text"),
+            thumbnail=source.get("thumbnail", ""),
         )
 
-    def to_hit(self, *, packed: bool = False) -> str:
-        """All but the embedding as base64 of JSON, for a field that is quick to read.
+    def to_hit(self) -> str:
+        """All but the embedding, for a field that is quick to read: base64 of deflated JSON.
 
-        ``packed``, it is deflated, without an id that follows from the URI, and with the checksum.
+        It has the checksum, and no id that follows from the URI.
         """
         facts = self._facts()
-        if packed:
-            facts["checksum"] = self._checksum(facts)
-            if self.id == picture_id(self.uri):
-                del facts["id"]
+        return self._packed(facts, self._checksum(facts))
+
+    def _packed(self, facts: dict[str, Any], checksum: str) -> str:
+        facts["checksum"] = checksum
+        if self.id == picture_id(self.uri):
+            del facts["id"]
         data = json.dumps(facts, separators=(",", ":")).encode("ascii")
-        return base64.b64encode(pack(data) if packed else data).decode("ascii")
+        return base64.b64encode(pack(data)).decode("ascii")
 
     def _facts(self) -> dict[str, Any]:
         """All but the embedding, as JSON values."""

@@ -262,6 +262,15 @@ class Query(Selection):
 
         return request_body(replace(self, strategy=strategy or self.strategy), statistics)
 
+    def to_esql(self, index: str, *, statistics: Statistics | None = None) -> str:
+        """The same in ES|QL, for Kibana's Discover: the scores of synsets, not rounded to float32.
+
+        QueryError of what it cannot say: fusions, deep features and visual words.
+        """
+        from imgsearch_es.stores.elastic.esql import esql
+
+        return esql(self, index, statistics)
+
     def __repr__(self) -> str:
         return f"Query({self}; {len(self.terms)} synsets, k={self.k}, strategy={self.strategy!r})"
 

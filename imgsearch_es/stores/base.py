@@ -158,6 +158,8 @@ class Store(Protocol):
     location: str
     ledger: Ledger
     """The pictures that could not be indexed."""
+    keeps_thumbnails: bool = False
+    """Whether documents keep theirs."""
 
     def settings(self) -> IndexSettings | None:
         """What the index remembers; None when it does not exist yet."""

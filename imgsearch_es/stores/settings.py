@@ -16,6 +16,7 @@ from imgsearch_es.analysis.views import VIEWS
 from imgsearch_es.analysis.visual_words import to_word_count
 from imgsearch_es.errors import ConfigurationError, SchemaError
 from imgsearch_es.pictures.photo import KEPT, to_kept
+from imgsearch_es.pictures.thumbnails import to_side
 from imgsearch_es.retrieval.documents import COLOR_SCHEMA, SCHEMA_VERSION, TAUGHT_SCHEMA, Document
 from imgsearch_es.retrieval.feedback import Example
 from imgsearch_es.retrieval.queries import best_classes
@@ -107,6 +108,16 @@ class IndexSettings:
     def photo(self) -> str:
         """What it keeps of how pictures were taken: one of ``photo.KEPT``."""
         return str(self.analyzer.get("photo", KEPT[0]))
+
+    @property
+    def thumbnails(self) -> int:
+        """The longer side of the thumbnail that it keeps of each picture; 0 where it has none."""
+        return int(self.analyzer.get("thumbnails", 0))
+
+    def with_thumbnails(self, side: int) -> IndexSettings:
+        """The same with thumbnails of another size, or without."""
+        rest = {name: value for name, value in self.analyzer.items() if name != "thumbnails"}
+        return replace(self, analyzer={**rest, **({"thumbnails": side} if side else {})})
 
     def with_photo(self, what: str) -> IndexSettings:
         """The same, keeping something else of how pictures were taken."""
@@ -211,6 +222,7 @@ def _check_analyzer(config: Mapping[str, Any]) -> None:
         raise TypeError(f"views is {' or '.join(VIEWS)}")
     to_word_count(config.get("visual_words", False))
     to_kept(config.get("photo", KEPT[0]))
+    to_side(config.get("thumbnails", 0))
 
 
 def read_settings(data: Mapping[str, Any], location: str) -> IndexSettings:

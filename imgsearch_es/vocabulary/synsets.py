@@ -101,20 +101,6 @@ class Vocabulary:
         synset = self._known[key]
         return synset.class_index is None and key not in self.taught_keys and not is_color(key)
 
-    def words(self, key: str) -> tuple[str, ...]:
-        """A synset's words and its hypernyms', nearest first: "tabby", "tabby cat", "cat", ..."""
-        if key not in self._words:
-            synset = self._known[key]
-            name = synset.name.replace("_", " ") if synset.wnid else synset.name
-            lemmas = (lemma for above in self.hypernyms(key) for lemma in above.lemmas)
-            self._words[key] = tuple(dict.fromkeys([name, *synset.lemmas, *lemmas]))
-        return self._words[key]
-
-    @cached_property
-    def _words(self) -> dict[str, tuple[str, ...]]:
-        """What ``words`` gave, because every picture of a synset is written with its words."""
-        return {}
-
     def with_hypernyms(self) -> Vocabulary:
         """The vocabulary whose terms are these and then all their hypernyms, by wnid."""
         return self if self.has_hypernyms or not self.parents else self._with_hypernyms

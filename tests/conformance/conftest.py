@@ -18,6 +18,7 @@ from imgsearch_es.search.hits import Hits
 from imgsearch_es.stores import open_store
 from imgsearch_es.stores.base import IndexSettings, SearchResult, Store
 from imgsearch_es.stores.embedded import ranking as embedded_ranking
+from imgsearch_es.stores.elastic import shown
 from imgsearch_es.stores.embedded.store import EmbeddedStore
 from imgsearch_es.vocabulary.synsets import imagenet
 from tests.conformance.collections import DIMENSIONS, KEYS, extremes, posteriors
@@ -37,6 +38,8 @@ INNER = ("auto", "impact", "script", "script-filtered")
 """The strategies that compute formula (1)."""
 STRATEGIES = tuple(os.environ.get("IMGSEARCH_TEST_STRATEGIES", ",".join(INNER)).split(","))
 """Fewer on a server that lacks the module for the others (see tests/integration)."""
+if "IMGSEARCH_TEST_STRATEGIES" in os.environ:  # it lacks the one for languages, too
+    shown.FIELDS["words"] = {"type": "text"}
 STORES = ("embedded", pytest.param("elasticsearch", marks=pytest.mark.node))
 
 

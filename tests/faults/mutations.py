@@ -34,6 +34,7 @@ from imgsearch_es.pictures.files import picture_id
 from imgsearch_es.retrieval.documents import Document
 from imgsearch_es.stores.elastic import inspecting
 from imgsearch_es.stores.elastic.fetching import WHOLE, sent_words
+from imgsearch_es.stores.elastic.shown import shown_by
 from imgsearch_es.vocabulary.synsets import imagenet
 from tests.fakes import pictures, register
 
@@ -345,7 +346,7 @@ class ServerTarget(Target):
     def _harm_entries(self, random: RANDOM, kind: str) -> str:
         if kind == "copy":
             one = self.other(random, "")
-            source = one.to_source(imagenet())
+            source = as_written(one)
             self.client.index(index=self.name, id=f"{random.random()}", document=source)
             self.client.indices.refresh(index=self.name)
             return "copy under another id"
@@ -367,7 +368,7 @@ class ServerTarget(Target):
         done, operations = {}, []
         for name in names:
             right, other = self.documents[name], self.other(random, name)
-            source = right.to_source(imagenet())
+            source = as_written(right)
             source["visual_words"] = sent_words(right.embedding, WORDS)
             harms = server_harms(random, source, right, other)
             done[name] = kind = random.choice([*harms, *OFTEN])
@@ -381,6 +382,11 @@ class ServerTarget(Target):
             if "error" in outcome:  # the server refused it: nothing was harmed
                 done.pop(outcome["_id"])
         return done
+
+
+def as_written(document: Document) -> dict[str, Any]:
+    """What the store sends to the server."""
+    return document.to_source(imagenet()) | shown_by(imagenet()).fields(document, lean=False)
 
 
 def _unordered(fields: dict[str, Any]) -> dict[str, Any]:
@@ -422,7 +428,7 @@ def server_harms(
         "visual words": {"visual_words": choice([*words, sent_words(other.embedding, WORDS)])},
         "hit of another": {"hit": other.to_hit()},
         "feature": {"embedding": choice([other.embedding.tolist(), feature])},
-        "terms of another": {**made.to_source(imagenet()), "checksum": source["checksum"]},
+        "terms of another": {**as_written(made), "checksum": source["checksum"]},
         "no terms": {"posterior": {}, "synset": {}, "synsets": []},
     }
     return {

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import elasticsearch_node as nodes
 import pytest
+import yaml
 from elasticsearch import AuthorizationException, Elasticsearch
 
 from imgsearch_es import ImageIndex
@@ -24,7 +25,7 @@ from tests.fakes import noise, register
 
 DOCKER = ROOT / "docker"
 
-pytestmark = pytest.mark.node
+pytestmark = [pytest.mark.node, pytest.mark.model]
 
 
 @dataclass
@@ -141,6 +142,18 @@ def test_from_secrets_to_an_index(secured, tmp_path, monkeypatch):
     assert (imported.returncode, imported.stderr) == (0, "")
     stats = secured.imgsearch("stats", "--json")
     assert json.loads(stats.stdout)["documents"] == exported
+
+    # The service "index": its own entry point, with the model that the image has.
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    noise(5).save(photos / "5.png")
+    service = yaml.safe_load((ROOT / "compose.yaml").read_text("utf-8"))["services"]["index"]
+    options = service["entrypoint"][2:]
+    new = f"{secured.url}/photos"
+    indexed = secured.imgsearch(*options, str(photos), "--index", new, "--json")
+    assert (indexed.returncode, json.loads(indexed.stdout)["added"]) == (0, 1), indexed.stderr
+    found = secured.imgsearch("stats", "--index", new, "--json")
+    assert json.loads(found.stdout)["documents"] == 1
 
     # Our user may not look at the users.
     password = (secured.secrets / "imgsearch/imgsearch.password").read_text().strip()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import html
+import io
 import json
 import re
 from collections import Counter, defaultdict
@@ -14,6 +16,7 @@ from typing import Any
 import pytest
 import vl_convert
 from elasticsearch import Elasticsearch
+from PIL import Image
 
 from imgsearch_es import ImageIndex
 from imgsearch_es.analysis.visual_words import word_key, words_of
@@ -24,8 +27,10 @@ from tests.fakes import noise, register
 
 pytestmark = [pytest.mark.node, pytest.mark.scripts, pytest.mark.model]
 (
-    BY_COUNT, BY_MEAN_SCORE, BEST_SYNSETS, SCORES, LABELS, TOGETHER, OVER_TIME, REJECTED,
+    TOTAL, BEST_SYNSETS, PLACES, TAKEN, BY_COUNT, BY_MEAN_SCORE, SCORES, LABELS, TOGETHER,
+    OVER_TIME, REJECTED,
 ) = PANELS  # fmt: skip
+MUNICH, OSLO = (48.25, 11.5), (59.75, 10.75)
 SHOWN, LEAST_PICTURES = 20, 3
 """Synsets that a panel names, and pictures of one whose mean score counts."""
 
@@ -42,7 +47,8 @@ class Demo:
     def __init__(self, server: str, name: str, photos: Path) -> None:
         self.client = Elasticsearch(server, request_timeout=60)  # a busy machine is no failure
         self.name = name
-        with ImageIndex(f"{server}/{name}", model="efficientnet-lite0") as index:
+        options = {"gps": True, "thumbnails": 96}
+        with ImageIndex(f"{server}/{name}", model="efficientnet-lite0", **options) as index:
             index.add(photos, labels=kind)
         self.client.indices.refresh(index=f"{name}-rejected")  # Kibana waits a second, this not
         found = self.client.search(index=name, size=1000, source_excludes=["embedding"])
@@ -50,25 +56,58 @@ class Demo:
 
     def answer(self, panel: Panel) -> Any:
         index = searched(panel, self.name)
-        return self.client.search(index=index, **panel.body())["aggregations"]
+        answer = self.client.search(index=index, **panel.body())
+        return answer.get("aggregations") or answer["hits"]["total"]["value"]
 
 
 @pytest.fixture(scope="module")
 def demo(elasticsearch_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
     photos = make_photos(tmp_path_factory.mktemp("kibana") / "photos")
     (photos / "broken.jpg").write_bytes(b"no picture")
+    for day, place in ((1, MUNICH), (2, MUNICH), (31, OSLO)):
+        exif = Image.Exif()
+        exif.get_ifd(0x8769).update({0x9003: f"2024:05:{day:02} 12:00:00"})
+        north, east = ((float(int(d)), d * 60 % 60, 0.0) for d in place)
+        exif.get_ifd(0x8825).update({1: "N", 2: north, 3: "E", 4: east})
+        noise(day).resize((640, 480)).save(photos / f"holiday{day}.jpg", exif=exif)
     made = Demo(elasticsearch_url, f"test-{photos.parent.name.lower()}", photos)
     yield made
     made.client.indices.delete(index=f"{made.name}-000001,{made.name}-rejected")
     made.client.close()
 
 
-@pytest.mark.parametrize("panel", PANELS, ids=lambda panel: panel.name)
+@pytest.mark.parametrize("panel", PANELS[1:], ids=lambda panel: panel.name)
 def test_every_panel_has_data(demo: Demo, panel: Panel):
     (found,) = demo.answer(panel).values()
     rows = found.get("buckets", found.get("value"))
     assert rows
     assert sum(row.get("doc_count", row.get("pictures")) for row in rows) > 0
+
+
+def test_the_total_the_places_and_the_months(demo: Demo):
+    assert demo.answer(TOTAL) == len(demo.documents)
+    first = demo.answer(TAKEN)["month"]["buckets"][0]  # others are of their files' dates
+    assert (first["key_as_string"], first["doc_count"]) == ("2024-05-01T00:00:00.000Z", 3)
+    found = demo.answer(PLACES)["place"]["buckets"]
+    centers = [(row["doc_count"], row["center"]["location"]) for row in found]
+    for (count, center), (expected, place) in zip(centers, ((2, MUNICH), (1, OSLO)), strict=True):
+        assert count == expected
+        assert (center["lat"], center["lon"]) == pytest.approx(place, abs=1e-6)
+    drawing = specification(PLACES)
+    answer = demo.client.search(index=demo.name, **PLACES.body()).body
+    del drawing["data"][0]["url"]
+    drawing["data"][0]["values"] = answer
+    drawing |= {"width": 600, "height": 400, "projections": [PROJECTION]}  # Kibana's, of its map
+    svg = vl_convert.vega_to_svg(drawing)
+    assert re.findall(r'aria-label="(\d) pictures"', svg) == ["2", "1"]
+
+
+PROJECTION = {"name": "projection", "type": "mercator"}
+
+
+def specification(panel: Panel) -> Any:
+    (item,) = (item for item in saved_objects("pets") if item.id.endswith(f"~{panel.name}"))
+    return json.loads(json.loads(item.attributes["visState"])["params"]["spec"])
 
 
 def counts(aggregation: Any) -> dict[Any, int]:
@@ -112,7 +151,7 @@ def test_scores_labels_hours_and_reasons_are_of_all_pictures(demo: Demo):
     ]
     labels = Counter(label for document in demo.documents for label in document["label"])
     assert counts(demo.answer(LABELS)["label"]) == labels
-    both = Counter((d["label"][0], d["top_synset"]) for d in demo.documents)
+    both = Counter((d["label"][0], d["top_synset"]) for d in demo.documents if d["label"])
     for label in demo.answer(LABELS)["label"]["buckets"]:
         for key, count in counts(label["synset"]).items():
             assert both[label["key"], key] == count
@@ -138,8 +177,7 @@ def test_vega_draws_the_synsets_that_occur_together(demo: Demo):
 
 def draw(demo: Demo, panel: Panel) -> str:
     """What Kibana draws: it puts the server's answer in the place of the URL."""
-    (item,) = (item for item in saved_objects(demo.name) if item.id.endswith(f"~{panel.name}"))
-    drawing = json.loads(json.loads(item.attributes["visState"])["params"]["spec"])
+    drawing = specification(panel)
     answer = demo.client.search(index=demo.name, **panel.body()).body
     drawing["data"] = {"values": answer, "format": drawing["data"]["format"]}
     drawing |= {"width": 600, "height": 400}
@@ -155,6 +193,13 @@ def test_runtime_fields_give_ids_or_urls(demo: Demo):
         for page, wanted in ((None, [uri]), ("http://localhost:8000", ["elsewhere"])):
             view = saved_objects(demo.name, page)[0]
             runtime_fields = json.loads(view.attributes["runtimeFieldMap"])
+            taken = demo.client.search(
+                index=demo.name,
+                runtime_mappings=runtime_fields,
+                size=0,
+                aggs={"year": {"terms": {"field": "year"}}},
+            )
+            assert counts(taken["aggregations"]["year"])["2024"] == 3
             for key, values in ((demo.documents[0]["id"], None), ("elsewhere", wanted)):
                 answer = demo.client.search(
                     index=demo.name,
@@ -204,7 +249,13 @@ def test_discover_can_show_and_sort_its_columns(demo: Demo):
         index = demo.name if "rejected" not in item.id else f"{demo.name}-rejected"
         ((field, order),) = item.attributes["sort"]
         columns = [name for name in item.attributes["columns"] if name != "picture"]
+        kind = {"exists": {"field": "taken_at"}} if "taken_at" in columns else {"match_all": {}}
         answer = demo.client.search(
-            index=index, sort=[{field: order}], fields=columns, source=False, size=1
+            index=index, query=kind, sort=[{field: order}], fields=columns, source=False, size=1
         )
-        assert set(answer["hits"]["hits"][0]["fields"]) == set(columns)
+        shown = answer["hits"]["hits"][0]["fields"]
+        assert set(shown) == set(columns) - {"camera"}  # these photos name none
+        if "thumbnail" in columns:
+            file = io.BytesIO(base64.b64decode(shown["thumbnail"][0]))
+            assert (Image.open(file).format, max(Image.open(file).size)) == ("JPEG", 96)
+            assert len(file.getvalue()) < 4000

@@ -62,8 +62,25 @@ def texts(names: str) -> dict[str, Any]:
 META = {"kibanaSavedObjectMeta": strict(texts("searchSourceJSON"))}
 DASHBOARD = strict(
     {**texts("title description panelsJSON optionsJSON"), **META},
-    {"timeRestore": {"type": "boolean"}, **texts("timeFrom timeTo")},
+    {
+        "timeRestore": {"type": "boolean"},
+        **texts("timeFrom timeTo"),
+        "controlGroupInput": strict(
+            texts("controlStyle chainingSystem panelsJSON ignoreParentSettingsJSON")
+        ),
+    },
 )
+CONTROL = strict(
+    {
+        "type": {"const": "optionsListControl"},
+        "order": {"type": "integer", "minimum": 0},
+        "width": {"enum": ["small", "medium", "large"]},
+        "grow": {"type": "boolean"},
+        "explicitInput": strict(texts("id fieldName title"), {"enhancements": {"type": "object"}}),
+    }
+)
+CONTROLS = {"type": "object", "additionalProperties": CONTROL}
+"""Of src/plugins/controls/common, as ``panelsJSON`` of the group has them."""
 GRID = strict({name: {"type": "integer", "minimum": 0} for name in "xywh"} | texts("i"))
 PANEL = strict(
     {
@@ -85,7 +102,8 @@ SEARCH = strict(
         "hideChart": {"type": "boolean"},
         "isTextBasedQuery": {"type": "boolean"},
         **META,
-    }
+    },
+    {"rowHeight": {"type": "integer", "minimum": -1}},
 )
 VISUALIZATION = strict(
     {**texts("title visState uiStateJSON"), **META},
@@ -133,7 +151,7 @@ LENS_STATE = strict(
 LENS = strict(
     {
         "title": TEXT,
-        "visualizationType": {"enum": ["lnsXY", "lnsHeatmap", "lnsDatatable"]},
+        "visualizationType": {"enum": ["lnsXY", "lnsHeatmap", "lnsDatatable", "lnsMetric"]},
         "state": LENS_STATE,
     },
     texts("description"),
@@ -162,3 +180,101 @@ OBJECT = strict(
         **texts("coreMigrationVersion typeMigrationVersion"),
     }
 )
+
+COUNTED = strict({"operation": {"const": "count"}}, texts("label"))
+MEASURED = strict({"operation": {"enum": ["average", "max"]}, **texts("field")}, texts("label"))
+METRIC = {"oneOf": [COUNTED, MEASURED]}
+BY_METRIC = strict(
+    {
+        "type": {"const": "metric"},
+        "metric_index": {"type": "integer"},
+        "direction": {"enum": ["asc", "desc"]},
+    }
+)
+BUCKET = {
+    "oneOf": [
+        strict(
+            {
+                "operation": {"const": "terms"},
+                "fields": {"type": "array", "items": TEXT},
+                "limit": {"type": "integer"},
+            },
+            {**texts("label"), "rank_by": BY_METRIC},
+        ),
+        strict(
+            {"operation": {"const": "date_histogram"}, **texts("field suggested_interval")},
+            {
+                **texts("label"),
+                "use_original_time_range": {"type": "boolean"},
+                "include_empty_rows": {"type": "boolean"},
+            },
+        ),
+        strict(
+            {
+                "operation": {"const": "range"},
+                **texts("field"),
+                "ranges": {
+                    "type": "array",
+                    "items": strict({}, {key: {"type": "number"} for key in ("gt", "lte")}),
+                },
+            },
+            texts("label"),
+        ),
+    ]
+}
+SOURCE = strict({"type": {"const": "data_view_reference"}, **texts("ref_id")})
+METRICS, BUCKETS = ({"type": "array", "items": each, "minItems": 1} for each in (METRIC, BUCKET))
+PRIMARY = strict({"type": {"const": "primary"}, "operation": {"const": "count"}}, texts("label"))
+XY_LAYER = strict(
+    {"type": {"enum": ["bar", "bar_horizontal"]}, "data_source": SOURCE, "x": BUCKET, "y": METRICS}
+)
+
+
+def chart(kind: str, **required: Any) -> dict[str, Any]:
+    return strict({"type": {"const": kind}, **texts("title"), **required}, texts("description"))
+
+
+VIS = {
+    "oneOf": [
+        chart("metric", data_source=SOURCE, metrics={"type": "array", "items": PRIMARY}),
+        chart("data_table", data_source=SOURCE, rows=BUCKETS, metrics=METRICS),
+        chart("heatmap", data_source=SOURCE, x=BUCKET, y=BUCKET, metric=METRIC),
+        chart("xy", layers={"type": "array", "items": XY_LAYER}),
+    ]
+}
+API_SORT = strict({**texts("name"), "direction": {"enum": ["asc", "desc"]}})
+TAB = strict(
+    {
+        "data_source": SOURCE,
+        "query": strict({"language": {"const": "kql"}, **texts("expression")}),
+        "column_order": {"type": "array", "items": TEXT},
+        "sort": {"type": "array", "items": API_SORT},
+    }
+)
+SESSION = strict({**texts("title"), "tabs": {"type": "array", "items": TAB, "maxItems": 1}})
+API_GRID = strict({name: {"type": "integer", "minimum": 0} for name in "xywh"})
+PINNED = strict(
+    {
+        "type": {"const": "options_list_control"},
+        "width": {"enum": ["small", "medium", "large"]},
+        "grow": {"type": "boolean"},
+        "config": strict(texts("title data_view_id field_name")),
+    }
+)
+API_PANEL = {
+    "oneOf": [
+        strict({"type": {"const": kind}, "grid": API_GRID, "config": config})
+        for kind, config in (("vis", VIS), ("discover_session", SESSION))
+    ]
+}
+API_DASHBOARD = strict(
+    {
+        **texts("title"),
+        "panels": {"type": "array", "items": API_PANEL, "maxItems": 100},
+        "pinned_panels": {"type": "array", "items": PINNED},
+    },
+    texts("description"),
+)
+"""Of PUT /api/dashboards/{id} as Kibana 9.4 documents it, as far as our panels go; after
+src/platform/plugins/shared/dashboard/server/api/dashboard_state_schemas.ts and the schemas of the
+charts, kbn-lens-embeddable-utils/config_builder/schema. 9.4 is a technical preview of it."""

@@ -59,7 +59,11 @@ SCORING = {
         },
     }
 }
-SOURCE = {"excludes": ["posterior", "embedding", "direction", "words", "visual_words", "impacts"]}
+SOURCE = {
+    "excludes": [
+        "posterior", "embedding", "direction", "words", "kinds", "visual_words", "impacts",
+    ]
+}  # fmt: skip
 
 
 def script_body(inner):

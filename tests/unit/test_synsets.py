@@ -119,12 +119,6 @@ def test_hyponyms_are_the_inverse_of_hypernyms():
     assert EXPANDED.hyponyms("retriever")[-1] == "retriever"
 
 
-def test_words_are_lemmas_and_hypernyms_for_full_text():
-    words = VOCABULARY.words("golden_retriever")
-    assert words[:4] == ("golden retriever", "retriever", "sporting dog", "gun dog")
-    assert (words[-1], len(words)) == ("entity", len(set(words)))
-
-
 # One phrase
 
 
@@ -347,7 +341,6 @@ def test_own_labels_are_terms_without_hypernyms():
     assert vocabulary.resolve_text("an oak leaf and ash leaves")[1].keys == ("ash_leaf",)
     assert vocabulary.hypernyms("oak_leaf") == ()
     assert vocabulary.with_hypernyms() is vocabulary
-    assert vocabulary.words("ash_leaf") == ("ash_leaf", "ash leaf")
     assert vocabulary.suggest("oka leaf") == ("oak leaf",)
 
 

@@ -99,6 +99,7 @@ class Parquet:
             **{"format": arrow.string(), "indexed_at": arrow.timestamp("us", tz="UTC")},
             **{"label": texts, "metadata": arrow.string(), "photo": arrow.string()},
             "text": arrow.string(),
+            "thumbnail": arrow.string(),
             **{"scores": numbers, "embedding": numbers},
             **{"views": arrow.list_(arrow.int8()), "synsets": texts, "picture": arrow.binary()},
         }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -112,6 +113,7 @@ def to_row(document: Document, picture: bytes | None) -> dict[str, Any]:
         "views": document.views,
         "photo": document.photo.to_dict() or None,
         "text": document.text,
+        "thumbnail": document.thumbnail or None,
         "picture": picture,
     }
 
@@ -149,7 +151,16 @@ def to_document(row: Mapping[str, Any], settings: IndexSettings) -> Document:
         embedding=_embedding(row.get("embedding"), settings.embedding_dimensions),
         photo=_photo(row.get("photo")),
         text=None if row.get("text") is None else _typed(row, "text", str),
+        thumbnail=_thumbnail(row.get("thumbnail")),
     )
+
+
+def _thumbnail(value: Any) -> str:
+    try:
+        base64.b64decode(value or "", validate=True)
+    except (TypeError, ValueError) as error:
+        raise RowError(f"thumbnail is not base64: {error}") from error
+    return value or ""
 
 
 def _photo(value: Any) -> Photo:

@@ -178,6 +178,7 @@ def export(
     index: Index = None,
     page: str | None = None,
     visual_words: bool = False,
+    api: bool = False,
     force: bool = False,
 ) -> None:
     """Write the dashboard, its panels and data views into a file.
@@ -187,18 +188,21 @@ def export(
 
     Options:
         file FILE: The file to write, such as pets.ndjson.
+        --api: Write requests of the dashboards API of Kibana 9.4, to paste into its console. Panels
+            drawn by Vega have no form there, and are left out.
         --page URL: The URL of `imgsearch serve`, for links to the pictures.
         --visual-words: Also a panel of the three heaviest visual words of each picture, by their
             names.
         --force: Overwrite the file.
     """
     from imgsearch_es.interfaces.kibana import to_ndjson
+    from imgsearch_es.interfaces.kibana.api import to_requests
 
     name, objects, listed = _objects(index, page, visual_words)
     if file.exists() and not force:
         raise ConfigurationError(f"{file} exists; --force overwrites it")
     with saving(file) as draft:
-        draft.write_text(to_ndjson(objects), encoding="utf-8")
+        draft.write_text(to_requests(objects) if api else to_ndjson(objects), encoding="utf-8")
     answer({"file": str(file), "index": name, "objects": listed})
     print_table(("type", "title"), [(each["type"], each["title"]) for each in listed])
     say(f"{file}: {len(objects)} saved objects of the index {name}")

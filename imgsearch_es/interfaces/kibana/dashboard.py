@@ -10,7 +10,8 @@ that Kibana 8.15 and 9 both bring forward (docs/decisions/011); one that names n
 the newest.
 
 Where a Vega specification has a URL that is an object, Kibana sends its ``body`` to Elasticsearch;
-with ``%context%`` the dashboard's query and filters apply. All keep to what Vega-Lite 5.2 knows.
+with ``%context%`` the dashboard's query and filters apply. All keep to what Vega-Lite 5.2 knows;
+the map is Vega, to which Kibana gives its ``projection``.
 """
 
 from __future__ import annotations
@@ -27,8 +28,9 @@ from imgsearch_es.stores.elastic.connection import parse_address
 PAGE_PATH = "/?image={{value}}"
 """The page of `imgsearch serve` that shows a picture and those like it; Kibana puts the id in."""
 _TEXTS = {
-    "fieldAttrs", "fieldFormatMap", "fields", "optionsJSON", "panelsJSON", "runtimeFieldMap",
-    "searchSourceJSON", "sourceFilters", "spec", "typeMeta", "uiStateJSON", "visState",
+    "fieldAttrs", "fieldFormatMap", "fields", "ignoreParentSettingsJSON", "optionsJSON",
+    "panelsJSON", "runtimeFieldMap", "searchSourceJSON", "sourceFilters", "spec", "typeMeta",
+    "uiStateJSON", "visState",
 }  # fmt: skip
 """Attributes that Kibana keeps as JSON in a string."""
 _SHARD_SIZE = 1000
@@ -127,10 +129,18 @@ def _add_words(objects: list[dict[str, Any]], words: Mapping[str, str]) -> None:
         text = text.replace(before, after)
     panel, dashboard = json.loads(text), objects[-1]
     objects.insert(-1, panel)
-    shown = {**dashboard["attributes"]["panelsJSON"][0], "title": "Visual words"}
-    shown |= {"gridData": {"x": 0, "y": 84, "w": 48, "h": 16, "i": "9"}, "panelIndex": "9"}
-    dashboard["attributes"]["panelsJSON"].append({**shown, "panelRefName": "panel_9"})
-    dashboard["references"].append({"name": "9:panel_9", "type": "lens", "id": panel["id"]})
+    panels = dashboard["attributes"]["panelsJSON"]
+    number, last = str(len(panels)), panels[-1]
+    below = last["gridData"]["y"] + last["gridData"]["h"]
+    shown = {"x": 0, "y": below, "w": 48, "h": 16, "i": number}
+    panels.append(
+        {
+            **{**last, "title": "Visual words", "gridData": shown, "panelIndex": number},
+            "panelRefName": f"panel_{number}",
+        }
+    )
+    reference = {"name": f"{number}:panel_{number}", "type": "lens", "id": panel["id"]}
+    dashboard["references"].append(reference)
 
 
 def _with_scripts(value: dict[str, Any]) -> dict[str, Any]:
@@ -140,15 +150,19 @@ def _with_scripts(value: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _filled(value: Any, index: str, key: str = "") -> Any:
-    """A value of the template with the index's name in it, as Kibana keeps it."""
+def _filled(value: Any, index: str, key: str = "", *, in_spec: bool = False) -> Any:
+    """A value of the template with the index's name in it, as Kibana keeps it.
+
+    What is within a specification of Vega is Vega's, whatever its name.
+    """
+    within = in_spec or key == "spec"
     if isinstance(value, str):
         return value.replace("{index}", index)
     if isinstance(value, dict):
-        value = {inner: _filled(item, index, inner) for inner, item in value.items()}
+        value = {k: _filled(item, index, k, in_spec=within) for k, item in value.items()}
     elif isinstance(value, list):
-        value = [_filled(item, index) for item in value]
-    return _compact(value) if key in _TEXTS else value
+        value = [_filled(item, index, in_spec=within) for item in value]
+    return _compact(value) if key in _TEXTS and not in_spec else value
 
 
 def _compact(value: object) -> str:
@@ -171,6 +185,8 @@ class Panel:
 
     def body(self) -> dict[str, Any]:
         """The request that computes what the panel shows."""
+        if not self.aggregations:  # the total, without a bucket
+            return {"size": 0, "track_total_hits": True}
         return {"size": 0, "aggs": self.aggregations}
 
 
@@ -186,7 +202,8 @@ def _panel(item: dict[str, Any]) -> Panel:
         aggregations = _asked(layer)
         of_rejected = item["references"][0]["id"].endswith("~rejected")
     else:
-        url = attributes["visState"]["params"]["spec"]["data"]["url"]
+        data = attributes["visState"]["params"]["spec"]["data"]
+        url = (data[0] if isinstance(data, list) else data)["url"]  # Vega has several
         aggregations = url["body"]["aggs"]
         of_rejected = url["index"].endswith("-rejected")
     name = item["id"].rpartition("~")[2]

@@ -33,6 +33,8 @@ from imgsearch_es.stores.elastic.mapping import (
     LATER,
     LEAN,
     NO_NEIGHBORS,
+    REBUILT,
+    UNLEAN,
     Layout,
     Neighbors,
     index_body,
@@ -113,6 +115,11 @@ class AliasedIndex(Store):
         return settings
 
     @property
+    def keeps_thumbnails(self) -> bool:  # type: ignore[override]
+        """All but lean ones do."""
+        return not (self._layout.is_lean if self.stored_settings() is None else self._is_lean)
+
+    @property
     def layout(self) -> str:
         """The layout of the documents of an index that was opened."""
         return LEAN if self._is_lean else FULL
@@ -181,9 +188,9 @@ class AliasedIndex(Store):
         self._neighbors = Neighbors.of(facts["mappings"]["properties"])
         self._impacts = impacts_in(facts["mappings"]["properties"])
         self._is_lean = is_lean(facts["mappings"])
-        self._lacks = LATER.keys() - facts["mappings"]["properties"].keys()
+        self._lacks = (LATER.keys() | REBUILT) - facts["mappings"]["properties"].keys()
         if self._is_lean:
-            self._lacks -= IN_HIT
+            self._lacks -= {*UNLEAN}
         self._settings = read_settings(data, self.location)
 
     def _known_index(self) -> str:

@@ -34,7 +34,7 @@ AS_BYTES: Version = (9, 4)
 """Since when a dense_vector may be sent as base64, both ways."""
 WHOLE_INDEX: dict[str, Any] = {"allow_partial_search_results": False}
 """Of every search: an answer without what a shard holds would not be exact."""
-NOT_FETCHED = ("posterior", "embedding", "direction", "words", "visual_words", "impacts")
+NOT_FETCHED = ("posterior", "embedding", "direction", "words", "kinds", "visual_words", "impacts")
 """Parts of ``_source`` that no document needs: they follow from the others, or come as fields."""
 SOURCE: dict[str, Any] = {"_source": {"excludes": list(NOT_FETCHED)}}
 WHOLE: dict[str, Any] = {**SOURCE, "fields": ["embedding"]}

@@ -30,6 +30,7 @@ from imgsearch_es.stores.elastic.fetching import (
     sent_words,
 )
 from imgsearch_es.stores.elastic.impacts import IMPACTS, impacts_of
+from imgsearch_es.stores.elastic.shown import KINDS, shown_by
 from imgsearch_es.stores.inspecting import DIFFERS, Harm, Inspected, inspected
 
 _TRUNCATION = 1 + 2.0**-8
@@ -37,6 +38,7 @@ _TRUNCATION = 1 + 2.0**-8
 _DOC_VALUES = (
     "id", "filename", "uri", "sha256", "width", "height", "bytes", "format", "label", "synsets",
     "colors", "top_synset", "top_score", "length", "norm", "camera", "lens", "caption", "keywords",
+    KINDS,
 )  # fmt: skip
 """Fields that searches read by their doc values."""
 _COUNTED = 100
@@ -85,6 +87,8 @@ def inspect_hit(
             synset_fields=settings.synset_fields,
             lean=lean,
         )
+        right |= shown_by(settings.vocabulary).fields(found, lean=lean)
+        right = {name: right[name] for name in right.keys() - lacks}
         wanted = facts_of(right[HIT]) if lean else right
     except (AttributeError, LookupError, TypeError, ValueError):
         own = [("document", "it cannot be read")]
@@ -104,8 +108,7 @@ def inspect_hit(
         ignored = {HIT, *NOT_FETCHED, *lacks} | ({"checksum"} - written.keys())
         names = (wanted.keys() | written.keys()) - ignored
         own = [(n, DIFFERS) for n in sorted(names) if written.get(n) != wanted.get(n)]
-    if hit["_id"] != written.get("id"):
-        own.append(("id", "the document has another one"))
+    own += [("id", "the document has another one")] if hit["_id"] != written.get("id") else []
     return inspected(
         hit["_id"],
         written.get("uri") or fields.get("uri", [""])[0],
@@ -113,7 +116,7 @@ def inspect_hit(
         primary,
         own=own,
         made=made,
-        others=[lambda: replace(Document.from_hit(fields[HIT][0]), embedding=vector)],
+        others=[lambda: _of_hit(fields[HIT][0], vector, written.get("thumbnail", ""))],
         has_features=settings.embedding_dimensions > 0,
     )
 
@@ -124,8 +127,10 @@ def _made_harms(
     sparse: Mapping[str, Mapping[str, float]],
 ) -> Iterator[tuple[str, str]]:
     """What searches read of a document and is not as the document says."""
-    if fields.get(HIT) != [right[HIT]]:
-        yield HIT, DIFFERS if HIT in fields else "it is missing"
+    if HIT not in fields:
+        yield HIT, "it is missing"
+    elif not _is_hit(fields[HIT][0], right[HIT]):
+        yield HIT, DIFFERS
     for name, weights in sparse.items():
         kept = fields.get(name, [{}])[0]
         if kept.keys() != weights.keys() or not all(
@@ -133,6 +138,20 @@ def _made_harms(
             for key, score in weights.items()
         ):
             yield name, DIFFERS
+
+
+def _of_hit(hit: str, vector: NDArray[np.float32] | None, thumbnail: str) -> Document:
+    return replace(Document.from_hit(hit), embedding=vector, thumbnail=thumbnail)
+
+
+def _is_hit(kept: str, right: str) -> bool:
+    """Whether it says the same; an older one is not packed, and has no checksum."""
+    try:
+        facts = facts_of(kept)
+    except (AttributeError, LookupError, TypeError, ValueError):
+        return False
+    wanted = facts_of(right)
+    return {"checksum": wanted["checksum"], **facts} == wanted
 
 
 def _is_direction(kept: NDArray[np.float32], vector: NDArray[np.float32]) -> bool:

@@ -25,6 +25,7 @@ from imgsearch_es.stores.elastic.clauses import VISUAL_WORDS
 from imgsearch_es.stores.elastic.connection import Version
 from imgsearch_es.stores.elastic.fetching import HIT
 from imgsearch_es.stores.elastic.impacts import IMPACTS
+from imgsearch_es.stores.elastic.shown import FIELDS, MADE, MOST_NAMES, TEMPLATES
 
 FULL, LEAN = "full", "lean"
 """Layouts of documents."""
@@ -36,12 +37,16 @@ LATER: dict[str, Any] = {
     "ordered": {"type": "flattened"},
     "text": {"type": "keyword", "index": False, "doc_values": False},
     "ocr": {"type": "text", "analyzer": "whitespace", "search_analyzer": "standard"},
+    "thumbnail": {"type": "keyword", "index": False, "doc_values": False},
 }
-"""Of ``Document.checksum``, its photo, the numbers and times in its metadata, and its text, whose
-words alone are searched; an index made before there were any gets them when it is written to."""
-IN_HIT = frozenset(["checksum", "text"])
-"""What a lean index has in ``hit`` alone."""
-_FIELDS_PER_TERM, _OTHER_FIELDS = 4, 48
+"""Of ``Document.checksum``, its photo, the numbers and times in its metadata, its text, whose words
+alone are searched, and its thumbnail; an index made before there were any gets them when it is
+written to."""
+UNLEAN = ("checksum", "text", "thumbnail")
+"""Of these, those that a lean index has not: the first two are in ``hit``."""
+REBUILT = frozenset(("ordered", *FIELDS))
+"""Fields that an older index gets by being rebuilt alone, else they were of some documents."""
+_FIELDS_PER_TERM, _OTHER_FIELDS = 4, 56
 """``synset.<key>`` and its wind, words and score; and the other fields, with room for
 Elasticsearch's own and a person's additions."""
 
@@ -292,10 +297,15 @@ def index_body(
         # There are no weights to be put back into any source, so they need no second copy.
         chosen["index.mapping.exclude_source_vectors"] = False
     return {
-        "settings": {**chosen, "index.mapping.total_fields.limit": limit},
+        "settings": {
+            **chosen,
+            "index.mapping.total_fields.limit": limit,
+            "index.mapping.total_fields.ignore_dynamic_beyond_limit": True,
+        },
         "mappings": {
             "dynamic": "strict",
-            "_source": {"enabled": False} if layout.is_lean else {"excludes": [HIT, "words"]},
+            "dynamic_templates": TEMPLATES,
+            "_source": {"enabled": False} if layout.is_lean else {"excludes": [HIT, *MADE]},
             "_meta": {"imgsearch_es": settings.to_stored()},
             "properties": _properties(settings, version, neighbors, impacts, lean=layout.is_lean),
         },
@@ -314,7 +324,7 @@ def term_fields(keys: Iterable[str], *, lean: bool) -> dict[str, Any]:
 
 def field_limit(terms: int) -> int:
     """How many fields an index of so many terms may have."""
-    return _FIELDS_PER_TERM * terms + _OTHER_FIELDS
+    return _FIELDS_PER_TERM * terms + _OTHER_FIELDS + MOST_NAMES
 
 
 def _properties(
@@ -335,14 +345,13 @@ def _properties(
         "posterior": {"type": "sparse_vector", **unpruned},
         HIT: {"type": "binary", "doc_values": True},
         **LATER,
+        **FIELDS,
     }
     if lean:
-        properties = {n: value for n, value in properties.items() if n not in IN_HIT}
+        for name in (*UNLEAN, *MADE):
+            del properties[name]
     else:
-        properties |= {
-            "words": {"type": "text"},
-            "views": {"type": "byte", "index": False, "doc_values": False},
-        }
+        properties["views"] = {"type": "byte", "index": False, "doc_values": False}
     if settings.synset_fields:
         properties["synset"] = term_fields(settings.vocabulary.keys, lean=lean)
     elif not lean:

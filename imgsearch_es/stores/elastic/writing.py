@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial, partialmethod
 from itertools import islice
 from typing import Any
@@ -25,8 +26,9 @@ from imgsearch_es.stores.elastic.clauses import VISUAL_WORDS
 from imgsearch_es.stores.elastic.connection import is_missing_index, translated
 from imgsearch_es.stores.elastic.fetching import sent_vector, sent_words, whole_document_of
 from imgsearch_es.stores.elastic.impacts import IMPACTS, impacts_of
-from imgsearch_es.stores.elastic.mapping import LATER, field_limit, term_fields
+from imgsearch_es.stores.elastic.mapping import LATER, REBUILT, field_limit, term_fields
 from imgsearch_es.stores.elastic.reading import Reading
+from imgsearch_es.stores.elastic.shown import shown_by
 from imgsearch_es.stores.settings import IndexSettings, fitted
 
 _SENDERS = 4
@@ -60,6 +62,8 @@ class Writing(Reading):
         self._add_fields()
         taken, refused = storable(documents)
         taken = fitted(taken, settings)
+        if self._is_lean:
+            taken = [replace(each, thumbnail="") if each.thumbnail else each for each in taken]
         report = WriteReport(0, refused)
         with ThreadPoolExecutor(_SENDERS, "imgsearch-bulk") as senders:
             send = partial(self._send, settings=settings)
@@ -74,9 +78,9 @@ class Writing(Reading):
     def _add_fields(self) -> None:
         """An index made before there were all fields gets those it lacks, if we may change it.
 
-        Not metadata in order: it would answer by some of its documents, until it is reindexed.
+        Not those that follow from a document: they would answer by some, until it is reindexed.
         """
-        if lacking := self._lacks - {"ordered"}:
+        if lacking := self._lacks - REBUILT:
             denied = elasticsearch.AuthorizationException
             with translated(self._address), suppress(denied):
                 properties = {name: LATER[name] for name in sorted(lacking)}
@@ -90,7 +94,7 @@ class Writing(Reading):
         unless_changed: Mapping[str, tuple[int, int]] = _NO_NUMBERS,
     ) -> tuple[int, list[tuple[str, str]]]:
         """Send documents; those with numbers (see ``_rewrite``) only if they are as they were."""
-        version = self._connection[1]
+        version, shown = self._connection[1], shown_by(settings.vocabulary)
 
         def action(document: Document) -> dict[str, Any]:
             source = document.to_source(
@@ -99,6 +103,7 @@ class Writing(Reading):
                 synset_fields=settings.synset_fields,
                 lean=self._is_lean,
             )
+            source |= shown.fields(document, lean=self._is_lean)
             for name in self._lacks:
                 source.pop(name, None)
             if document.embedding is not None and self._neighbors.has_directions:

@@ -90,6 +90,7 @@ class EmbeddedStore(OpenIndex):
     def write(self, documents: Sequence[Document]) -> WriteReport:
         """Add or replace documents in one transaction."""
         taken, refused = storable(documents)
+        taken = [replace(each, thumbnail="") if each.thumbnail else each for each in taken]
         known_settings(self)  # an error where there is no index yet
         vectors = [d.embedding for d in taken if d.embedding is not None]
         with self._writing() as connection:
