@@ -153,12 +153,11 @@ class KeptIndex:
             force: overwrite a file that exists; without it, an ExchangeError.
             progress: called with the number of documents so far.
         """
-        filters = to_filters(where, self.vocabulary)
         return export_documents(
             self.store,
             Path(path),
             pictures=pictures,
-            filters=filters,
+            filters=to_filters(where, self.vocabulary),
             force=force,
             progress=progress,
         )
@@ -220,11 +219,10 @@ class KeptIndex:
         named = self._wanted.is_asked_for or self._wanted.weights is not None
         settings = (lambda: settings_of(self.analyzer)) if named else None
         words = to_word_count(self._wanted.visual_words or False)
-        base = None if folder is None else Path(folder)
         with self._for_one_index():
             return import_features(
-                self.store, Path(path), settings=settings, words=words, folder=base,
-                progress=progress,
+                self.store, Path(path), settings=settings, words=words, progress=progress,
+                folder=None if folder is None else Path(folder),
             )  # fmt: skip
 
     def reindex(
@@ -359,6 +357,7 @@ class KeptIndex:
         analyzer = wanted.build_other(stored)
         settings = replace(stored, schema_version=SCHEMA_VERSION)
         new, analyze, convert, teach = self.store.beside(), None, None, None
+        unread: dict[str, str] = {}
         if wanted.visual_words is not None:
             settings = settings.with_visual_words(to_word_count(wanted.visual_words))
         photo = analyzer.photo if analyzer else wanted.photo or stored.photo
@@ -376,13 +375,14 @@ class KeptIndex:
                 return Indexer(new, lambda: analyzer, create, options).run(uris)
 
         if reads_photos and analyze is None:  # only EXIF and XMP are read again
-            convert = with_photos(photo, convert)
+            convert = with_photos(photo, convert, unread)
         rebuild = Rebuild(
             self.store, new, settings.with_photo(photo), analyze, convert=convert, teach=teach,
             allow_missing=allow_missing, progress=progress,
         )  # fmt: skip
         with self._for_one_index():
             report = rebuild.run(keep=keep_old)
+        report.unread = list(unread.items())
         if analyzer is not None or asked:  # else of the old index
             self._wanted = WantedAnalyzer(runtime=self._wanted.runtime)
             self._analyzer, self._checked_with = analyzer, None

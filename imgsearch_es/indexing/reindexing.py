@@ -50,6 +50,8 @@ class ReindexReport:
             of deep features.
         missing: (uri, reason) of pictures that could not be read again and were left out.
         lost_words: (word, reason) of taught words that could not be taught again.
+        unread: (uri, reason) of pictures whose EXIF and XMP could not be read again: their
+            documents keep what they had.
     """
 
     documents: int = 0
@@ -57,12 +59,16 @@ class ReindexReport:
     copied: int = 0
     missing: list[tuple[str, str]] = field(default_factory=list)
     lost_words: list[tuple[str, str]] = field(default_factory=list)
+    unread: list[tuple[str, str]] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON values."""
-        missing = [{"uri": uri, "reason": reason} for uri, reason in self.missing]
         lost = [{"word": word, "reason": reason} for word, reason in self.lost_words]
-        return {**asdict(self), "missing": missing, "lost_words": lost}
+        pictures = {
+            name: [{"uri": uri, "reason": reason} for uri, reason in getattr(self, name)]
+            for name in ("missing", "unread")
+        }
+        return {**asdict(self), **pictures, "lost_words": lost}
 
 
 class Rebuild:

@@ -8,8 +8,10 @@ import os
 import shutil
 import struct
 import sys
+import tarfile
 import time
 from contextlib import chdir, suppress
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
@@ -219,6 +221,32 @@ def test_what_is_kept_is_remembered_and_changed_by_reindex(phone, tmp_path, fake
         assert other.get(phone / "a.jpg").photo == Photo()
     with pytest.raises(ConfigurationError, match="leave out exif=False"):
         ImageIndex(place, model="fake", exif=False, gps=True).count()
+
+
+def test_every_kind_of_file_is_read_again(phone, tmp_path, fake_model, run):
+    folder = Path(shutil.copytree(phone, tmp_path / "phone"))
+    with tarfile.open(tmp_path / "a.tar", "w") as archive:
+        archive.add(folder / "a.jpg", "in/a.jpg")
+    place = tmp_path / "a.duckdb"
+    with ImageIndex(place, model="fake", exif=False) as index:
+        index.add([folder, tmp_path / "a.tar"], video=True)
+        assert {d.photo for d in index} == {Photo()}
+        assert index.reindex(gps=True).unread == []
+        with ImageIndex(tmp_path / "b.duckdb", model="fake", gps=True) as other:
+            other.add([folder, tmp_path / "a.tar"], video=True)
+            assert {d.uri: d.photo for d in index} == {d.uri: d.photo for d in other}
+        before = {d.filename: d.photo for d in index}
+        (folder / "a.jpg").write_bytes((folder / "d.png").read_bytes())
+        (folder / "b.heic").unlink()
+    said = run("reindex", "--exif", "-i", place).stderr
+    assert said == (
+        f"imgsearch: EXIF and XMP cannot be read again of {folder}/a.jpg (the file has changed "
+        "since it was indexed), and of 1 more: kept as they were\n"
+    )
+    with ImageIndex(place) as index:
+        for document in index:
+            assert document.photo == replace(before[document.filename], place=None)
+        assert index.verify().is_whole
 
 
 def test_hostile_blocks_cost_nothing(tmp_path):

@@ -154,4 +154,5 @@ def test_command(run, index, cat, tmp_path):
         "copied": 0,
         "missing": [{"uri": str(cat), "reason": "the file is gone"}],
         "lost_words": [],
+        "unread": [],
     }
