@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import Any
@@ -142,6 +142,11 @@ def to_filters(where: Where | None, vocabulary: Vocabulary) -> tuple[Filter, ...
         reader.read(token)
     reader.check_size()
     return reader.filters
+
+
+def most_trace(vocabulary: Vocabulary, keys: Iterable[str], trace: float = TRACE) -> float:
+    """The largest score of some synsets together that is no more than a trace of them."""
+    return min(trace * math.sqrt(vocabulary.count_classes(keys)), MOST_TRACE)
 
 
 def free_text(text: str, vocabulary: Vocabulary) -> Words:
@@ -295,8 +300,7 @@ class _Reader:
         near: tuple[float, ...] = (),
     ) -> None:
         if sign:
-            classes = self._vocabulary.count_classes(keys)
-            least = min(self._trace * math.sqrt(classes), MOST_TRACE)
+            least = most_trace(self._vocabulary, keys, self._trace)
             condition = of_score(shown, keys, "gt", least, negated=sign == "-")
             self._signs[replace(condition, is_sign=True)] = None
         if sign == "-":

@@ -27,7 +27,8 @@ COMMANDS = (
     "demo", "doctor", "models", "index", "watch", "remove", "stats", "rejected", "search",
     "explain", "word", "analyze", "facets", "duplicates", "evaluate", "judge", "hardest", "compare",
     "sweep", "benchmark", "clicks", "teach", "words", "forget", "train", "groups", "whiten",
-    "quantize", "relocate", "export", "import", "reindex", "verify", "serve", "map", "kibana",
+    "quantize", "relocate", "tag", "export", "import", "reindex", "verify", "serve", "map",
+    "kibana",
 )  # fmt: skip
 
 

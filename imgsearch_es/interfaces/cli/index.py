@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
@@ -12,7 +12,16 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from imgsearch_es.interfaces.cli.declaring import OptionalPositive
-from imgsearch_es.interfaces.cli.options import Analyzing, Index, Layout, Seen, given, opened
+from imgsearch_es.interfaces.cli.options import (
+    Analyzing,
+    Index,
+    Layout,
+    Seen,
+    Where,
+    conditions,
+    given,
+    opened,
+)
 from imgsearch_es.interfaces.cli.output import (
     answer,
     console,
@@ -230,6 +239,39 @@ def relocate(*, old: str, new: str, index: Index = None) -> None:
         moved = target.relocate(old, new)
     answer({"moved": moved})
     say(f"{moved} moved" if moved else f"{target.location} has nothing at {old}")
+
+
+def tag(
+    *, index: Index = None, xmp: bool = False, where: Where = None, dry_run: bool = False
+) -> None:
+    """Write the synsets of pictures into XMP sidecars beside them, for photo programs.
+
+    The photos are never touched. IMG.jpg gets IMG.jpg.xmp, which digiKam
+    and darktable read; a RAW file that has Lightroom's IMG.xmp alone keeps
+    its words there. What else a sidecar has stays.
+
+    Options:
+        --xmp: Into XMP sidecars, as dc:subject and lr:hierarchicalSubject.
+        --dry-run: Only show what would be written.
+    """
+    if not xmp:
+        fail("where are the synsets to go? --xmp writes sidecars beside the pictures", code=2)
+    shown: dict[str, list[str]] = {}
+
+    def tell(path: str, words: Sequence[str]) -> None:
+        if dry_run and json_only.get():
+            shown[path] = list(words)
+        elif dry_run:
+            say(f"{path}: {', '.join(words)}")
+
+    with opened(index) as target:
+        report = target.tag(where=conditions(where), dry_run=dry_run, tell=tell)
+    if not answer({**report.to_dict(), **({"sidecars": shown} if dry_run else {})}):
+        would = " would be" if dry_run else ""
+        say(f"{report.pictures:,} pictures, {report.written:,} sidecars{would} written")
+        say_some([f"  none for {uri}: {reason}" for uri, reason in report.refused])
+    if report.refused and len(report.refused) == report.pictures:
+        fail("no picture got a sidecar")
 
 
 def stats(*, index: Index = None) -> None:
