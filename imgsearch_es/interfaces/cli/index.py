@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -32,6 +33,7 @@ from imgsearch_es.interfaces.cli.output import (
     say_some,
     warn,
 )
+from imgsearch_es.pictures.sources import kind_by_name
 from imgsearch_es.stores.interrupts import STOPPED
 
 if TYPE_CHECKING:
@@ -167,6 +169,7 @@ def watch(
     folders: list[str],
     index: Index = None,
     label_from_folder: bool = False,
+    video: bool = False,
     analyzing: Analyzing,
 ) -> None:
     """Keep an index current: add, update and remove as files change.
@@ -177,6 +180,7 @@ def watch(
     Options:
         folders FOLDER: Folders, with all below them.
         --label-from-folder: Label each picture with the name of its folder.
+        --video: Also index one frame of each video (needs the extra video).
     """
     from imgsearch_es.indexing import folder_label
     from imgsearch_es.interfaces.watching import Watcher
@@ -187,6 +191,7 @@ def watch(
             target,
             folders,
             labels=folder_label if label_from_folder else None,
+            video=video,
             tell=warn if json_only.get() else say,
         )
 
@@ -217,6 +222,9 @@ def rejected(*, index: Index = None, retry: bool = False) -> None:
     answer([entry.to_dict() for entry in entries])
     for entry in entries:
         say(f"{entry.rejected_at:%Y-%m-%d %H:%M}  {entry.uri}: {entry.reason}")
+    if len(entries) > 1:
+        kinds = Counter(kind_by_name(entry.uri) for entry in entries).most_common()
+        say(f"{len(entries):,} rejected: {', '.join(f'{n:,} {kind}' for kind, n in kinds)}")
     if not entries:
         say(f"{target.location} has no rejected pictures")
 
