@@ -155,12 +155,11 @@ class KeptIndex:
             force: overwrite a file that exists; without it, an ExchangeError.
             progress: called with the number of documents so far.
         """
-        filters = to_filters(where, self.vocabulary)
         return export_documents(
             self.store,
             Path(path),
             pictures=pictures,
-            filters=filters,
+            filters=to_filters(where, self.vocabulary),
             force=force,
             progress=progress,
         )
@@ -222,11 +221,10 @@ class KeptIndex:
         named = self._wanted.is_asked_for or self._wanted.weights is not None
         settings = (lambda: settings_of(self.analyzer)) if named else None
         words = to_word_count(self._wanted.visual_words or False)
-        base = None if folder is None else Path(folder)
         with self._for_one_index():
             return import_features(
-                self.store, Path(path), settings=settings, words=words, folder=base,
-                progress=progress,
+                self.store, Path(path), settings=settings, words=words, progress=progress,
+                folder=None if folder is None else Path(folder),
             )  # fmt: skip
 
     def reindex(
@@ -354,13 +352,12 @@ class KeptIndex:
         """Build the index anew, with the analyzer that is wanted; copy documents where it can."""
         self._renew()
         stored = self.store.stored_settings() or known_settings(self.store)
-        given = wanted.photo, wanted.thumbnails, wanted.visual_words
-        reads_photos, makes, asked = (one is not None for one in given)
+        reads_photos, makes = wanted.photo is not None, wanted.thumbnails is not None
+        asked = reads_photos or makes or wanted.visual_words is not None
         wanted = wanted.kept_as(stored)
         analyzer = wanted.build_other(stored)
         settings = replace(stored, schema_version=SCHEMA_VERSION).with_colors()
-        new, analyze, convert = self.store.beside(), None, None
-        unread: dict[str, str] = {}
+        new, analyze, convert, unread = self.store.beside(), None, None, dict[str, str]()
         if wanted.visual_words is not None:
             settings = settings.with_visual_words(to_word_count(wanted.visual_words))
         side = side_of(new, wanted.thumbnails if makes else None, stored.thumbnails)
@@ -378,15 +375,15 @@ class KeptIndex:
 
         if analyze is None:
             sees = (lambda: analyzer or wanted.build(stored)) if stored.has_model else None
-            kept = photo if reads_photos else None, side if makes else None
-            convert = read_again(*kept, sees, convert, unread)
+            kept = photo if reads_photos else None
+            convert = read_again(kept, side if makes else None, sees, convert, unread)
         with self._for_one_index():
             report = Rebuild(
                 self.store, new, settings.with_photo(photo).with_thumbnails(side), analyze,
                 convert=convert, teach=teach, allow_missing=allow_missing, progress=progress,
             ).run(keep=keep_old)  # fmt: skip
         report.unread = list(unread.items())
-        if analyzer is not None or reads_photos or makes or asked:  # else of the old index
+        if analyzer is not None or asked:  # else of the old index
             self._wanted = WantedAnalyzer(runtime=self._wanted.runtime)
             self._analyzer, self._checked_with = analyzer, None
         return report

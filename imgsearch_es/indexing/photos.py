@@ -32,10 +32,11 @@ def read_again(
     """Documents with what is to be kept of their pictures; None leaves what they have.
 
     Args:
-        photo: what of how they were taken; ``unread`` gets by URI why it cannot be read again.
+        photo: what of how they were taken.
         side: the longer side of thumbnails.
         analyzer: by which colors are seen, where a document has none.
         convert: what follows.
+        unread: gets by URI why a photo cannot be read again.
     """
     steps: list[Convert] = []
     if photo is not None:

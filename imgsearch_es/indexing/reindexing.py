@@ -51,6 +51,8 @@ class ReindexReport:
         missing: (uri, reason) of pictures that could not be read again and were left out.
         lost_words: (word, reason) of taught words that could not be taught again.
         without_colors: documents copied without colors: their pictures could not be read again.
+        unread: (uri, reason) of pictures whose EXIF and XMP could not be read again: their
+            documents keep what they had.
     """
 
     documents: int = 0
@@ -59,12 +61,16 @@ class ReindexReport:
     missing: list[tuple[str, str]] = field(default_factory=list)
     lost_words: list[tuple[str, str]] = field(default_factory=list)
     without_colors: int = 0
+    unread: list[tuple[str, str]] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON values."""
-        missing = [{"uri": uri, "reason": reason} for uri, reason in self.missing]
         lost = [{"word": word, "reason": reason} for word, reason in self.lost_words]
-        return {**asdict(self), "missing": missing, "lost_words": lost}
+        pictures = {
+            name: [{"uri": uri, "reason": reason} for uri, reason in getattr(self, name)]
+            for name in ("missing", "unread")
+        }
+        return {**asdict(self), **pictures, "lost_words": lost}
 
 
 class Rebuild:

@@ -14,8 +14,10 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from imgsearch_es.errors import pip_install
 from imgsearch_es.pictures.sources import VIDEOS
 from imgsearch_es.retrieval.ledger import Rejected
 
@@ -158,7 +160,8 @@ class IndexReport:
         rest = self.passed_over.total() - sum(count for _, count in named)
         kinds += [f"{rest:,} others"] if rest else []
         has_videos = any(kind[1:] in VIDEOS for kind in self.passed_over)
-        how = " (--video indexes one frame of each video)" if has_videos else ""
+        needs = "" if find_spec("av") else f", with {pip_install('video')}"
+        how = f" (--video indexes one frame of each video{needs})" if has_videos else ""
         return f"passed over: {', '.join(kinds)}{how}"
 
 

@@ -62,11 +62,12 @@ class _Stop:
     """Ctrl-C and SIGTERM: the first ends a run in good order, the second at once.
 
     When it shall end, each of ``tell`` is called, in the main thread between any two instructions.
+    While there is ``nothing_to_lose`` the first ends it at once, too.
     """
 
     def __init__(self, *tell: Callable[[], None]) -> None:
         self._tell = tell
-        self.requested = self.at_once = False
+        self.requested = self.at_once = self.nothing_to_lose = False
 
     @contextmanager
     def listening(self) -> Iterator[None]:
@@ -86,7 +87,7 @@ class _Stop:
                 signal.signal(number, handler)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self.requested:
+        if self.requested or self.nothing_to_lose:
             self.at_once = True
             raise KeyboardInterrupt
         self.requested = True
@@ -118,6 +119,7 @@ class Indexer:
         self._groups: Channel[list[Found]] = Channel(1)
         self._finished: Channel[Found] = Channel(2 * WRITE_SIZE)
         self._writer = Writer(store, self.report)
+        self._stop = _Stop()
 
     def run(self, sources: Sequence[ImageSource | PictureList]) -> IndexReport:
         """Bring the index up to date with these pictures; see ``ImageIndex.add``.
@@ -129,7 +131,7 @@ class Indexer:
         finder = Finder(sources, self._open, self.report, videos=self._options.video)
         is_there = self._store.settings() is not None  # tells at once where no server is
         with self._store.patient() as end_waiting:
-            stop = _Stop(self._groups.close, end_waiting)
+            self._stop = stop = _Stop(self._groups.close, end_waiting)
             with stop.listening():
                 try:
                     # Another run may have created it just now, and no shard be ready.
@@ -242,6 +244,9 @@ class Indexer:
     def _ensure_index(self) -> None:
         if self._store.settings() is not None:
             return
+        self._stop.nothing_to_lose = True  # weights may have to be downloaded first
+        self._analyzer().fingerprint()
+        self._stop.nothing_to_lose = False
         try:
             self._create()
         except StoreError:

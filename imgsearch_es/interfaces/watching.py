@@ -23,7 +23,7 @@ from imgsearch_es.index import ImageIndex
 from imgsearch_es.indexing import Labels
 from imgsearch_es.indexing.write import is_no_file, prune
 from imgsearch_es.pictures.files import beginnings, picture_id, reason, to_uri
-from imgsearch_es.pictures.sources import is_picture
+from imgsearch_es.pictures.sources import EXTENSIONS, VIDEOS, is_picture
 from imgsearch_es.retrieval.ledger import now
 
 T = TypeVar("T")
@@ -73,6 +73,7 @@ class Watcher:
         index: an ImageIndex.
         folders: to watch, with all below them.
         labels: what to call the pictures, as of ``ImageIndex.add``.
+        video: also index one frame of each video.
         tell: called with a sentence when something happens.
 
     Raises:
@@ -85,9 +86,10 @@ class Watcher:
         folders: Sequence[str | os.PathLike[str]],
         *,
         labels: Labels = None,
+        video: bool = False,
         tell: Callable[[str], None] = lambda text: None,
     ) -> None:
-        self._index, self._labels, self._tell = index, labels, tell
+        self._index, self._labels, self._video, self._tell = index, labels, video, tell
         self._folders = [Path(os.path.abspath(folder)) for folder in folders]  # noqa: PTH100
         for folder in self._folders:
             if not folder.is_dir():
@@ -187,7 +189,8 @@ class Watcher:
 
     def _take(self, paths: set[str]) -> None:
         """Add what is there, then remove what is not: a file that moved keeps its analysis."""
-        found = [path for path in sorted(paths) if _is_wanted(path, self._folders)]
+        kinds = EXTENSIONS | VIDEOS if self._video else EXTENSIONS
+        found = [path for path in sorted(paths) if _is_wanted(path, self._folders, kinds)]
         try:
             if found:
                 self._add(found)
@@ -209,7 +212,7 @@ class Watcher:
 
     def _add(self, sources: Sequence[str | Path]) -> None:
         started = now()
-        report = self._index.add(sources, labels=self._labels, progress=False)
+        report = self._index.add(sources, labels=self._labels, video=self._video, progress=False)
         self.report.added += report.added
         self.report.updated += report.updated
         self.report.removed += report.removed
@@ -323,13 +326,13 @@ def _state(folder: Path) -> bytes:
     return digest.digest()
 
 
-def _is_wanted(path: str, folders: Sequence[Path]) -> bool:
+def _is_wanted(path: str, folders: Sequence[Path], kinds: frozenset[str]) -> bool:
     """As the walk of a folder would decide: no hidden names, and of files pictures only."""
     place = Path(path)
     inside = [place.relative_to(folder).parts for folder in folders if folder in place.parents]
     if not inside or any(part.startswith(".") for part in inside[0]):
         return False
     try:
-        return place.is_dir() or (place.is_file() and is_picture(path))
+        return place.is_dir() or (place.is_file() and is_picture(path, kinds))
     except OSError:
         return False

@@ -16,7 +16,7 @@ import threading
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,7 +59,7 @@ from imgsearch_es.pictures.files import (
 )
 from imgsearch_es.pictures.optional import OPTIONAL
 from imgsearch_es.pictures.photo import NO_PHOTO, Photo, orientation, read_photo
-from imgsearch_es.pictures.sources import kind_of, sniff
+from imgsearch_es.pictures.sources import kind_of
 
 ImageSource = str | os.PathLike[str] | bytes | BinaryIO | Image.Image | NDArray[Any]
 """A path or URL, a picture file's bytes, a binary file object, a Pillow image or an array."""
@@ -87,6 +87,8 @@ _DEFAULT_LIMITS = Limits()
 _HEAVY = 1 << 25
 """Pixels of a progressive JPEG file, whose decoder holds up to six bytes for each until the end."""
 _warnings_lock = threading.Lock()
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -183,19 +185,24 @@ def open_image(
     return Picture(uri, sha256, width, height, len(data), kind, photo, image)
 
 
-def photo_of(uri: str, sha256: str) -> Photo | None:
-    """How the picture in a file was taken, decoding nothing; None where that cannot be said.
+def photo_of(uri: str, sha256: str) -> Photo:
+    """How the picture in a file was taken, read again; as little is decoded as that takes.
 
-    So where the file cannot be read or has another hash, or Pillow alone does not know its kind.
+    Raises:
+        ImageError: the file cannot be read, or has another hash.
     """
-    try:
-        data = read_bytes(uri)
-        decoder = _DECODERS.get(sniff(data) or "")
-        if decoder is None or hashlib.sha256(data).hexdigest() != sha256:
-            return None
-        return read_photo(decoder(io.BytesIO(data)).info, data, uri)
-    except Exception:  # noqa: BLE001 - decoders raise a dozen kinds on hostile files
-        return None
+    data = read_bytes(uri)
+    if hashlib.sha256(data).hexdigest() != sha256:
+        raise ImageError(uri, "the file has changed since it was indexed")
+    kind = _kind(data, uri)
+
+    def read() -> Photo:
+        image = _opened(data, kind, lambda size: _check_pixels(size, uri, _DEFAULT_LIMITS))
+        if kind == "PNG":
+            image.load()  # what it says may come after the pixels
+        return read_photo(image.info, data, uri)
+
+    return _guarded(read, uri, kind)
 
 
 def _from_pixels(image: Image.Image, kind: str, uri: str | None) -> Picture:
@@ -217,14 +224,7 @@ def _decode(
     admit: Callable[[int], None],
 ) -> tuple[str, Image.Image, tuple[int, int], Photo]:
     """The format, the picture, its size in the file, upright, and how it was taken."""
-    kind = kind_of(data, uri)
-    if not data:
-        raise ImageError(uri, "the file is empty")
-    if kind is None and data.startswith(PACKED):
-        raise ImageError(uri, "a packed archive, not a picture: unpack it and index what is in it")
-    if kind is None:
-        raise ImageError(uri, f"not a picture of a known format ({', '.join(_DECODERS)})")
-    whole, photo = (0, 0), NO_PHOTO
+    kind, whole, photo = _kind(data, uri), (0, 0), NO_PHOTO
 
     def check(size: tuple[int, int]) -> None:
         _check_pixels(size, uri, limits)
@@ -232,8 +232,7 @@ def _decode(
 
     def decode() -> Image.Image:
         nonlocal whole, photo
-        file, decoder = io.BytesIO(data), _DECODERS.get(kind)
-        image = decoder(file) if decoder else OPTIONAL[kind].opened(file, check)
+        image = _opened(data, kind, check)
         whole = image.size
         check(whole)
         turned = orientation(image.info.get("exif")) in _TURNED
@@ -256,7 +255,24 @@ def _decode(
     return kind, _guarded(decode, uri, kind), whole, photo
 
 
-def _guarded(decode: Callable[[], Image.Image], uri: str, kind: str) -> Image.Image:
+def _kind(data: bytes, uri: str) -> str:
+    """The format of a file; ImageError where it is none that is known."""
+    kind = kind_of(data, uri)
+    if not data:
+        raise ImageError(uri, "the file is empty")
+    if kind is None and data.startswith(PACKED):
+        raise ImageError(uri, "a packed archive, not a picture: unpack it and index what is in it")
+    if kind is None:
+        raise ImageError(uri, f"not a picture of a known format ({', '.join(_DECODERS)})")
+    return kind
+
+
+def _opened(data: bytes, kind: str, check: Callable[[tuple[int, int]], None]) -> Image.Image:
+    file, decoder = io.BytesIO(data), _DECODERS.get(kind)
+    return decoder(file) if decoder else OPTIONAL[kind].opened(file, check)
+
+
+def _guarded(decode: Callable[[], T], uri: str, kind: str) -> T:
     """Run a decoder; whatever it raises becomes an ImageError.
 
     Pillow warns about oddities that are no reason to reject a picture. Where the application has

@@ -58,8 +58,9 @@ class PictureList:
 
     A text file has one path or URL per line. A CSV (``.csv``) or Parquet file (``.parquet``) has a
     column ``uri`` or ``path``, and may have ``label`` (one, or a list; in CSV a list is JSON) and
-    columns ``metadata.NAME``. A relative path begins at the folder of the list. A tar file that is
-    named stands for its pictures.
+    columns ``metadata.NAME``, of which numbers and JSON are read as such in CSV (007 is a text). A
+    relative path begins at the folder of the list. A tar file that is named stands for its
+    pictures.
 
     Args:
         place: the file, a path or URL.
@@ -202,7 +203,7 @@ def _csv_rows(uri: str) -> Rows:
                 where = f"line {reader.line_num}"
                 if None in row or None in row.values():
                     raise SourceError(f"{uri}, {where}: it has not as many fields as the heading")
-                yield where, row
+                yield where, {k: typed(v) if k.startswith(_METADATA) else v for k, v in row.items()}
         except UnicodeDecodeError as error:
             raise SourceError(f"{uri} is not in UTF-8: save it as UTF-8") from error
         except csv.Error as error:
@@ -220,6 +221,28 @@ def _with_long_fields(reader: csv.DictReader[str]) -> Iterator[dict[str, Any]]:
         if row is None:
             return
         yield row
+
+
+_BITS = 63
+"""Of an integer that an index can have."""
+
+
+def typed(cell: str) -> Any:
+    """What is in a cell of CSV: a number, a list or the like as JSON, or the text itself."""
+    try:
+        value = json.loads(cell, parse_constant=str)
+    except (ValueError, RecursionError):
+        return cell
+    is_long = isinstance(value, int) and value.bit_length() > _BITS
+    is_json = value is not None and json.dumps(value, ensure_ascii=False) == cell
+    return value if is_json and not is_long else cell  # 007 and 1.50 stay as they are
+
+
+def to_cell(value: Any) -> str:
+    """What ``typed`` reads as this JSON value; empty for None."""
+    if value is None or (isinstance(value, str) and typed(value) is value):
+        return value or ""
+    return json.dumps(value, ensure_ascii=False)
 
 
 def _parquet_rows(uri: str) -> Rows:

@@ -12,13 +12,15 @@ import math
 import re
 import struct
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 from xml.etree import ElementTree
 
-from imgsearch_es.errors import ConfigurationError
-from imgsearch_es.pictures.files import to_path
+from imgsearch_es.errors import ConfigurationError, ImageError
+from imgsearch_es.pictures.files import Limits, blocks, opened, to_path
+from imgsearch_es.pictures.sidecars import sidecars
 
 ORIENTATION = 274
 _MAKE, _MODEL, _DESCRIPTION, _CHANGED, _XMP = 271, 272, 270, 306, 700
@@ -32,6 +34,7 @@ _ENTRIES = 1000
 """Of a directory that are looked at."""
 _LONGEST_BLOCK = 1 << 20
 """Bytes of EXIF, or of XMP, that are looked at."""
+_SIDECAR = Limits(max_bytes=_LONGEST_BLOCK)
 _LONGEST, _MOST_KEYWORDS = 2000, 100
 """Characters of a text, and keywords."""
 _FIRST_YEAR = 1826
@@ -142,15 +145,19 @@ def read_photo(info: Mapping[Any, Any], data: bytes, uri: str) -> Photo:
     Args:
         info: what Pillow found beside the pixels.
         data: the file's bytes; a TIFF file is a block of EXIF itself.
-        uri: where the file is; its own date counts where the photo has none.
+        uri: where the file is; its own date counts where the photo has none, and a sidecar beside
+            it before what the file says.
     """
     block = _block(info, data)
     tags = _directory(block, _first(block))
     exif = _directory(block, _number(tags.get(_EXIF)))
-    xmp = _read_xmp(info.get("xmp") or info.get("XML:com.adobe.xmp") or tags.get(_XMP))
+    own = _read_xmp(info.get("xmp") or info.get("XML:com.adobe.xmp") or tags.get(_XMP))
+    beside = _read_xmp(_sidecar(uri))
+    subjects = [*beside.get("dc:subject", ()), *own.get("dc:subject", ())]
+    xmp = {**own, **beside}
     dates = [exif.get(_TAKEN), exif.get(_DIGITIZED), *map(xmp.get, _XMP_DATES)]
     dates += [tags.get(_CHANGED), info.get("creation_time")]
-    keywords = [*xmp.get("dc:subject", ()), *_utf16(tags.get(_KEYWORDS)).split(";")]
+    keywords = [*subjects, *_utf16(tags.get(_KEYWORDS)).split(";")]
     described = (xmp.get("dc:description"), tags.get(_DESCRIPTION), xmp.get("dc:title"))
     captions = (*map(_text, described), _utf16(tags.get(_TITLE)))
     return Photo(
@@ -251,6 +258,15 @@ def _moment(value: object) -> datetime | None:
         return None
 
 
+def _sidecar(uri: str) -> bytes | None:
+    """The XMP beside a local picture."""
+    path = to_path(uri)
+    for place in () if path is None else sidecars(path):
+        with suppress(OSError, ValueError, ImageError), opened(str(place), _SIDECAR) as file:
+            return b"".join(blocks(file, str(place), _SIDECAR))
+    return None
+
+
 def _date_of_file(uri: str) -> datetime | None:
     """When a local file was last written, by this machine's clock."""
     path = to_path(uri)
@@ -276,17 +292,17 @@ def _place(gps: Mapping[int, Any]) -> tuple[float, float] | None:
 def _read_xmp(packet: object) -> dict[str, Any]:
     """The properties of an XMP packet that are wanted: texts, and the list of subjects.
 
-    A packet that declares entities is not read: it needs none, and an attack would; nor one in
-    UTF-16, which could hide them.
+    A packet that declares entities is not read: it needs none, and an attack would; nor one that is
+    not in UTF-8, which could hide them.
     """
     data = packet.encode("utf-8", "replace") if isinstance(packet, str) else packet
     if not isinstance(data, bytes) or len(data) > _LONGEST_BLOCK:
         return {}
     data = data.strip(b"\0 \r\n\t")
-    if b"<!" in data or b"\0" in data:
+    if b"<!DOCTYPE" in data or b"\0" in data:
         return {}
     try:
-        tree = ElementTree.fromstring(data)  # noqa: S314
+        tree = ElementTree.fromstring(data, ElementTree.XMLParser(encoding="utf-8"))  # noqa: S314
     except (ElementTree.ParseError, ValueError, LookupError):
         return {}
     found: dict[str, Any] = {}

@@ -21,6 +21,7 @@ from imgsearch_es.pictures.files import (
     to_uri,
     url_path,
 )
+from imgsearch_es.pictures.sidecars import EXTENSION as SIDECAR
 
 _RAW = frozenset(
     [
@@ -153,7 +154,7 @@ class Wanted:
     def has_file(self, path: str) -> bool:
         """Whether a local file is one, by its name or its content."""
         is_one = is_picture(path, self._extensions)
-        if not is_one:
+        if not is_one and _extension(path) != SIDECAR:  # which is read with its picture
             self._tell(kind_by_name(path))
         return is_one
 

@@ -223,14 +223,7 @@ class Document:
         if self.text is not None:
             source["text"] = self.text
         if synset_fields:
-            source["synset"] = {
-                term.key: {
-                    "wind": vocabulary[term.key].wnid,
-                    "words": vocabulary[term.key].name,
-                    "score": term.score,
-                }
-                for term in self.postings
-            }
+            source["synset"] = self._as_in_the_paper(vocabulary)
         else:
             source["scores"] = [term.score for term in self.postings]
         if self.views is not None:
@@ -238,6 +231,10 @@ class Document:
         if self.thumbnail:
             source["thumbnail"] = self.thumbnail
         return source
+
+    def _as_in_the_paper(self, vocabulary: Vocabulary) -> dict[str, dict[str, Any]]:
+        synsets = ((vocabulary[term.key], term.score) for term in self.postings)
+        return {s.key: {"wind": s.wnid, "words": s.name, "score": score} for s, score in synsets}
 
     def _ordered(self) -> dict[str, list[str]]:
         """The numbers and times in the metadata, as ``spans.ordered_text`` writes them."""

@@ -28,6 +28,11 @@ _COUNTED = 16
 """Words of which a picture that shows one counts; of more all that is ranked does."""
 
 
+def most_trace(vocabulary: Vocabulary, keys: Iterable[str], trace: float = TRACE) -> float:
+    """The largest score of some synsets together that is no more than a trace of them."""
+    return min(trace * math.sqrt(len(vocabulary.classes(keys))), MOST_TRACE)
+
+
 class Said(NamedTuple):
     """A word as it was understood: how it is shown, its synsets, and "+", "-" or nothing."""
 
@@ -65,9 +70,8 @@ class Traces:
         shown = dict.fromkeys(self._shown(one) for one in said if one.sign != "-")
         return any_of(tuple(shown)) if self.trace and 0 < len(shown) <= _COUNTED else None
 
-    def _least(self, keys: Collection[str]) -> float:
-        classes = len(self.vocabulary.classes(keys))
-        return min(self.trace * math.sqrt(classes), MOST_TRACE)
+    def _least(self, keys: Iterable[str]) -> float:
+        return most_trace(self.vocabulary, keys, self.trace)
 
     def _shown(self, one: Said) -> Filter:
         return of_score(one.shown, one.keys, "gt", self._least(one.keys))

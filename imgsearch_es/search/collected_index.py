@@ -10,8 +10,10 @@ from typing import Any
 from imgsearch_es.errors import QueryError
 from imgsearch_es.indexing.kept_index import KeptIndex, PathLike
 from imgsearch_es.indexing.relocating import relocate
+from imgsearch_es.indexing.tagging import TagReport, Tell, write_sidecars
 from imgsearch_es.indexing.wanted_analyzer import WantedAnalyzer
 from imgsearch_es.retrieval.documents import Document
+from imgsearch_es.retrieval.language import Where, to_filters
 from imgsearch_es.retrieval.limits import check_own
 from imgsearch_es.retrieval.queries import Query
 from imgsearch_es.search.hit import Hit
@@ -126,3 +128,26 @@ class CollectedIndex(KeptIndex):
         self._settings()
         with self._for_one_index():
             return relocate(self.store, old, new)
+
+    def tag(
+        self,
+        *,
+        where: Where | None = None,
+        dry_run: bool = False,
+        tell: Tell = lambda path, words: None,
+    ) -> TagReport:
+        """Write the synsets that pictures have more of than a trace into XMP sidecars.
+
+        ``IMG.jpg.xmp`` beside ``IMG.jpg``, which digiKam and darktable read; where a RAW file has
+        Lightroom's ``IMG.xmp`` alone, that. As ``dc:subject``, and below their hypernyms as
+        ``lr:hierarchicalSubject``. A sidecar that has anything else keeps it: words are added to
+        it, and none is taken out. Photos are never touched.
+
+        Args:
+            where: conditions, as of ``search``; by default every picture.
+            dry_run: write nothing.
+            tell: called with the path and the words of each picture whose sidecar changes.
+        """
+        self._settings()
+        filters = to_filters(where, self.vocabulary)
+        return write_sidecars(self.store, filters, dry_run=dry_run, tell=tell)

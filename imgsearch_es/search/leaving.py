@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import shutil
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 
 from imgsearch_es.errors import ImageError, SourceError, needed
 from imgsearch_es.pictures.files import read_bytes, reason, replacing, saving, to_path
+from imgsearch_es.pictures.manifests import to_cell
 from imgsearch_es.search.hit import Hit
 
 Put = Callable[[Hit, Path], None]
@@ -44,7 +44,8 @@ class Leaving(Sequence[Hit]):
     def to_csv(self, path: str | Path | None = None) -> str:
         """The same as CSV, with a column for each field of the metadata; written to ``path``.
 
-        Lists are JSON, so that it is a list of pictures as `PictureList` reads them.
+        Lists are JSON, and metadata that is no text, so that it is a list of pictures as
+        `PictureList` reads them.
         """
         text = csv_of(self)
         if path is not None:
@@ -81,19 +82,16 @@ def _row(hit: Hit) -> dict[str, Any]:
 def csv_of(hits: Iterable[Hit]) -> str:
     """Hits as lines of CSV, below their header."""
     rows = [_row(hit) for hit in hits]
-    own = dict.fromkeys(f"metadata.{name}" for row in rows for name in row["metadata"])
+    names = dict.fromkeys(f"metadata.{name}" for row in rows for name in row["metadata"])
     text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, [*_COLUMNS[:-1], *own], lineterminator="\n")
+    writer = csv.DictWriter(text, [*_COLUMNS[:-1], *names], lineterminator="\n")
     writer.writeheader()
     for row in rows:
         metadata = row.pop("metadata")
-        row |= {f"metadata.{name}": value for name, value in metadata.items()}
-        writer.writerow({name: _cell(value) for name, value in row.items()})
+        lists = {name: to_cell(row[name]) for name in ("label", "keywords")}
+        own = {f"metadata.{name}": to_cell(value) for name, value in metadata.items()}
+        writer.writerow({**row, **lists, **own})
     return text.getvalue()
-
-
-def _cell(value: Any) -> Any:
-    return json.dumps(value, ensure_ascii=False) if isinstance(value, list | dict | bool) else value
 
 
 def _put(hits: Iterable[Hit], folder: str | Path, put: Put, done: str) -> list[Path]:

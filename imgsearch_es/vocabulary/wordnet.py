@@ -41,6 +41,11 @@ class Synset:
     gloss: str
     class_index: int | None
 
+    @property
+    def title(self) -> str:
+        """The name as people write it."""
+        return self.name.replace("_", " ") if self.wnid else self.name
+
 
 class Noun(NamedTuple):
     """A noun synset."""

@@ -370,6 +370,12 @@ def test_by_keys_alone(open_page: Open, ids: Ids, word: SimpleNamespace):
 
 def test_quick_clicks_and_another_ranking_count_all(open_page: Open):
     page = open_page("/?q=cat")
+
+    def answer_late(route: Route) -> None:  # as where another program writes to the index
+        expect(page.locator("#toast")).to_contain_text("Still waiting")
+        route.continue_()
+
+    page.route("**/results?*cosine*", answer_late)
     page.evaluate(
         """() => {
             for (const link of document.querySelectorAll("#facets a"))
@@ -381,6 +387,7 @@ def test_quick_clicks_and_another_ranking_count_all(open_page: Open):
     )
     arrived(page, "**by=cosine*")
     assert page.url.count("where=") == 2
+    expect(page.locator("#toast")).to_be_hidden()
 
 
 def test_the_theme_is_chosen_and_kept(open_page: Open):

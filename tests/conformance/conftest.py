@@ -17,8 +17,8 @@ from imgsearch_es.retrieval.queries import Query
 from imgsearch_es.search.hits import Hits
 from imgsearch_es.stores import open_store
 from imgsearch_es.stores.base import IndexSettings, SearchResult, Store
-from imgsearch_es.stores.embedded import ranking as embedded_ranking
 from imgsearch_es.stores.elastic import shown
+from imgsearch_es.stores.embedded import ranking as embedded_ranking
 from imgsearch_es.stores.embedded.store import EmbeddedStore
 from imgsearch_es.vocabulary.synsets import imagenet
 from tests.conformance.collections import DIMENSIONS, KEYS, extremes, posteriors

@@ -27,7 +27,8 @@ COMMANDS = (
     "demo", "doctor", "models", "index", "watch", "remove", "stats", "rejected", "search",
     "explain", "word", "analyze", "facets", "duplicates", "evaluate", "judge", "hardest", "compare",
     "sweep", "benchmark", "clicks", "teach", "words", "forget", "ocr", "train", "groups", "whiten",
-    "quantize", "relocate", "export", "import", "reindex", "verify", "serve", "map", "kibana",
+    "quantize", "relocate", "tag", "export", "import", "reindex", "verify", "serve", "map",
+    "kibana",
 )  # fmt: skip
 
 
@@ -642,3 +643,18 @@ def test_a_disk_without_room_for_anything(run, place, photos, tmp_path, monkeypa
     assert (
         said == "No usable temporary directory found: make room there, or name a folder by TMPDIR"
     )
+
+
+def test_a_download_for_a_new_index_is_said_before(run, photos, tmp_path, monkeypatch, place):
+    def interrupted(*arguments: object, **options: object) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
+    monkeypatch.setattr("urllib.request.urlopen", interrupted)
+    before = sorted(tmp_path.iterdir())
+    said = run("index", photos, "-i", tmp_path / "new.duckdb", code=130).stderr
+    assert "a new index takes vgg16" in said
+    assert "--model efficientnet-lite" in said
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == before
+    assert "vgg16" not in run("index", photos, "-i", place).stderr
+    assert "vgg16" not in run("index", photos, "-i", tmp_path / "b", "--model", "fake").stderr

@@ -165,6 +165,23 @@ def test_we_wait_for_a_writer_a_bounded_time_and_name_it(path, process, lease):
     impatient.close()
 
 
+def test_who_waits_to_read_says_for_whom(path, process, caplog, monkeypatch):
+    monkeypatch.setattr("imgsearch_es.stores.embedded.file._SAY_SECONDS", 0.2)
+    child = process(WRITE)
+    reader = DatabaseFile(path, wait_seconds=10)
+    threads = [threading.Thread(target=count, args=(reader,)) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    time.sleep(0.5)
+    go_on(child)
+    for thread in threads:
+        thread.join()
+    (said,) = caplog.messages
+    assert said.startswith(f"waiting for {path}: it is in use by ")
+    assert f"(process {child.pid})" in said
+    reader.close()
+
+
 def test_busy_readers_make_room_for_a_writer(file, process, path):
     """Each alone frees the file now and then; two of them never did at the same time."""
     for _ in range(2):

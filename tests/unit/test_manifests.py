@@ -43,7 +43,7 @@ def test_a_csv_file(tmp_path):
         "c.jpg,,,,\n"
     )
     assert entries(path) == [
-        Entry(f"{tmp_path}/a.jpg", ("cat",), {"camera": "X, Y", "year": "2001"}),
+        Entry(f"{tmp_path}/a.jpg", ("cat",), {"camera": "X, Y", "year": 2001}),
         Entry(f"{tmp_path}/b.jpg", ("cat", "sofa"), {}),
         Entry(f"{tmp_path}/c.jpg", None, {}),
     ]
@@ -134,11 +134,11 @@ def test_indexing_a_list(new, photos, tmp_path):
     assert (report.added, report.found) == (8, 9)
     assert [entry.uri for entry in report.rejected] == [str(photos / "gone.png")]
     first, second = (new.get(photos / "cats" / f"cat.{i}.png") for i in (0, 1))
-    assert (first.labels, dict(first.metadata)) == (("tom",), {"by": "me", "n": "1"})
+    assert (first.labels, dict(first.metadata)) == (("tom",), {"by": "me", "n": 1})
     assert (second.labels, dict(second.metadata)) == (("pet",), {"by": "me"})
     again = new.add(PictureList(path))
     assert (again.unchanged, again.updated) == (1, 1)  # without by="me", the first has only n
-    assert dict(new.get(first.uri).metadata) == {"n": "1"}
+    assert dict(new.get(first.uri).metadata) == {"n": 1}
 
 
 def test_a_tar_file_in_a_list_stands_for_its_pictures(new, tmp_path):
@@ -147,7 +147,7 @@ def test_a_tar_file_in_a_list_stands_for_its_pictures(new, tmp_path):
     assert new.add(PictureList(tmp_path / "list.csv")).added == 2
     found = {d: new.get(f"tar://{d}.png::{tmp_path}/s.tar") for d in "ab"}
     assert {d: document.labels for d, document in found.items()} == {"a": ("all",), "b": ("own",)}
-    assert dict(found["b"].metadata) == {"n": "1"}
+    assert dict(found["b"].metadata) == {"n": 1}
 
 
 def test_lists_at_a_url(tmp_path):

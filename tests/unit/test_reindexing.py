@@ -155,4 +155,5 @@ def test_command(run, index, cat, tmp_path):
         "missing": [{"uri": str(cat), "reason": "the file is gone"}],
         "lost_words": [],
         "without_colors": 0,
+        "unread": [],
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 import threading
 import time
@@ -14,6 +15,7 @@ from imgsearch_es import ImageIndex
 from imgsearch_es.interfaces import watching
 from imgsearch_es.interfaces.watching import Watcher
 from imgsearch_es.retrieval import ledger
+from tests.unit.test_photos import phone as phone
 
 
 @pytest.fixture
@@ -105,3 +107,13 @@ def test_a_folder_that_may_not_be_read_is_watched_once_it_may(index, photos, mon
         thread.join(20)
     assert told[0] == f"{photos} may not be read: nothing of it is removed until it is back"
     assert index.count() == 12
+
+
+@pytest.mark.parametrize("video", [False, True])
+def test_a_frame_of_a_video_is_watched_where_asked_for(index, phone, photos, video):
+    watcher = Watcher(index, [photos], video=video)
+    shutil.copy(phone / "e.mp4", photos / "a.mp4")
+    watcher._synchronize(photos)
+    shutil.copy(phone / "e.mp4", photos / "b.mp4")
+    watcher._take({str(photos / "b.mp4")})
+    assert [photos / name in index for name in ("a.mp4", "b.mp4")] == [video] * 2

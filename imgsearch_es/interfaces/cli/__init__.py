@@ -138,7 +138,8 @@ _COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
         learn.whiten, learn.quantize,
     ),
     "Move and mend": (
-        index.relocate, exchange.export, exchange.import_, exchange.reindex, exchange.verify,
+        index.relocate, index.tag, exchange.export, exchange.import_, exchange.reindex,
+        exchange.verify,
     ),
     _SHOW: (serve.serve, serve.map_),
 }  # fmt: skip

@@ -156,6 +156,10 @@ def reindex(
     did = f"{report.analyzed:,} analyzed" if report.analyzed else f"{report.copied:,} copied"
     say(f"{target.location}: {report.documents:,} documents, {did}")
     say_some([f"  left out: {uri}: {reason}" for uri, reason in report.missing])
+    if report.unread:
+        uri, reason = report.unread[0]
+        others = f", and of {len(report.unread) - 1:,} more" if len(report.unread) > 1 else ""
+        warn(f"EXIF and XMP cannot be read again of {uri} ({reason}){others}: kept as they were")
     for word, reason in report.lost_words:
         warn(f"the taught word {word} is lost: {reason}")
     if report.without_colors:

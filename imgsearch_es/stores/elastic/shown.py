@@ -7,7 +7,6 @@ scores. All of it follows from the rest of a document.
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping
 from functools import lru_cache
@@ -18,7 +17,7 @@ from imgsearch_es.errors import ConfigurationError
 from imgsearch_es.retrieval.documents import Document
 from imgsearch_es.retrieval.limits import leaves
 from imgsearch_es.retrieval.spans import in_order, to_number
-from imgsearch_es.retrieval.traces import MOST_TRACE, TRACE
+from imgsearch_es.retrieval.traces import most_trace
 from imgsearch_es.vocabulary.synsets import Vocabulary
 
 WORDS, KINDS = "words", "kinds"
@@ -84,8 +83,8 @@ class Shown:
             found = () if is_sum else (own, *self._vocabulary.hypernyms(key))
             named = [synset for synset in found if synset.wnid not in _ABOVE_ALL]
             for synset in named:
-                classes = self._vocabulary.classes(self._vocabulary.hyponyms(synset.key))
-                self._least[synset.key] = min(TRACE * math.sqrt(len(classes)), MOST_TRACE)
+                below = self._vocabulary.hyponyms(synset.key)
+                self._least[synset.key] = most_trace(self._vocabulary, below)
                 self._names[synset.key] = synset.name.replace(" ", "_").lower()
             self._kinds[key] = tuple(synset.key for synset in named)
         return self._kinds[key]
@@ -94,9 +93,8 @@ class Shown:
         """A synset's names and lemmas, and those above it, nearest first."""
         if key not in self._words:
             own, above = self._vocabulary[key], self._vocabulary.hypernyms(key)
-            name = own.name.replace("_", " ") if own.wnid else own.name
             lemmas = (lemma for s in above if s.wnid not in _ABOVE_ALL for lemma in s.lemmas)
-            self._words[key] = tuple(dict.fromkeys([name, *own.lemmas, *lemmas]))
+            self._words[key] = tuple(dict.fromkeys([own.title, *own.lemmas, *lemmas]))
         return self._words[key]
 
 

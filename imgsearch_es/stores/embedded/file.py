@@ -30,6 +30,8 @@ from imgsearch_es.stores.interrupts import Pending, deferred
 
 WAIT_SECONDS = 30.0
 """How long to wait for another process before giving up."""
+_SAY_SECONDS = 1.0
+"""A reader that waits for so long says for whom."""
 _POLL_SECONDS = 0.01
 _LINE_SECONDS = 0.05
 """How often a writer asks for its turn while another one has it: seldom, so that those who read get
@@ -80,6 +82,7 @@ class DatabaseFile:
         self._used_at = 0.0
         self._keeper: threading.Thread | None = None
         self._patient = 0
+        self._said_at = 0.0
         self._ended = False
 
     def exists(self) -> bool:
@@ -111,7 +114,7 @@ class DatabaseFile:
                 f"there is no index at {self.path}; `imgsearch index` makes one"
             )
         with deferred() as interrupt:
-            self._wait(self._may_read, interrupt)
+            self._wait(self._may_read, interrupt, says=True)
             try:
                 with translated(self.path), self.opened.cursor() as cursor:
                     interrupt.hurry = lambda: _stop(cursor)
@@ -188,14 +191,20 @@ class DatabaseFile:
     # -- taking and letting go; with the condition held, but for _wait --
 
     def _wait(
-        self, take: Callable[[], bool], interrupt: Pending, pause: float = _POLL_SECONDS
+        self,
+        take: Callable[[], bool],
+        interrupt: Pending,
+        pause: float = _POLL_SECONDS,
+        *,
+        says: bool = False,
     ) -> None:
         if self._lost:
             raise StoreError(
                 f"this process was forked while another thread used {self.path}: fork when none "
                 'does, or start processes by "spawn"'
             )
-        give_up = time.monotonic() + self.wait_seconds
+        began = time.monotonic()
+        give_up = began + self.wait_seconds
         while True:
             with self._changed:
                 if take():
@@ -203,6 +212,9 @@ class DatabaseFile:
                 self._changed.wait(pause)
             interrupt.check()
             late = time.monotonic() >= give_up
+            if says and time.monotonic() >= max(began, self._said_at) + _SAY_SECONDS:
+                self._said_at = began + self.wait_seconds  # the next one to say it, of any thread
+                _log.warning("waiting for %s: it is in use by %s", self.path, self._holder())
             if self._ended or late:
                 error = self._locked()
                 if self._ended or not self._patient:
@@ -239,18 +251,19 @@ class DatabaseFile:
         return self.opened.attach(read_only=False)
 
     def _locked(self) -> IndexLockedError:
-        with self._changed:
-            holder = self.opened.holder
-            if self._readers or (self._writer is not None and self.opened.is_attached):
-                holder = "another thread of this process"
-            elif not holder and self.opened.attach(read_only=True):
-                holder = "another process that waits to write"
-                self.opened.detach()
-            holder = holder or self.opened.holder
         return IndexLockedError(
-            f"{self.path} has been in use by {holder} for {self.wait_seconds:.0f} seconds; wait "
-            "until it is done, or stop it"
+            f"{self.path} has been in use by {self._holder()} for {self.wait_seconds:.0f} seconds; "
+            "wait until it is done, or stop it"
         )
+
+    def _holder(self) -> str:
+        with self._changed:
+            if self._readers or (self._writer is not None and self.opened.is_attached):
+                return "another thread of this process"
+            if not self.opened.holder and self.opened.attach(read_only=True):
+                self.opened.detach()
+                return "another process that waits to write"
+            return self.opened.holder
 
     def _let_go_soon(self) -> None:
         self._used_at = time.monotonic()

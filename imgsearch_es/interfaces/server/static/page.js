@@ -150,7 +150,13 @@ function also(href) {
   return `/?${[...kept, ...added].join("&")}`;
 }
 
+const SLOW = "Still waiting: the index is in use by another program, or the model is being loaded.";
+let slow = 0;
 function busy(is) {
+  clearTimeout(slow);
+  const toast = document.getElementById("toast");
+  if (is) slow = setTimeout(() => say(SLOW), 1000);
+  else if (toast.textContent === SLOW) toast.hidden = true;
   document.getElementById("progress").hidden = !is;
   document.getElementById("grid")?.setAttribute("aria-busy", String(is));
 }
