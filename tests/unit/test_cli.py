@@ -26,7 +26,7 @@ from imgsearch_es.retrieval.strategies import STRATEGIES
 COMMANDS = (
     "demo", "doctor", "models", "index", "watch", "remove", "stats", "rejected", "search",
     "explain", "word", "analyze", "facets", "duplicates", "evaluate", "judge", "hardest", "compare",
-    "sweep", "benchmark", "clicks", "teach", "words", "forget", "train", "groups", "whiten",
+    "sweep", "reproduce", "benchmark", "clicks", "teach", "words", "forget", "train", "groups", "whiten",
     "quantize", "relocate", "export", "import", "reindex", "verify", "serve", "map", "kibana",
 )  # fmt: skip
 
