@@ -27,7 +27,8 @@ COMMANDS = (
     "demo", "doctor", "models", "index", "watch", "remove", "stats", "rejected", "search",
     "explain", "word", "analyze", "facets", "duplicates", "evaluate", "judge", "hardest", "compare",
     "sweep", "reproduce", "benchmark", "clicks", "teach", "words", "forget", "train", "groups",
-    "whiten", "quantize", "relocate", "export", "import", "reindex", "verify", "serve", "map", "kibana",
+    "whiten", "quantize", "relocate", "export", "import", "reindex", "verify", "serve", "map",
+    "kibana",
 )  # fmt: skip
 
 
