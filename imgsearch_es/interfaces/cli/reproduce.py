@@ -18,7 +18,7 @@ def reproduce(
     plots: bool = True,
     runtime: str | None = None,
 ) -> None:
-    """Measure a matrix: models, terms, parts of pictures and strategies on several collections.
+    """Measure models, terms and strategies on several collections.
 
     Each model sees each picture once. After Ctrl-C the same command goes on; what is whole in --out
     is not measured again. A manifest's matrix is measured again and compared with it.
