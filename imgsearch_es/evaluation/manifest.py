@@ -318,9 +318,11 @@ def arguments_of(
     return plan.from_dict({**manifest[plan.kind], **moved}).arguments()
 
 
-def differences(manifest: Mapping[str, Any], found: Results) -> list[Difference]:
-    """What is not as the manifest says, what decides the figures first."""
-    now = json.loads(json.dumps(found.manifest()))
+def differences(
+    manifest: Mapping[str, Any], found: Results | Mapping[str, Any]
+) -> list[Difference]:
+    """What is not as the manifest says in what was found, or its manifest; figures come first."""
+    now = json.loads(json.dumps(found.manifest() if isinstance(found, Results) else found))
     return [
         difference
         for key in (*_COMPARED, "versions", "index")

@@ -66,8 +66,18 @@ class System:
 
     @property
     def uses_features(self) -> bool:
-        """Whether it compares deep features."""
+        """Whether it compares deep features, or visual words made from them."""
         return any(part in DENSE for part in self.parts)
+
+    @property
+    def uses_vectors(self) -> bool:
+        """Whether it compares deep features themselves."""
+        return any(part in DENSE and not STRATEGIES[part].by_words for part in self.parts)
+
+    @property
+    def uses_visual_words(self) -> bool:
+        """Whether it compares visual words."""
+        return any(part in DENSE and STRATEGIES[part].by_words for part in self.parts)
 
     @property
     def uses_synsets(self) -> bool:

@@ -96,9 +96,9 @@ def make_task(
     path = Path(text).expanduser()
     if not path.is_file():
         raise EvaluationError(
-            f"there are no judgements {text!r}: name labels, folder, name:{{label}}.{{number}}.jpg,"
-            " ukbench, holidays, oxford:DIR, paris:DIR, revisited-easy:FILE.json (or -medium, "
-            "-hard), or a file of qrels or .csv"
+            f"there are no judgements {text!r}: name labels, words, folder, "
+            "name:{label}.{number}.jpg, ukbench, holidays, oxford:DIR, paris:DIR, "
+            "revisited-easy:FILE.json (or -medium, -hard), or a file of qrels or .csv"
         )
     is_csv = ".csv" in path.suffixes
     read = Judgements.from_csv(path) if is_csv else Judgements.from_qrels(path)
@@ -111,6 +111,17 @@ def make_task(
 def _by_label(collection: Collection) -> Task:
     groups = {item.id: item.labels for item in collection.items}
     return _leave_one_out("labels", groups, "two pictures of the index share a label")
+
+
+def _by_words(collection: Collection) -> Task:
+    grades: dict[str, dict[str, int]] = {}
+    for item in collection.items:
+        for label in item.labels:
+            grades.setdefault(label, {})[item.id] = 1
+    if not grades:
+        raise EvaluationError("no picture of the index has a label to search for as words")
+    topics = {label: Topic(text=label) for label in sorted(grades)}
+    return Task("words", Judgements({label: grades[label] for label in topics}), topics)
 
 
 def _by_folder(collection: Collection) -> Task:
@@ -192,6 +203,7 @@ def _number(item: Item) -> int:
 
 _NAMED: dict[str, Callable[[Collection], Task]] = {
     "labels": _by_label,
+    "words": _by_words,
     "folder": _by_folder,
     "ukbench": _ukbench,
     "holidays": _holidays,

@@ -26,8 +26,8 @@ from imgsearch_es.retrieval.strategies import STRATEGIES
 COMMANDS = (
     "demo", "doctor", "models", "index", "watch", "remove", "stats", "rejected", "search",
     "explain", "word", "analyze", "facets", "duplicates", "evaluate", "judge", "hardest", "compare",
-    "sweep", "benchmark", "clicks", "teach", "words", "forget", "ocr", "train", "groups", "whiten",
-    "quantize", "relocate", "tag", "export", "import", "reindex", "verify", "serve", "map",
+    "sweep", "reproduce", "benchmark", "clicks", "teach", "words", "forget", "ocr", "train",
+    "groups", "whiten", "quantize", "relocate", "tag", "export", "import", "reindex", "verify", "serve", "map",
     "kibana",
 )  # fmt: skip
 

@@ -110,6 +110,15 @@ def test_by_label_folder_and_name():
 # -- benchmarks ------------------------------------------------------------------------------------
 
 
+def test_labels_asked_as_words():
+    pictures = Collection([document("/p/a.png", "cat", "red"), document("/p/b.png", "cat")])
+    task = make_task("words", pictures)
+    assert named(task, pictures) == {"cat": {"a.png", "b.png"}, "red": {"a.png"}}
+    assert task.topics == {"cat": Topic(text="cat"), "red": Topic(text="red")}
+    with pytest.raises(EvaluationError, match="no picture of the index has a label"):
+        make_task("words", collection("a.png"))
+
+
 def test_ukbench():
     pictures = collection(*(f"ukbench{i:05}.jpg" for i in range(8)))
     task = make_task("ukbench", pictures)

@@ -210,13 +210,15 @@ def test_figures_are_those_of_an_index_made_in_the_ordinary_way(fake_model, phot
 
 def test_costs(fake_model, photos):
     found = sweep(
-        photos, "folder", "auto,auto+dense-cosine,dense-cosine", "P@3",
+        photos, "folder", "auto,auto+dense-cosine,dense-cosine,visual-words", "P@3",
         models="fake", top_k="5,1,5", filters="plain,hypernyms+top_k", timed=3,
     )  # fmt: skip
     assert found.plan.top_k == (1, 5)
     assert found.point("auto/plain/5").bytes == 5 * 10
     assert found.point("auto/plain/5").terms == 5
     assert found.point("dense-cosine").bytes == 16 * 4
+    assert found.point("visual-words").bytes == 16 * 10
+    assert found.points[0].pictures_per_second > 0
     assert found.point("auto+dense-cosine/hypernyms+top_k/1").bytes == 10 + 16 * 4
     assert all(0 < point.p50_ms <= point.p95_ms for point in found.points)
     assert all(point.file_bytes > point.bytes for point in found.points)
@@ -249,11 +251,14 @@ def test_two_models(fake_model, photos, tmp_path):
     config.write_text(
         '[model]\nname = "fake"\n[[image_filters]]\nname = "resize"\nheight = 4\nwidth = 4\n'
     )
-    options = {**QUICK, "models": f"fake,{config}", "sample": 6}
+    options = {**QUICK, "models": f"fake,{config}", "sample": 6, "compare": "fake auto/plain/5"}
     found = sweep(photos, "folder", measures="P@3", **options)
     assert list(dict.fromkeys(point.model for point in found.points)) == ["fake", "small"]
     assert found.point("dense-cosine", "small").model == "small"
-    assert len({key[0] for key in found.comparisons}) == 2
+    assert sorted(found.comparisons) == [
+        ("fake", "dense-cosine", "P@3"), ("small", "auto/plain/5", "P@3"),
+        ("small", "dense-cosine", "P@3"),
+    ]  # fmt: skip
     assert "| model |" in found.to_markdown()
     assert found.plot().axes[0].get_legend() is not None
 

@@ -78,13 +78,16 @@ def settings(
 ) -> list[Setting]:
     """Every chain with every number of terms; numbers above all there are become all, once.
 
-    Without ``query_terms``, a query picture asks with all terms.
+    Without ``query_terms``, a query picture asks with all terms. Of several that are at least as
+    many as a picture keeps, the least stands for all.
     """
+    asks = dict.fromkeys(min(n, len(classes)) for n in query_terms) or (None,)
     return [
         Setting(chain, k, asked)
         for chain in chains
-        for asked in dict.fromkeys(min(n, len(classes)) for n in query_terms) or (None,)
+        for asked in asks
         for k in dict.fromkeys(min(k, chain.terms_to_cut(classes)) for k in top_k)
+        if asked is None or not any(n is not None and k <= n < asked for n in asks)
     ]
 
 

@@ -41,7 +41,7 @@ _ENOUGH = (
 )
 _COLUMNS = (
     *("model", "name", "system", "filters", "top_k", "query_terms"),
-    *("terms", "bytes", "file_bytes", "p50_ms", "p95_ms"),
+    *("terms", "bytes", "file_bytes", "p50_ms", "p95_ms", "pictures_per_second"),
 )
 """What files say of a point."""
 Curve = tuple[str, str, str, int | None]
@@ -54,7 +54,7 @@ class Point:
 
     Where no synsets are compared, ``filters`` is empty, ``top_k`` None and ``terms`` 0.
     ``query_terms`` is None where a query picture asks with all its terms. Times are nan where
-    nothing was timed.
+    nothing was timed, ``pictures_per_second`` where no run is known that analyzed them.
     """
 
     model: str
@@ -69,6 +69,7 @@ class Point:
     p95_ms: float
     scores: Scores
     means: Mapping[str, Interval]
+    pictures_per_second: float = math.nan
 
     @property
     def name(self) -> str:
@@ -170,18 +171,26 @@ class Sweep(Results):
 
     @cached_property
     def comparisons(self) -> dict[tuple[str, str, str], Comparison]:
-        """Points against the baseline of their model, by model, point's name and measure."""
+        """Points against the baseline, by model, point's name and measure.
+
+        It is one point of each model, or of the model that ``plan.compare`` names before it.
+        """
         found: dict[tuple[str, str, str], Comparison] = {}
-        baseline = self.plan.compare
-        for model in self._models:
-            mine = {p.name: p.scores.values for p in self.points if p.model == model}
-            if baseline is None or baseline not in mine:
+        own, _, baseline = (self.plan.compare or "").rpartition(" ")
+        for models in [self._models] if own else [[model] for model in self._models]:
+            mine = {(p.model, p.name): p.scores.values for p in self.points if p.model in models}
+            if (first := (own or models[0], baseline)) not in mine:
                 continue
             for measure in self.plan.measures:
-                others = {n: values[measure] for n, values in mine.items() if n != baseline}
-                base = (baseline, mine[baseline][measure])
-                for one in compare(measure, base, others, **self.sureness):
-                    found[model, one.system, measure] = one
+                others = {
+                    " ".join(key) if own else key[1]: values[measure]
+                    for key, values in mine.items()
+                    if key != first
+                }
+                base = (str(self.plan.compare), mine[first][measure])
+                compared = compare(measure, base, others, **self.sureness)
+                keys = [key for key in mine if key != first]
+                found |= {(*k, measure): one for k, one in zip(keys, compared, strict=True)}
         return found
 
     def enough(self, measure: str | None = None, margin: float = MARGIN) -> list[Enough]:
@@ -240,7 +249,7 @@ class Sweep(Results):
     @property
     def numbers(self) -> Sequence[str]:
         """Headings of the columns that a terminal shows to the right."""
-        return "top_k", "query_terms", "terms", "bytes", "p50 ms"
+        return "top_k", "query_terms", "terms", "bytes", "pictures/s", "p50 ms"
 
     def cells(self) -> tuple[list[str], list[list[str]]]:
         """Headings and cells of the table of points."""
@@ -249,14 +258,16 @@ class Sweep(Results):
         }
         several = len(self._models) > 1
         asked = ["query_terms"] * bool(self.plan.query_terms)
-        columns = ["system", "filters", "top_k", *asked, "terms", "bytes", "p50 ms"]
+        rates = ["pictures/s"] * any(p.pictures_per_second > 0 for p in self.points)
+        columns = ["system", "filters", "top_k", *asked, "terms", "bytes", *rates, "p50 ms"]
         columns += self.plan.measures
         rows = []
         for point in self.points:
             row = [point.system, point.filters]
             row += [str(getattr(point, name) or "") for name in ("top_k", *asked)]
             row += ["" if point.top_k is None else f"{point.terms:.1f}", f"{point.bytes:,.0f}"]
-            row += ["" if math.isnan(point.p50_ms) else f"{point.p50_ms:.1f}"]
+            row += [_number(point.pictures_per_second, 0)] * len(rates)
+            row += [_number(point.p50_ms, 1)]
             row += [
                 show(mean) + mark(self.comparisons.get((point.model, point.name, measure)))
                 for measure, mean in point.means.items()
@@ -348,6 +359,10 @@ class Sweep(Results):
         except pa.ArrowException as error:
             raise EvaluationError(f"{path} cannot be written: {error}") from error
         yield write_bytes(path, buffer.getvalue())
+
+
+def _number(value: float, digits: int) -> str:
+    return "" if math.isnan(value) else f"{value:.{digits}f}"
 
 
 def _kind(column: str) -> str:

@@ -7,6 +7,8 @@ index is: pictures that it has are not analyzed again, and an interrupted run go
 
 from __future__ import annotations
 
+import json
+import math
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -18,6 +20,7 @@ from numpy.typing import NDArray
 
 from imgsearch_es.analysis.analyzer import Analyzer
 from imgsearch_es.analysis.models.base import Model, Prediction, WrappedModel
+from imgsearch_es.analysis.views import VIEWS
 from imgsearch_es.errors import EvaluationError, IndexNotFoundError
 from imgsearch_es.evaluation.sweeps.grid import Setting
 from imgsearch_es.index import ImageIndex
@@ -39,16 +42,33 @@ _TOGETHER = 256
 Sources = ImageSource | PictureList | Iterable[ImageSource | PictureList]
 
 
+def split_views(model: str) -> tuple[str, str | None]:
+    """A model's name, or a TOML file, and the views behind a plus: ``efficientnet-lite0+tiles``."""
+    name, plus, views = model.rpartition("+")
+    return (name, views) if plus and views in VIEWS else (model, None)
+
+
+def model_name(model: str) -> str:
+    """What tables call a model, or the analyzer of a TOML file, with its views."""
+    place, views = split_views(model)
+    name = Path(place).stem if place.endswith(".toml") else place
+    return f"{name}+{views}" if views else name
+
+
 class Posteriors:
     """What one model, or the analyzer of a TOML file, says of all pictures; kept in a folder."""
 
     def __init__(self, folder: Path, model: str, runtime: str | None = None) -> None:
-        self.name = Path(model).stem if model.endswith(".toml") else model
+        place, views = split_views(model)
+        self.name = model_name(model)
+        config = {**Analyzer(place).config, "term_filters": [], "query_terms": None}
+        if views:
+            config["views"] = views
         file_name = re.sub(r"[^\w.-]", "_", self.name)
-        config = {**Analyzer(model).config, "term_filters": [], "query_terms": None}
         self._analyzer = Analyzer(config, runtime=runtime)
         self.index = ImageIndex(folder / f"{file_name}.duckdb", analyzer=self._analyzer)
         self._model = RememberingModel(self._analyzer.model)
+        self._speed = folder / f"{file_name}.speed.json"
 
     def update(
         self, pictures: Sources | None, labels: Labels, progress: Progress | None
@@ -61,7 +81,13 @@ class Posteriors:
                 )
             self.index.analyzer  # noqa: B018  (raises when it is another one)
             return None
+        if not self.index.exists:
+            self._analyzer.embedding_dimensions  # noqa: B018  (loads the model before the clock)
         report = self.index.add(pictures, labels=labels, prune=True, progress=progress)
+        if analyzed := report.added + report.updated - report.reused:
+            before = self._clocked
+            clocked = before[0] + analyzed, before[1] + report.seconds
+            self._speed.write_text(json.dumps(clocked), encoding="utf-8")
         kept = self.index.count() if self.index.exists else 0
         present = report.found - len(report.rejected)
         if kept > present:
@@ -74,11 +100,26 @@ class Posteriors:
         return report
 
     @property
+    def _clocked(self) -> tuple[int, float]:
+        """Pictures that were analyzed into the file, and the seconds that it took."""
+        try:
+            count, seconds = json.loads(self._speed.read_text(encoding="utf-8"))
+            return int(count), float(seconds)
+        except (OSError, ValueError, TypeError):
+            return 0, 0.0
+
+    @property
+    def rate(self) -> float:
+        """Pictures/s of reading, analyzing and writing them; nan where nobody knows."""
+        count, seconds = self._clocked
+        return count / seconds if seconds else math.nan
+
+    @property
     def classes(self) -> Vocabulary:
         """The model's."""
         return self._analyzer.model.vocabulary
 
-    def analyzer(self, setting: Setting, *, features: bool) -> Analyzer:
+    def analyzer(self, setting: Setting, *, features: bool, words: bool = False) -> Analyzer:
         """The analyzer of a setting, whose model remembers the pictures that it has seen."""
         config = {
             **self._analyzer.config,
@@ -89,6 +130,8 @@ class Posteriors:
             config["embedding"] = False
             config.pop("embedding_filters", None)
             config.pop("visual_words", None)
+        elif words:
+            config.setdefault("visual_words", True)
         made = Analyzer(config)
         made.model = self._model
         return made
@@ -113,15 +156,18 @@ class Filled:
     dimensions: int
     file_bytes: float
 
-    def compared_bytes(self, *, synsets: bool, features: bool) -> float:
-        """Bytes per picture of what is compared: postings, deep features or both, uncompressed."""
-        postings = synsets * self.terms * POSTING_BYTES
+    def compared_bytes(self, *, synsets: bool, features: bool, words: bool = False) -> float:
+        """Bytes per picture of what is compared, uncompressed: postings, deep features."""
+        kept = min(known_settings(self.index.store).visual_words, self.dimensions)
+        postings = (synsets * self.terms + words * kept) * POSTING_BYTES
         return postings + float(features * self.dimensions * FEATURE_BYTES)
 
 
-def fill(posteriors: Posteriors, setting: Setting, path: Path, *, features: bool) -> Filled:
+def fill(
+    posteriors: Posteriors, setting: Setting, path: Path, *, features: bool, words: bool = False
+) -> Filled:
     """Make the index of a setting: the terms that its filters make of kept posteriors."""
-    analyzer = posteriors.analyzer(setting, features=features)
+    analyzer = posteriors.analyzer(setting, features=features, words=words)
     stored = known_settings(posteriors.index.store)
     dimensions = stored.embedding_dimensions if analyzer.embedding else 0
     store = EmbeddedStore(path)

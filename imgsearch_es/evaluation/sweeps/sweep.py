@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import KW_ONLY, dataclass, field, replace
 from functools import partial
@@ -31,7 +31,7 @@ from imgsearch_es.evaluation.sweeps.grid import (
     settings,
 )
 from imgsearch_es.evaluation.sweeps.outcome import Point, Sweep, point_name
-from imgsearch_es.evaluation.sweeps.posteriors import Filled, Posteriors, Sources, fill
+from imgsearch_es.evaluation.sweeps.posteriors import Filled, Posteriors, Sources, fill, split_views
 from imgsearch_es.evaluation.systems import System, parse_systems
 from imgsearch_es.index import ImageIndex
 from imgsearch_es.indexing import IndexReport, Labels
@@ -52,7 +52,8 @@ class SweepRequest(Asked):
         systems: strategies and fusions by short names; those that compare deep features alone do
             not depend on the settings, and are measured once for each model.
         measures: by default those of the judgements' protocol; higher must be better.
-        models: names, or TOML files of analyzers, whose term filters are left out.
+        models: names, or TOML files of analyzers, whose term filters are left out; with
+            ``+tiles`` or ``+tiles14`` behind them, of parts of pictures, too.
         top_k: how many terms a picture keeps.
         query_terms: how many of its classes a query picture asks with; by default all that it
             keeps.
@@ -95,25 +96,7 @@ def sweep(request: SweepRequest) -> Sweep:
         StoppedError: a KeyboardInterrupt, as of ``ImageIndex.add``; the next run goes on.
     """
     asked, chains = parse_systems(request.systems), parse_chains(request.filters)
-    check_interval(request.interval, request.confidence)
-    if request.timed < 0:
-        raise EvaluationError(f"timed is a number of queries, or 0, not {request.timed}")
-    if request.pictures is None and request.cache is None:
-        raise EvaluationError("which pictures? Name files or folders, or the cache of a sweep")
-    given = request.pictures
-    places = None if given is None else several(cast(QueryImages, given))
-    measures, compare = request.measures, request.compare
-    plan = SweepPlan.of(
-        request,
-        pictures=tuple(map(as_text, places or ())),
-        models=_models(request.models),
-        systems=tuple(system.name for system in asked),
-        measures=() if measures is None else parse_measures(measures),
-        top_k=parse_numbers("top_k", request.top_k),
-        query_terms=_query_terms(request.query_terms),
-        filters=tuple(chain.name for chain in chains),
-        compare=compare or next((s.name for s in asked if not s.uses_synsets), None),
-    )
+    places, plan = _places(request), plan_of(request)
     run = _Run(request, plan, asked)
     with tempfile.TemporaryDirectory(prefix="imgsearch-sweep-") as temporary:
         folder = Path(request.cache or temporary).expanduser()
@@ -124,18 +107,55 @@ def sweep(request: SweepRequest) -> Sweep:
         opened = [Posteriors(folder, name, request.runtime) for name in plan.models]
         numbers = plan.top_k, plan.query_terms
         grids = [settings(chains, *numbers, posteriors.classes) for posteriors in opened]
-        for grid in grids if compare is not None else ():
-            places_of = [(system, _place(system, setting)) for system in asked for setting in grid]
-            known = dict.fromkeys(point_name(system.name, *place) for system, place in places_of)
-            if compare not in known:
-                raise EvaluationError(
-                    f"compare names {compare}, which is none of {', '.join(known)}"
-                )
+        if request.compare is not None:
+            names = [posteriors.name for posteriors in opened]
+            _check_baseline(request.compare, asked, dict(zip(names, grids, strict=True)))
         for posteriors, grid in zip(opened, grids, strict=True):
             with closing(posteriors.index):
-                run.update(posteriors, cast("Sources | None", places))
+                run.update(posteriors, places)
                 run.sweep(posteriors, grid)
     return run.outcome()
+
+
+def plan_of(request: SweepRequest) -> SweepPlan:
+    """What a request asks for, which must make sense; without measures, if it names none."""
+    asked, chains = parse_systems(request.systems), parse_chains(request.filters)
+    check_interval(request.interval, request.confidence)
+    if request.timed < 0:
+        raise EvaluationError(f"timed is a number of queries, or 0, not {request.timed}")
+    if request.pictures is None and request.cache is None:
+        raise EvaluationError("which pictures? Name files or folders, or the cache of a sweep")
+    measures = request.measures
+    return SweepPlan.of(
+        request,
+        pictures=tuple(map(as_text, cast("Iterable[Any]", _places(request) or ()))),
+        models=_models(request.models),
+        systems=tuple(system.name for system in asked),
+        measures=() if measures is None else parse_measures(measures),
+        top_k=parse_numbers("top_k", request.top_k),
+        query_terms=_query_terms(request.query_terms),
+        filters=tuple(chain.name for chain in chains),
+        compare=request.compare or next((s.name for s in asked if not s.uses_synsets), None),
+    )
+
+
+def _places(request: SweepRequest) -> Sources | None:
+    given = request.pictures
+    return None if given is None else cast("Sources", several(cast(QueryImages, given)))
+
+
+def _check_baseline(
+    compare: str, systems: Sequence[System], grids: Mapping[str, Sequence[Setting]]
+) -> None:
+    """Refuse a baseline that will not be measured, of one model or, where it names none, of all."""
+    model, _, point = compare.rpartition(" ")
+    for name, grid in grids.items():
+        places = [(system.name, _place(system, setting)) for system in systems for setting in grid]
+        known = dict.fromkeys(point_name(system, *place) for system, place in places)
+        if model in ("", name) and point not in known:
+            raise EvaluationError(f"compare names {point}, which is none of {', '.join(known)}")
+    if model and model not in grids:
+        raise EvaluationError(f"compare names {model}, which is none of {', '.join(grids)}")
 
 
 @dataclass
@@ -171,6 +191,9 @@ class _Run:
         dense = [system for system in self.systems if not system.uses_synsets]
         others = [system for system in self.systems if system.uses_synsets]
         fused = any(system.uses_features for system in others)
+        words = any(system.uses_visual_words for system in self.systems)
+        if others and _whole(posteriors.name) in self.models:
+            dense = []  # the deep feature is that of the whole picture, which has its points
         work = [(setting, others, fused) for setting in grid if others]
         work += [(_FEATURES, dense, True)] if dense else []
         made: list[tuple[Setting, System, Filled, Evaluation]] = []
@@ -181,7 +204,7 @@ class _Run:
             for number, (setting, systems, features) in enumerate(work):
                 self._tell(f"{posteriors.name}: settings", number, len(work))
                 path = Path(scratch) / f"{number}.duckdb"
-                filled = fill(posteriors, setting, path, features=features)
+                filled = fill(posteriors, setting, path, features=features, words=words)
                 open_.callback(filled.index.close)
                 self.found = self._evaluate(filled.index, systems)
                 self.notes += self.found.notes
@@ -189,19 +212,21 @@ class _Run:
                 made += [(setting, system, filled, self.found) for system in answered]
             times = self._times(posteriors, [(f.index, system) for _, system, f, _ in made])
         for (setting, system, filled, found), (p50, p95) in zip(made, times, strict=True):
-            synsets, features = system.uses_synsets, system.uses_features
+            synsets, vectors = system.uses_synsets, system.uses_vectors
+            words = system.uses_visual_words
             self.points.append(
                 Point(
                     posteriors.name,
                     system.name,
                     *_place(system, setting),
                     filled.terms if synsets else 0.0,
-                    filled.compared_bytes(synsets=synsets, features=features),
+                    filled.compared_bytes(synsets=synsets, features=vectors, words=words),
                     filled.file_bytes,
                     p50,
                     p95,
                     found.scores[system.name],
                     {m: found.mean(system.name, m) for m in found.plan.measures},
+                    posteriors.rate if self.plan.timed else math.nan,
                 )
             )
         about = made[0][3].about
@@ -254,6 +279,12 @@ def _place(system: System, setting: Setting) -> tuple[str, int | None, int | Non
     return setting.chain.name, setting.top_k, setting.query_terms
 
 
+def _whole(name: str) -> str | None:
+    """The name of the same model without views; None where it has none."""
+    model, views = split_views(name)
+    return model if views else None
+
+
 def _query_terms(numbers: str | Iterable[int]) -> tuple[int, ...]:
     given = numbers if isinstance(numbers, str) else tuple(numbers)
     return parse_numbers("query_terms", given) if given else ()
@@ -274,8 +305,11 @@ def _timed(index: ImageIndex, system: System) -> Callable[[str], float]:
 
 def _models(models: str | Iterable[str]) -> tuple[str, ...]:
     names = models.split(",") if isinstance(models, str) else models
-    named = (name.strip() for name in names if name.strip())
-    found = tuple(str(absolute(name)) if name.endswith(".toml") else name for name in named)
+    named = (split_views(name.strip()) for name in names if name.strip())
+    found = tuple(
+        (str(absolute(name)) if name.endswith(".toml") else name) + (f"+{views}" if views else "")
+        for name, views in named
+    )
     if not found or len(set(found)) < len(found):
         raise EvaluationError(f"name models, each once, not {', '.join(found) or 'none'}")
     return found

@@ -28,6 +28,7 @@ from imgsearch_es.interfaces.cli import (
     index,
     judge,
     learn,
+    reproduce,
     search,
     serve,
 )
@@ -131,7 +132,7 @@ _COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
     ),
     "Evaluate": (
         evaluate.evaluate, judge.judge, compare.hardest, compare.compare, evaluate.sweep,
-        compare.benchmark, compare.clicks,
+        reproduce.reproduce, compare.benchmark, compare.clicks,
     ),
     "Learn": (
         learn.teach, learn.words, learn.forget, learn.ocr, learn.train, learn.groups,

@@ -44,7 +44,7 @@ class Experiment:
     """What is measured, and what becomes of the result.
 
     Options:
-        --judgements, -j SOURCE: What is relevant to what: labels (the default), folder,
+        --judgements, -j SOURCE: What is relevant to what: labels (the default), words, folder,
             name:{label}.{number}.jpg, ukbench, holidays, oxford:DIR, paris:DIR,
             revisited-medium:FILE.json (or -easy, -hard), or a file of TREC qrels or CSV.
         --measures A,B: P@10, nDCG@10, AP, Rprec, RR, Bpref, Success@1 and others of ir-measures;
@@ -173,8 +173,8 @@ class Swept:
     Options:
         sources PICTURES: Files, folders, tar files or URLs. Without any, the pictures in --cache.
         --from FILE: A list of pictures, with labels.
-        --models, -m A,B: Models (`imgsearch models` lists them), or TOML files of analyzers. By
-            default vgg16.
+        --models, -m A,B: Models (`imgsearch models` lists them), or TOML files of analyzers; with
+            +tiles or +tiles14 behind them, of parts of pictures, too. By default vgg16.
         --top-k N,N: How many terms to keep of each picture. By default 1,2,5,10,20,50,100,1000.
         --query-terms N,N: How many of them a query picture asks with. By default all.
         --filters A,B: Chains of term filters: plain (the default), sqrt, l2_normalize,
@@ -186,7 +186,8 @@ class Swept:
         --timed: How many queries to time; 0 for none. By default 50.
     Statistics:
         --compare POINT: Test the other points of a model against this one: dense-cosine,
-            auto/plain/10. By default the first dense-*.
+            auto/plain/10; or those of all models against "MODEL auto/plain/10". By default the
+            first dense-*.
     """
 
     sources: list[str] | None = None

@@ -24,6 +24,8 @@ COLORS = ("#0b7a75", "#b5532d", "#3a5a9b", "#b8860b", "#7b4b94", "#4d7c3a", "#c2
 _DASHES = ("-", "--", ":")
 _MARKERS, _FEATURE_MARKERS = "os^vP*X8", "Ddhp<>H1"
 """Of models: for synsets, and for deep features alone."""
+_MANY = 16
+"""Of more curves, those that do not reach the front are gray and have no name."""
 _COSTS = {"bytes": "bytes per picture", "latency": "median time of a query, ms"}
 
 
@@ -84,9 +86,16 @@ def pareto(sweep: Sweep, measure: str, cost: str) -> Figure:
     figure = make_figure((8.6, 4.8))
     axes = figure.add_subplot()
     models = list(dict.fromkeys(point.model for point in sweep.points))
-    kinds = dict.fromkeys(point.curve[1:] for point in sweep.points)
+    drawn = curves(sweep.points)
+    if len(drawn) > _MANY:
+        reached = {point.curve for point in front}
+        rest = [point for key in drawn.keys() - reached for point in drawn[key]]
+        drawn = {key: points for key, points in drawn.items() if key in reached}
+        axes.plot([p.cost(cost) for p in rest], [p.means[measure].mean for p in rest], "o",
+                  color="#c9ced3", markersize=3, label=f"{len(rest)} others")  # fmt: skip
+    kinds = dict.fromkeys(key[1:] for key in drawn)
     colors = {kind: COLORS[i % len(COLORS)] for i, kind in enumerate(kinds)}
-    for (model, system, filters, asked), points in curves(sweep.points).items():
+    for (model, system, filters, asked), points in drawn.items():
         parts = (system, filters, f"query {asked}" if asked else "")
         label = " ".join(part for part in parts if part)
         if len(models) > 1:
