@@ -14,7 +14,7 @@ from imgsearch_es.errors import EvaluationError
 from imgsearch_es.evaluation import frames
 from imgsearch_es.evaluation.collection import Collection, Topics
 from imgsearch_es.evaluation.judgements import JudgementsLike
-from imgsearch_es.evaluation.manifest import PICTURES, Plan, Results, as_text, takes, versions
+from imgsearch_es.evaluation.manifest import PICTURES, Plan, Results, as_text, takes
 from imgsearch_es.evaluation.measures import (
     Scores,
     check_measures,
@@ -23,6 +23,7 @@ from imgsearch_es.evaluation.measures import (
     parse_measures,
     score,
 )
+from imgsearch_es.evaluation.provenance import versions
 from imgsearch_es.evaluation.runs import Run
 from imgsearch_es.evaluation.significance import (
     TESTS,

@@ -11,15 +11,15 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from imgsearch_es.errors import EvaluationError, needed
-from imgsearch_es.evaluation import frames
+from imgsearch_es.evaluation import frames, provenance
 from imgsearch_es.evaluation.text_files import fingerprint, read_lines, token, write_lines
 
 if TYPE_CHECKING:
@@ -36,11 +36,13 @@ _TINY = float(np.finfo(np.float32).tiny)
 class Run:
     """The rankings that a system gives to queries: by query id, each document once.
 
-    A query without a ranking was not answered.
+    A query without a ranking was not answered. ``metadata`` says where it comes from, as
+    ir_metadata arranges it: `ImageIndex.run` and a file's header give some.
     """
 
     name: str
     rankings: Mapping[str, Ranking]
+    metadata: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for query, ranking in self.rankings.items():
@@ -71,6 +73,7 @@ class Run:
                 name(key): [(document(found), score) for found, score in ranking]
                 for key, ranking in self.rankings.items()
             },
+            self.metadata,
         )
 
     @property
@@ -102,11 +105,13 @@ class Run:
         """Read a run in TREC's format, plain or .gz: query, Q0, document, rank, score, tag.
 
         It is ordered as trec_eval orders it: by score as a float32 number, equal ones by document
-        in reverse. The system has the file's tag as its name, if none is given.
+        in reverse. The system has the file's tag as its name, if none is given. A header by
+        ir_metadata becomes ``metadata``.
         """
         found: dict[str, list[tuple[str, float]]] = {}
-        tag = ""
-        for number, line in read_lines(path):
+        tag, lines = "", read_lines(path)
+        metadata, start = provenance.from_header(lines, os.fspath(path))
+        for number, line in lines[start:]:
             columns = line.split()
             where = f"{path}, line {number}"
             if len(columns) != 6:
@@ -115,7 +120,7 @@ class Run:
             found.setdefault(query, []).append((document, _score(score, where)))
         if not found:
             raise EvaluationError(f"{path} holds no run")
-        return cls(name or tag, _ordered(found))
+        return cls(name or tag, _ordered(found), metadata)
 
     def to_dict(self) -> dict[str, dict[str, float]]:
         """The scores by query and document, strictly falling: what ir_measures and ranx take."""
@@ -135,10 +140,14 @@ class Run:
         tool = needed("ranx", "to_ranx needs ranx (pip install ranx)", "evaluation")
         return tool.Run(self.to_dict(), name=self.name)
 
-    def to_trec(self, path: str | os.PathLike[str]) -> Path:
-        """Write TREC's format, .gz by its name, without white space in names."""
+    def to_trec(self, path: str | os.PathLike[str], *, header: bool = False) -> Path:
+        """Write TREC's format, .gz by its name, without white space in names.
+
+        With ``header`` the ``metadata`` come first, as ir_metadata's comment lines. `from_trec`
+        and repro_eval read them; trec_eval, ir_measures, ranx and PyTerrier take no such file.
+        """
         tag = token(self.name, "system")
-        lines = []
+        lines = provenance.to_header(self.metadata) if header else []
         for query in sorted(self.rankings):
             name = token(query, "query")
             for rank, (document, score) in enumerate(self.falling(query).items(), start=1):

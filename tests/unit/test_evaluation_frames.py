@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import ir_measures
+import numpy as np
 import pandas as pd
 import pytest
+import pytrec_eval
+import yaml
 
 from imgsearch_es import Judgements, Run, Topic, evaluate
 from imgsearch_es.errors import EvaluationError, QueryError
+from imgsearch_es.evaluation import provenance
 
 JUDGED = {"q1": {"a": 1, "b": 0}, "q2": {"c": 2}}
 RUN = Run("mine", {"q1": [("b", 1.0), ("a", 1.0)], "q2": [], "q3": [("c", 0.5)]})
@@ -90,6 +96,47 @@ def test_an_index_answers_many_queries_by_one_call(index, cat):
         index.run({"word": word}, "dense-cosine")
     with pytest.raises(EvaluationError, match="a query is words, the Path of a picture or a Topic"):
         index.run({"q": 3})
+
+
+def test_a_run_says_where_it_comes_from(index, cat, tmp_path, monkeypatch):
+    zone = tmp_path / "rapl" / "intel-rapl:0"
+    zone.mkdir(parents=True)
+    (zone / "max_energy_range_uj").write_text("9999999\n")
+    (zone / "energy_uj").write_text("9000000\n")
+    monkeypatch.setattr(provenance, "_RAPL", zone.parent)
+    before = provenance._energy()
+    (zone / "energy_uj").write_text("1000000\n")  # the counter turned in between
+    readings = iter([before, provenance._energy()])
+    monkeypatch.setattr(provenance, "_energy", lambda: next(readings))
+    run = index.run({"q1": cat, "q2": cat}, "sqrt", k=3)
+    assert run.metadata["resources"]["cpu"] == {"energy used system": "2.0 J"}
+    assert run.metadata["resources"]["runtime"]["wallclock"].endswith(" ms")
+    assert run.metadata["method"]["indexing"]["analyzer"]["model"]["name"] == "fake"
+    libraries = run.metadata["platform"]["software"]["libraries"]["python"]
+    assert f"numpy=={np.__version__}" in libraries
+    run = replace(run, metadata={**run.metadata, "actor": {"name": "Ünal: \nAda"}})
+    plain, headed = run.to_trec(tmp_path / "plain"), run.to_trec(tmp_path / "run", header=True)
+    again = Run.from_trec(headed)
+    assert again.metadata == run.metadata
+    assert again.to_dict() == run.to_dict()
+    assert Run.from_trec(plain).metadata == {}
+    assert again.to_trec(tmp_path / "again.gz", header=True).exists()
+    # as repro_eval reads it: metadata behind "# ", the run without comment lines
+    lines = headed.read_text().splitlines()
+    comments = [line[2:] for line in lines if line.startswith("#")]
+    assert comments[0] == "ir_metadata.start"
+    assert yaml.safe_load("\n".join(comments[1:-1])) == run.metadata
+    rows = [line for line in lines if not line.startswith("#")]
+    assert rows == plain.read_text().splitlines()
+    assert pytrec_eval.parse_run(rows).keys() == run.rankings.keys()
+    for text, message in {
+        "# ir_metadata.start\n# a: 1": "has no line '# ir_metadata.end'",
+        "# ir_metadata.start\n# a: [\n# ir_metadata.end": "header is no YAML",
+        "# ir_metadata.start\n# a\n# ir_metadata.end": "no mapping of names",
+    }.items():
+        headed.write_text(text)
+        with pytest.raises(EvaluationError, match=message):
+            Run.from_trec(headed)
 
 
 def test_words_and_grades_as_plain_dictionaries(index, cat):
