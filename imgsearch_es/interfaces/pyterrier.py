@@ -93,9 +93,6 @@ class Index(pt.Artifact, pt.Indexer):
             iter: what to index.
             options: those of ``ImageIndex.add``, such as ``labels=folder_label``.
 
-        Returns:
-            This index.
-
         Raises:
             ConfigurationError: a document has no docno or image, or two are one picture.
         """
@@ -195,8 +192,11 @@ class Index(pt.Artifact, pt.Indexer):
 
     @cached_property
     def _ids(self) -> dict[str, str]:
-        """The ids of documents by docno."""
         return {_docno(document): document.id for document in self.images.store.documents()}
+
+    @cached_property
+    def _keys(self) -> dict[str, str]:
+        return {key.lower(): key for key in self.images.vocabulary.keys}
 
     def _package_files(self) -> Iterator[tuple[str, str | io.BytesIO]]:
         yield Path(self.path).name, os.fspath(self.path)
@@ -263,7 +263,10 @@ class Retriever(pt.Transformer):
         if candidates is not None:
             options |= {"where": {"id": list(candidates)}, "k": len(candidates)}
         if isinstance(toks, Mapping):
-            terms = heaviest_first(Term(key, weight) for key, weight in toks.items() if weight > 0)
+            known = self.index._keys
+            terms = heaviest_first(
+                Term(known.get(t.lower(), t), w) for t, w in toks.items() if w > 0
+            )
             if self.system.uses_features or self.system.fusion is not None:
                 raise QueryError(f"{self.system.name} takes no query_toks: name one of synsets")
             filters = parse_filters(options.pop("where", None), self.index.images.vocabulary)
@@ -386,7 +389,8 @@ def _docno(document: Document) -> str:
 
 
 def _toks(terms: Iterable[Term]) -> dict[str, float]:
-    return {term.key: float(term.score) for term in terms}
+    """Weights by term, in lower case: PISA looks for no other, and keys differ by more."""
+    return {term.key.lower(): float(term.score) for term in terms}
 
 
 def _is_given(value: Any) -> bool:
