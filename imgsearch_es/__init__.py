@@ -86,6 +86,7 @@ _MOVED = {
     "maps": "interfaces.maps",
     "metric_learning": "learning",
     "models": "analysis.models",
+    "mteb": "interfaces.mteb",
     "pyterrier": "interfaces.pyterrier",
     "quantizing": "learning.quantizing",
     "sweeps": "evaluation.sweeps",

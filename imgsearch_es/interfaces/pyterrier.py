@@ -265,7 +265,7 @@ class Retriever(pt.Transformer):
         if isinstance(toks, Mapping):
             known = self.index._keys
             terms = heaviest_first(
-                Term(known.get(t.lower(), t), w) for t, w in toks.items() if w > 0
+                Term(known.get(t.lower()) or t, w) for t, w in toks.items() if w > 0
             )
             if self.system.uses_features or self.system.fusion is not None:
                 raise QueryError(f"{self.system.name} takes no query_toks: name one of synsets")
