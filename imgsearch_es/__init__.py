@@ -81,6 +81,7 @@ _MOVED = {
     "demo": "pictures.demo",
     "embedding_filters": "analysis.embedding_filters",
     "filters": "analysis.filters",
+    "ir_datasets": "evaluation.sharing",
     "judging": "evaluation.judging",
     "kibana": "interfaces.kibana",
     "maps": "interfaces.maps",

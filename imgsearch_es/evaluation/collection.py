@@ -23,6 +23,9 @@ from imgsearch_es.pictures.files import to_uri
 from imgsearch_es.retrieval.documents import Document
 from imgsearch_es.retrieval.feedback import Region
 
+DOCNO = "docno"
+"""The field of a document's metadata that keeps its id in another collection."""
+
 
 @dataclass(frozen=True, slots=True)
 class Item:
@@ -50,9 +53,12 @@ class Collection:
     """All pictures of an index, sorted by name; of documents with one id the last counts."""
 
     def __init__(self, documents: Iterable[Document]) -> None:
-        found = {
-            d.id: Item(d.id, d.uri, d.uri, d.sha256, d.labels, _analysis(d)) for d in documents
-        }
+        found: dict[str, Item] = {}
+        self._docnos: dict[str, str] = {}
+        for d in documents:
+            found[d.id] = Item(d.id, d.uri, d.uri, d.sha256, d.labels, _analysis(d))
+            if DOCNO in d.metadata:
+                self._docnos[str(d.metadata[DOCNO])] = d.id
         uris = [item.uri for item in found.values()]
         shared = os.path.commonprefix(uris).rpartition("/")  # noqa: RUF071  (cut at a slash; URLs)
         start = len(shared[0] + shared[1])
@@ -104,11 +110,16 @@ class Collection:
         return self.find(text) if self.has(text) else text
 
     @cached_property
-    def _names(self) -> tuple[dict[str, str | None], ...]:
+    def _names(self) -> tuple[Mapping[str, str | None], ...]:
         """What pictures are called, surest first; None where several are called so."""
         full = ((name, item.id) for item in self.items for name in (item.id, item.name, item.uri))
         ends = ((name, item.id) for item in self.items for name in _endings(item.uri))
-        return _unique(full), _unique(ends), _unique((item.stem, item.id) for item in self.items)
+        return (
+            _unique(full),
+            self._docnos,
+            _unique(ends),
+            _unique((item.stem, item.id) for item in self.items),
+        )
 
     @property
     def fingerprints(self) -> dict[str, str | int]:

@@ -91,8 +91,8 @@ class EvaluationRequest(Asked):
         index: the collection.
         judgements: where the judgements come from: "labels", "folder",
             "name:{label}.{number}.jpg", "ukbench", "holidays", "oxford:DIR", "paris:DIR",
-            "revisited-medium:FILE.json", a file of TREC qrels or CSV; or Judgements,
-            or grades by query and document.
+            "revisited-medium:FILE.json", "ir_datasets:FOLDER" (or a name of ir_datasets), a file of
+            TREC qrels or CSV; or Judgements, or grades by query and document.
         systems: what to compare: strategies and fusions by short names (see
             ``imgsearch_es.evaluation.systems``).
         measures: by default those of the judgements' protocol.

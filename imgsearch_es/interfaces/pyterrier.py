@@ -29,6 +29,7 @@ from imgsearch_es.errors import (
     pip_install,
 )
 from imgsearch_es.evaluation import Collection, Judgements, System, make_task
+from imgsearch_es.evaluation.collection import DOCNO
 from imgsearch_es.evaluation.judgements import JudgementsLike
 from imgsearch_es.evaluation.runs import falling
 from imgsearch_es.index import ImageIndex
@@ -50,8 +51,6 @@ except ImportError as error:
         f"imgsearch_es.pyterrier needs PyTerrier: {pip_install('pyterrier')}"
     ) from error
 
-DOCNO = "docno"
-"""The field of a document's metadata that keeps its docno."""
 FIELDS = ("path", "label", "terms", "thumbnail")
 _FOUND = (DOCNO, "score", "rank")
 _TOGETHER = 64
