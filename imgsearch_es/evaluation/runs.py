@@ -36,6 +36,10 @@ _TINY = float(np.finfo(np.float32).tiny)
 class Run:
     """The rankings that a system gives to queries: by query id, each document once.
 
+    >>> run = Run("mine", {"q1": [("chelsea.jpg", 2.0), ("coffee.jpg", 1.0)]})
+    >>> Run.from_frame(run.to_frame(), "mine").documents("q1")
+    ['chelsea.jpg', 'coffee.jpg']
+
     A query without a ranking was not answered. ``metadata`` says where it comes from, as
     ir_metadata arranges it: `ImageIndex.run` and a file's header give some.
     """
@@ -82,9 +86,13 @@ class Run:
         return fingerprint((query, self.documents(query)) for query in sorted(self.rankings))
 
     @classmethod
-    def of(cls, run: str | os.PathLike[str] | Run) -> Run:
-        """A run, or the one of a file."""
-        return run if isinstance(run, Run) else cls.from_trec(run)
+    def of(cls, run: RunLike) -> Run:
+        """A run, or that of a file, of a table, or of scores by query and document."""
+        if isinstance(run, Run):
+            return run
+        if isinstance(run, Mapping):
+            return cls("run", _ordered({q: list(scores.items()) for q, scores in run.items()}))
+        return cls.from_frame(run) if frames.is_frame(run) else cls.from_trec(run)
 
     @classmethod
     def from_frame(cls, frame: pd.DataFrame, name: str = "run") -> Run:
@@ -153,6 +161,10 @@ class Run:
             for rank, (document, score) in enumerate(self.falling(query).items(), start=1):
                 lines.append(f"{name} Q0 {token(document, 'document')} {rank} {score:.9g} {tag}")
         return write_lines(path, lines)
+
+
+RunLike = str | os.PathLike[str] | Run | Mapping[str, Mapping[str, float]] | frames.Table
+"""A run, its file, a table of it, or scores by query and document."""
 
 
 def _score(given: str | float, where: str) -> float:

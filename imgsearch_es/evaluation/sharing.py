@@ -114,7 +114,7 @@ class _Writer:
 
     def query(self, query: str, topic: Topic) -> dict[str, Any]:
         name = self.collection.name(query)
-        image = topic.image or ""
+        image = self.collection.id_of(topic.image) if topic.image else ""
         if image in self.collection.by_id:
             image = self.collection.name(image)
         elif image and self.copies:

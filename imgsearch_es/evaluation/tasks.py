@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from imgsearch_es.errors import EvaluationError
-from imgsearch_es.evaluation import irds
+from imgsearch_es.evaluation import frames, irds
 from imgsearch_es.evaluation.collection import Collection, Item, Topic, Topics, locate, to_topics
 from imgsearch_es.evaluation.judgements import Judgements, JudgementsLike
 from imgsearch_es.evaluation.measures import GROUP
@@ -79,6 +79,8 @@ def make_task(
     """The task that a person names; see ``evaluate``."""
     if isinstance(source, Mapping):
         source = Judgements(source)
+    elif frames.is_frame(source):
+        source = Judgements.from_frame(source)
     if isinstance(source, Judgements):
         return _judged(source, collection, "judgements", queries)
     text = os.fspath(source)

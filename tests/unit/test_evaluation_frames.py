@@ -147,3 +147,23 @@ def test_words_and_grades_as_plain_dictionaries(index, cat):
     frame = found.to_frame()
     assert frame.columns.tolist() == ["system", "measure", "query", "value"]
     assert frame.to_numpy().tolist() == [["auto", "RR", "q1", found.mean("auto", "RR").mean]]
+
+
+def test_tables_and_dictionaries_are_taken_wherever_they_are_guessed(index, cat):
+    word = index.get(cat).terms[0].key
+    queries = pd.DataFrame({"qid": ["1", "2"], "query": [word, None], "image": [None, str(cat)]})
+    qrels = pd.DataFrame({"qid": ["1", "2"], "docno": ["cat.0.png"] * 2, "label": [1, 1]})
+    scores = {"1": {"cat.1.png": 2.0, "cat.0.png": 1.0}, "2": {"cat.0.png": 1.0}}
+    table = Run("theirs", {q: list(row.items()) for q, row in scores.items()}).to_frame()
+    found = evaluate(index, qrels, "auto", "RR", queries=queries, runs=[scores])
+    assert found.mean("run", "RR").mean == 0.75
+    again = evaluate(index, qrels, "", "RR", queries=queries, runs=[table])
+    assert again.mean("run", "RR").mean == 0.75
+    by_hand = {"1": word, "2": cat}
+    expected = evaluate(index, {q: {"cat.0.png": 1} for q in "12"}, "auto", "RR", queries=by_hand)
+    assert found.runs["auto"].to_dict() == expected.runs["auto"].to_dict()
+    assert index.run(queries, k=3).rankings.keys() == {"1", "2"}
+    with pytest.raises(EvaluationError, match="has no column query, text or image"):
+        index.run(qrels.drop(columns=["label"]))
+    with pytest.raises(EvaluationError, match="has the query 1 twice"):
+        index.run(queries.assign(qid="1"))

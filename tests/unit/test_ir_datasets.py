@@ -11,7 +11,7 @@ import pytest
 import yaml
 from imgsearch_es.ir_datasets import documents, load, read_terms, write_collection
 from imgsearch_es.pyterrier import Index
-from ir_datasets.formats import BaseDocs, GenericQuery, TrecQrels
+from ir_datasets.formats import BaseDocs, BaseQueries, GenericQuery, TrecQrels
 from ir_datasets.util import LocalDownload
 
 from imgsearch_es import ImageIndex, Topic, evaluate
@@ -108,7 +108,7 @@ def test_a_dataset_of_others_is_asked_by_its_name(photos, fake_model, tmp_path):
             for path in sorted(photos.rglob("*.png")):
                 yield Picture(f"I{path.stem}", path.read_bytes())
 
-    class Queries:
+    class Queries(BaseQueries):
         def queries_iter(self):
             yield GenericQuery("51", "tabby")
             yield GenericQuery("52", "beagle")
@@ -117,7 +117,6 @@ def test_a_dataset_of_others_is_asked_by_its_name(photos, fake_model, tmp_path):
     grades = TrecQrels(LocalDownload(tmp_path / "qrels"), {})
     name = f"imgsearch-test/{tmp_path.name}"
     dataset = ir_datasets.datasets.base.Dataset(Docs(), Queries(), grades)
-    dataset.has_queries = lambda: True
     ir_datasets.registry.register(name, dataset)
     index = Index(tmp_path / "t.duckdb", model="fake").index(documents(name))
     with index.images as images:
