@@ -49,7 +49,7 @@ lint: venv  ## ruff, format, types and the order of imports
 
 docs: venv  ## the site of the documentation, in site/
 	@$(BIN)/python tools/cli_reference.py
-	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	@IMGSEARCH_NOTEBOOKS=run NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 	@echo site/index.html
 
 dist: venv  ## wheel and source archive, in dist/

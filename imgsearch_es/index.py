@@ -129,8 +129,8 @@ class ImageIndex(LearningIndex):
 
         Args:
             sources: one or several: paths, URLs, folders (with all below them), tar files, lists
-                (``PictureList``), bytes, binary files, Pillow images, arrays of shape (height,
-                width, 3).
+                (``PictureList``), datasets of Hugging Face, bytes, binary files, Pillow images,
+                arrays of shape (height, width, 3).
             engine: where pictures are analyzed: "local", or "ray" for a Ray cluster (docs/ray.md).
             progress: True shows a bar, False none; by default there is one in a notebook. Or a
                 function, called with the report so far and the number of pictures, None while

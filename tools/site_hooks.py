@@ -9,12 +9,17 @@ from __future__ import annotations
 import os
 import posixpath
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files, InclusionLevel
 from mkdocs.structure.pages import Page
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+import site_notebooks
 
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = {
@@ -30,6 +35,8 @@ _LINK = re.compile(r"(?<!!)\[([^\]]+)\]\(([^)\s#]+)(#[^)\s]*)?\)")
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
     """Put all pages of a folder into the navigation where it says the folder's name."""
     config.nav = [_expanded(entry, Path(config.docs_dir)) for entry in config.nav or []]
+    names = [f"notebooks/{path.stem}.md" for path in sorted((ROOT / "notebooks").glob("*.ipynb"))]
+    config.nav.insert(3, {"Notebooks": names})
     return config
 
 
@@ -57,6 +64,8 @@ def on_files(files: Files, *, config: MkDocsConfig) -> Files:
                 copied = File.generated(config, f"files/{path}", abs_src_path=place)
                 copied.inclusion = InclusionLevel.NOT_IN_NAV
                 files.append(copied)
+    for place, data in site_notebooks.pages(ROOT / "notebooks"):
+        files.append(File.generated(config, place, content=data))
     return files
 
 

@@ -17,11 +17,15 @@ from pathlib import Path
 from urllib.parse import quote
 
 from imgsearch_es.errors import ConfigurationError, EvaluationError
+from imgsearch_es.evaluation import frames
 from imgsearch_es.evaluation.text_files import fingerprint, read_rows
 from imgsearch_es.index import ImageIndex
 from imgsearch_es.pictures.files import to_uri
 from imgsearch_es.retrieval.documents import Document
 from imgsearch_es.retrieval.feedback import Region
+
+DOCNO = "docno"
+"""The field of a document's metadata that keeps its id in another collection."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +54,12 @@ class Collection:
     """All pictures of an index, sorted by name; of documents with one id the last counts."""
 
     def __init__(self, documents: Iterable[Document]) -> None:
-        found = {
-            d.id: Item(d.id, d.uri, d.uri, d.sha256, d.labels, _analysis(d)) for d in documents
-        }
+        found: dict[str, Item] = {}
+        self._docnos: dict[str, str] = {}
+        for d in documents:
+            found[d.id] = Item(d.id, d.uri, d.uri, d.sha256, d.labels, _analysis(d))
+            if DOCNO in d.metadata:
+                self._docnos[str(d.metadata[DOCNO])] = d.id
         uris = [item.uri for item in found.values()]
         shared = os.path.commonprefix(uris).rpartition("/")  # noqa: RUF071  (cut at a slash; URLs)
         start = len(shared[0] + shared[1])
@@ -104,11 +111,16 @@ class Collection:
         return self.find(text) if self.has(text) else text
 
     @cached_property
-    def _names(self) -> tuple[dict[str, str | None], ...]:
+    def _names(self) -> tuple[Mapping[str, str | None], ...]:
         """What pictures are called, surest first; None where several are called so."""
         full = ((name, item.id) for item in self.items for name in (item.id, item.name, item.uri))
         ends = ((name, item.id) for item in self.items for name in _endings(item.uri))
-        return _unique(full), _unique(ends), _unique((item.stem, item.id) for item in self.items)
+        return (
+            _unique(full),
+            self._docnos,
+            _unique(ends),
+            _unique((item.stem, item.id) for item in self.items),
+        )
 
     @property
     def fingerprints(self) -> dict[str, str | int]:
@@ -124,6 +136,10 @@ class Collection:
 @dataclass(frozen=True, slots=True)
 class Topic:
     """What one query searches for: a picture, words or both.
+
+    >>> queries = {"q1": "tabby cat", "q2": Topic("chelsea.jpg", "sofa")}
+    >>> index.run(queries, "sqrt", k=3).to_frame().columns.tolist()
+    ['qid', 'docno', 'rank', 'score']
 
     Attributes:
         image: the id of a document, or a path or URL of a picture that is not indexed.
@@ -153,19 +169,40 @@ class Topic:
         return given
 
 
-Topics = str | os.PathLike[str] | Mapping[str, Topic] | Mapping[str, str | os.PathLike[str]]
-"""Queries by id: words, paths of pictures or Topics; or the CSV that holds them."""
+Topics = (
+    str
+    | os.PathLike[str]
+    | Mapping[str, Topic]
+    | Mapping[str, str | os.PathLike[str]]
+    | frames.Table
+)
+"""Queries by id: words, paths of pictures or Topics; or the CSV, or table, that holds them."""
 
 
 def to_topics(queries: Topics, collection: Callable[[], Collection]) -> dict[str, Topic]:
     """The topics of queries; the collection is for a CSV, whose pictures have names."""
     if isinstance(queries, str | os.PathLike):
         return read_topics(queries, collection())
+    if frames.is_frame(queries):
+        return _table_topics(queries)
     if not isinstance(queries, Mapping):
         raise EvaluationError(f"queries have ids, as in {{'q1': 'cat'}}; {queries!r:.60} has none")
     if not queries:
         raise EvaluationError("there is no query")
     return {query: Topic.of(given) for query, given in queries.items()}
+
+
+def _table_topics(table: frames.Table) -> dict[str, Topic]:
+    names = [name for name in ("query", "text", "image") if name in table.columns]
+    if not names:
+        raise EvaluationError("the table of queries has no column query, text or image")
+    topics: dict[str, Topic] = {}
+    for key, *cells in frames.rows(table, frames.QUERY, *((name,) for name in names)):
+        given = {n: c for n, c in zip(names, cells, strict=True) if isinstance(c, str) and c}
+        if str(key) in topics:
+            raise EvaluationError(f"the table has the query {key} twice")
+        topics[str(key)] = Topic(given.get("image"), given.get("query") or given.get("text"))
+    return topics
 
 
 def read_topics(path: str | os.PathLike[str], collection: Collection) -> dict[str, Topic]:

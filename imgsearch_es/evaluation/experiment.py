@@ -14,7 +14,7 @@ from imgsearch_es.errors import EvaluationError
 from imgsearch_es.evaluation import frames
 from imgsearch_es.evaluation.collection import Collection, Topics
 from imgsearch_es.evaluation.judgements import JudgementsLike
-from imgsearch_es.evaluation.manifest import PICTURES, Plan, Results, as_text, takes, versions
+from imgsearch_es.evaluation.manifest import PICTURES, Plan, Results, as_text, takes
 from imgsearch_es.evaluation.measures import (
     Scores,
     check_measures,
@@ -23,7 +23,8 @@ from imgsearch_es.evaluation.measures import (
     parse_measures,
     score,
 )
-from imgsearch_es.evaluation.runs import Run
+from imgsearch_es.evaluation.provenance import versions
+from imgsearch_es.evaluation.runs import Run, RunLike
 from imgsearch_es.evaluation.significance import (
     TESTS,
     Clusters,
@@ -62,8 +63,8 @@ class Asked:
     Attributes:
         compare: what all others are tested against: a system; of a sweep a point such as
             ``auto/plain/10``, by default the first system that compares deep features alone.
-        queries: what each query searches for, by query id: words, the Path of a picture, or a
-            Topic; or a CSV. By default a query is the picture of the index that is called as it is.
+        queries: what each query searches for, by id: words, the Path of a picture, or a Topic; or a
+            CSV, or a table. By default a query is the picture of the index that is called as it is.
         depth: how many pictures of a ranking are kept; measures that look at all see these.
         sample: ask only so many queries, chosen at random.
         confidence: of the intervals.
@@ -90,13 +91,14 @@ class EvaluationRequest(Asked):
         index: the collection.
         judgements: where the judgements come from: "labels", "folder",
             "name:{label}.{number}.jpg", "ukbench", "holidays", "oxford:DIR", "paris:DIR",
-            "revisited-medium:FILE.json", a file of TREC qrels or CSV; or Judgements,
-            or grades by query and document.
+            "revisited-medium:FILE.json", "ir_datasets:FOLDER" (or a name of ir_datasets), a file of
+            TREC qrels or CSV; or Judgements, a table of them, or grades by query and document.
         systems: what to compare: strategies and fusions by short names (see
             ``imgsearch_es.evaluation.systems``).
         measures: by default those of the judgements' protocol.
         pictures: the folder of query pictures that are not in the index.
-        runs: of other programs, in TREC's format with the names of pictures, to compare with.
+        runs: of other programs, with the names of pictures, to compare with: files in TREC's
+            format, tables, scores by query and document, or Runs.
     """
 
     index: ImageIndex
@@ -105,7 +107,7 @@ class EvaluationRequest(Asked):
     measures: str | Iterable[str] | None = None
     _: KW_ONLY
     pictures: str | os.PathLike[str] | None = None
-    runs: Iterable[str | os.PathLike[str] | Run] = ()
+    runs: Iterable[RunLike] = ()
 
 
 @takes(EvaluationRequest)
@@ -168,7 +170,7 @@ def _check(plan: Plan) -> None:
             raise EvaluationError(f"{measure} looks deeper than the depth {plan.depth}")
 
 
-def _read_run(run: str | os.PathLike[str] | Run, task: Task, collection: Collection) -> Run:
+def _read_run(run: RunLike, task: Task, collection: Collection) -> Run:
     """A run with the index's ids; what the index lacks keeps its name and is not relevant."""
     key = collection.id_of
     asked = {collection.name(query): query for query in task.judgements.queries}

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from imgsearch_es.errors import EvaluationError, needed
 
 if TYPE_CHECKING:
     import pandas as pd
 
+Table = Any
+"""A table of pandas, which is not imported to say so."""
 QUERY, DOCUMENT = ("qid", "query_id"), ("docno", "doc_id")
 GRADE, SCORE = ("label", "relevance"), ("score",)
 """What columns are called: by PyTerrier, and by ir_measures and ir_datasets."""
+
+
+def is_frame(given: object) -> TypeGuard[pd.DataFrame]:
+    """Whether it is a table of pandas; looking does not import pandas."""
+    return hasattr(given, "itertuples") and hasattr(given, "columns")
 
 
 def to_frame(columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> pd.DataFrame:

@@ -41,6 +41,12 @@ Row = tuple[str, str, str, int | None]
 class Judgements:
     """By query id, the grades of documents (queries may share one mapping), and what is junk.
 
+    >>> judgements = Judgements({"q1": {"chelsea.jpg": 1, "coffee.jpg": 0}})
+    >>> judgements.to_frame().columns.tolist()
+    ['qid', 'docno', 'label']
+    >>> evaluate(index, judgements, "sqrt", "RR", queries={"q1": "cat"}).mean("sqrt", "RR").mean > 0
+    True
+
     Junk does not exist for its query, whatever its grade.
     """
 
@@ -221,8 +227,10 @@ class Judgements:
         return write_lines(path, lines)
 
 
-JudgementsLike = str | os.PathLike[str] | Judgements | Mapping[str, Mapping[str, int]]
-"""A name or file of judgements, judgements, or grades by query and document."""
+JudgementsLike = (
+    str | os.PathLike[str] | Judgements | Mapping[str, Mapping[str, int]] | frames.Table
+)
+"""A name or file of judgements, judgements, a table, or grades by query and document."""
 
 
 def sampled(queries: Sequence[str], count: int, seed: int) -> list[str]:

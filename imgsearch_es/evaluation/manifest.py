@@ -11,7 +11,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import platform
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import MISSING, asdict, dataclass, fields
@@ -30,7 +29,6 @@ from typing import (
     get_type_hints,
 )
 
-from imgsearch_es.analysis.plugins import installed_version
 from imgsearch_es.errors import EvaluationError
 from imgsearch_es.evaluation.collection import Collection
 from imgsearch_es.evaluation.significance import Clusters
@@ -48,10 +46,6 @@ IN_PYTHON = "(given in Python)"
 """Stands for judgements, queries or runs that no file holds."""
 _LIST = "list:"
 """Before the path of a list of pictures."""
-_PACKAGES = (
-    *("imgsearch-es", "numpy", "scipy", "ir-measures", "pytrec-eval-terrier"),
-    *("duckdb", "elasticsearch", "keras", "tensorflow", "openvino", "pillow"),
-)
 _COMPARED = ("data", "judgements", "analyzer", "weights", "models", "rankings", "figures")
 """What decides the figures, and the figures; versions and places only may."""
 P = TypeVar("P", bound="BasePlan")
@@ -283,12 +277,6 @@ class Difference:
 
     def __str__(self) -> str:
         return f"{self.what}: {_show(self.now)}, was {_show(self.was)}"
-
-
-def versions() -> dict[str, str]:
-    """Of Python, the machine and the packages that figures may depend on."""
-    found = {"python": platform.python_version(), "machine": platform.machine()}
-    return found | {name: number for name in _PACKAGES if (number := installed_version(name))}
 
 
 def read_manifest(path: str | os.PathLike[str], command: str = "evaluate") -> dict[str, Any]:

@@ -11,15 +11,15 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from imgsearch_es.errors import EvaluationError, needed
-from imgsearch_es.evaluation import frames
+from imgsearch_es.evaluation import frames, provenance
 from imgsearch_es.evaluation.text_files import fingerprint, read_lines, token, write_lines
 
 if TYPE_CHECKING:
@@ -36,11 +36,17 @@ _TINY = float(np.finfo(np.float32).tiny)
 class Run:
     """The rankings that a system gives to queries: by query id, each document once.
 
-    A query without a ranking was not answered.
+    >>> run = Run("mine", {"q1": [("chelsea.jpg", 2.0), ("coffee.jpg", 1.0)]})
+    >>> Run.from_frame(run.to_frame(), "mine").documents("q1")
+    ['chelsea.jpg', 'coffee.jpg']
+
+    A query without a ranking was not answered. ``metadata`` says where it comes from, as
+    ir_metadata arranges it: `ImageIndex.run` and a file's header give some.
     """
 
     name: str
     rankings: Mapping[str, Ranking]
+    metadata: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for query, ranking in self.rankings.items():
@@ -71,6 +77,7 @@ class Run:
                 name(key): [(document(found), score) for found, score in ranking]
                 for key, ranking in self.rankings.items()
             },
+            self.metadata,
         )
 
     @property
@@ -79,9 +86,13 @@ class Run:
         return fingerprint((query, self.documents(query)) for query in sorted(self.rankings))
 
     @classmethod
-    def of(cls, run: str | os.PathLike[str] | Run) -> Run:
-        """A run, or the one of a file."""
-        return run if isinstance(run, Run) else cls.from_trec(run)
+    def of(cls, run: RunLike) -> Run:
+        """A run, or that of a file, of a table, or of scores by query and document."""
+        if isinstance(run, Run):
+            return run
+        if isinstance(run, Mapping):
+            return cls("run", _ordered({q: list(scores.items()) for q, scores in run.items()}))
+        return cls.from_frame(run) if frames.is_frame(run) else cls.from_trec(run)
 
     @classmethod
     def from_frame(cls, frame: pd.DataFrame, name: str = "run") -> Run:
@@ -102,11 +113,13 @@ class Run:
         """Read a run in TREC's format, plain or .gz: query, Q0, document, rank, score, tag.
 
         It is ordered as trec_eval orders it: by score as a float32 number, equal ones by document
-        in reverse. The system has the file's tag as its name, if none is given.
+        in reverse. The system has the file's tag as its name, if none is given. A header by
+        ir_metadata becomes ``metadata``.
         """
         found: dict[str, list[tuple[str, float]]] = {}
-        tag = ""
-        for number, line in read_lines(path):
+        tag, lines = "", read_lines(path)
+        metadata, start = provenance.from_header(lines, os.fspath(path))
+        for number, line in lines[start:]:
             columns = line.split()
             where = f"{path}, line {number}"
             if len(columns) != 6:
@@ -115,7 +128,7 @@ class Run:
             found.setdefault(query, []).append((document, _score(score, where)))
         if not found:
             raise EvaluationError(f"{path} holds no run")
-        return cls(name or tag, _ordered(found))
+        return cls(name or tag, _ordered(found), metadata)
 
     def to_dict(self) -> dict[str, dict[str, float]]:
         """The scores by query and document, strictly falling: what ir_measures and ranx take."""
@@ -135,15 +148,23 @@ class Run:
         tool = needed("ranx", "to_ranx needs ranx (pip install ranx)", "evaluation")
         return tool.Run(self.to_dict(), name=self.name)
 
-    def to_trec(self, path: str | os.PathLike[str]) -> Path:
-        """Write TREC's format, .gz by its name, without white space in names."""
+    def to_trec(self, path: str | os.PathLike[str], *, header: bool = False) -> Path:
+        """Write TREC's format, .gz by its name, without white space in names.
+
+        With ``header`` the ``metadata`` come first, as ir_metadata's comment lines. `from_trec`
+        and repro_eval read them; trec_eval, ir_measures, ranx and PyTerrier take no such file.
+        """
         tag = token(self.name, "system")
-        lines = []
+        lines = provenance.to_header(self.metadata) if header else []
         for query in sorted(self.rankings):
             name = token(query, "query")
             for rank, (document, score) in enumerate(self.falling(query).items(), start=1):
                 lines.append(f"{name} Q0 {token(document, 'document')} {rank} {score:.9g} {tag}")
         return write_lines(path, lines)
+
+
+RunLike = str | os.PathLike[str] | Run | Mapping[str, Mapping[str, float]] | frames.Table
+"""A run, its file, a table of it, or scores by query and document."""
 
 
 def _score(given: str | float, where: str) -> float:

@@ -19,6 +19,7 @@ from typing import Any
 
 from imgsearch_es.errors import EmptyQueryError, QueryError, UnknownWordError
 from imgsearch_es.evaluation.collection import Collection, Topic, Topics, to_topics
+from imgsearch_es.evaluation.provenance import about, measured
 from imgsearch_es.evaluation.runs import Run
 from imgsearch_es.index import ImageIndex
 from imgsearch_es.retrieval.feedback import Example, Region
@@ -28,6 +29,7 @@ from imgsearch_es.retrieval.strategies import DENSE, MAX_RESULTS, STRATEGIES, st
 from imgsearch_es.search.query_building import QueryBuilder
 from imgsearch_es.search.query_pictures import PictureReader, QueryImage
 from imgsearch_es.search.request import SearchRequest
+from imgsearch_es.stores.base import known_settings
 
 _TOGETHER = 64
 """Queries of one request."""
@@ -165,7 +167,10 @@ def run_of(index: ImageIndex, queries: Topics, strategy: str, *, k: int, exclude
     system = system.to_depth(k)
     system = replace(system, options={**system.options, "exclude_self": exclude_self})
     questions = Questions(index, to_topics(queries, lambda: Collection.of(index)), {})
+    resources = measured()
     (run,) = questions.ask_all([system], k).values()
+    analyzer = known_settings(index.store).analyzer
+    run = replace(run, metadata=about(run.name, analyzer, resources()))
     for note in questions.notes:
         warnings.warn(note, stacklevel=3)
     return run

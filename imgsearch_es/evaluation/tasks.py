@@ -11,11 +11,12 @@ import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from imgsearch_es.errors import EvaluationError
+from imgsearch_es.evaluation import frames, irds
 from imgsearch_es.evaluation.collection import Collection, Item, Topic, Topics, locate, to_topics
 from imgsearch_es.evaluation.judgements import Judgements, JudgementsLike
 from imgsearch_es.evaluation.measures import GROUP
@@ -78,6 +79,8 @@ def make_task(
     """The task that a person names; see ``evaluate``."""
     if isinstance(source, Mapping):
         source = Judgements(source)
+    elif frames.is_frame(source):
+        source = Judgements.from_frame(source)
     if isinstance(source, Judgements):
         return _judged(source, collection, "judgements", queries)
     text = os.fspath(source)
@@ -89,6 +92,10 @@ def make_task(
         return _NAMED[text](collection)
     if kind == "name" and rest:
         return _by_name(collection, rest)
+    if kind == "ir_datasets" and rest:
+        name, judged, topics, measures = irds.read(rest, collection)
+        task = _judged(judged, collection, name, queries or topics)
+        return replace(task, measures=measures or MEASURES)
     if kind in BENCHMARKS and rest:
         return _oxford(Path(rest), collection, BENCHMARKS[kind], pictures)
     if kind.startswith("revisited-") and rest:
@@ -98,7 +105,8 @@ def make_task(
         raise EvaluationError(
             f"there are no judgements {text!r}: name labels, words, folder, "
             "name:{label}.{number}.jpg, ukbench, holidays, oxford:DIR, paris:DIR, "
-            "revisited-easy:FILE.json (or -medium, -hard), or a file of qrels or .csv"
+            "revisited-easy:FILE.json (or -medium, -hard), ir_datasets:FOLDER (or its name), or a "
+            "file of qrels or .csv"
         )
     is_csv = ".csv" in path.suffixes
     read = Judgements.from_csv(path) if is_csv else Judgements.from_qrels(path)

@@ -13,6 +13,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
+from itertools import chain
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -20,9 +21,10 @@ from imgsearch_es.analysis.analyzer import Analysis
 from imgsearch_es.analysis.decoding import Decoded
 from imgsearch_es.errors import ConfigurationError, ImageError, MissingDependencyError, pip_install
 from imgsearch_es.indexing.report import IndexReport, Stages
-from imgsearch_es.pictures.files import Limits, in_memory, picture_id, to_path
+from imgsearch_es.pictures.files import Limits, in_memory, picture_id, to_path, to_uri
 from imgsearch_es.pictures.images import ImageSource, Picture
 from imgsearch_es.pictures.manifests import PictureList, find_entries
+from imgsearch_es.pictures.tables import TableRow, is_table, table_rows
 from imgsearch_es.retrieval.documents import Document
 from imgsearch_es.retrieval.ledger import Rejected
 from imgsearch_es.stores.base import Known, Store
@@ -153,6 +155,7 @@ class Finder:
             places, lists, on_error=self._errors.append, on_other=report.pass_over, videos=videos
         )
         self._in_memory = [s for s in sources if not isinstance(s, str | os.PathLike | PictureList)]
+        self._tables = [source for source in self._in_memory if is_table(source)]
         self._open_memory = open_memory
         self._stages = report.stages
         self.found = 0
@@ -176,15 +179,24 @@ class Finder:
             yield Found(entry.uri, error=entry.error, labels=entry.labels, metadata=entry.metadata)
         yield from self._broken()
         seen: set[str] = set()
-        for source in self._in_memory:
+        for found in self._in_hand():
+            if found.error or found.uri not in seen:
+                seen.add(found.uri)
+                yield found
+
+    def _in_hand(self) -> Iterator[Found]:
+        """Pictures from memory and from tables, whose rows may name files."""
+        rows = (TableRow(one, None, {}) for one in self._in_memory if not is_table(one))
+        for row in chain(rows, *map(table_rows, self._tables)):
+            about: dict[str, Any] = {"labels": row.labels, "metadata": row.metadata}
+            if isinstance(row.image, str):
+                yield Found(to_uri(row.image), **about)
+                continue
             try:
-                picture = self._open_memory(source)
+                picture = self._open_memory(row.image)
+                yield Found(picture.uri, picture, **about)
             except ImageError as error:
                 yield Found(error.uri, error=error.reason)
-                continue
-            if picture.uri not in seen:
-                seen.add(picture.uri)
-                yield Found(picture.uri, picture)
 
     def _broken(self) -> Iterator[Found]:
         while self._errors:

@@ -29,6 +29,7 @@ from imgsearch_es.errors import (
     pip_install,
 )
 from imgsearch_es.evaluation import Collection, Judgements, System, make_task
+from imgsearch_es.evaluation.collection import DOCNO
 from imgsearch_es.evaluation.judgements import JudgementsLike
 from imgsearch_es.evaluation.runs import falling
 from imgsearch_es.index import ImageIndex
@@ -50,8 +51,6 @@ except ImportError as error:
         f"imgsearch_es.pyterrier needs PyTerrier: {pip_install('pyterrier')}"
     ) from error
 
-DOCNO = "docno"
-"""The field of a document's metadata that keeps its docno."""
 FIELDS = ("path", "label", "terms", "thumbnail")
 _FOUND = (DOCNO, "score", "rank")
 _TOGETHER = 64
@@ -92,9 +91,6 @@ class Index(pt.Artifact, pt.Indexer):
         Args:
             iter: what to index.
             options: those of ``ImageIndex.add``, such as ``labels=folder_label``.
-
-        Returns:
-            This index.
 
         Raises:
             ConfigurationError: a document has no docno or image, or two are one picture.
@@ -195,8 +191,11 @@ class Index(pt.Artifact, pt.Indexer):
 
     @cached_property
     def _ids(self) -> dict[str, str]:
-        """The ids of documents by docno."""
         return {_docno(document): document.id for document in self.images.store.documents()}
+
+    @cached_property
+    def _keys(self) -> dict[str, str]:
+        return {key.lower(): key for key in self.images.vocabulary.keys}
 
     def _package_files(self) -> Iterator[tuple[str, str | io.BytesIO]]:
         yield Path(self.path).name, os.fspath(self.path)
@@ -263,7 +262,10 @@ class Retriever(pt.Transformer):
         if candidates is not None:
             options |= {"where": {"id": list(candidates)}, "k": len(candidates)}
         if isinstance(toks, Mapping):
-            terms = heaviest_first(Term(key, weight) for key, weight in toks.items() if weight > 0)
+            known = self.index._keys
+            terms = heaviest_first(
+                Term(known.get(t.lower()) or t, w) for t, w in toks.items() if w > 0
+            )
             if self.system.uses_features or self.system.fusion is not None:
                 raise QueryError(f"{self.system.name} takes no query_toks: name one of synsets")
             filters = parse_filters(options.pop("where", None), self.index.images.vocabulary)
@@ -386,7 +388,8 @@ def _docno(document: Document) -> str:
 
 
 def _toks(terms: Iterable[Term]) -> dict[str, float]:
-    return {term.key: float(term.score) for term in terms}
+    """Weights by term, in lower case: PISA looks for no other, and keys differ by more."""
+    return {term.key.lower(): float(term.score) for term in terms}
 
 
 def _is_given(value: Any) -> bool:

@@ -39,6 +39,10 @@ LIGHTEST, HEAVIEST = 1e-6, 1e6
 class Fusion:
     """How to put parts together.
 
+    >>> both = Fusion({"sqrt": 1, "dense-cosine": 2}, method="rrf")
+    >>> len(index.search("chelsea.jpg", fuse=both, k=3))
+    3
+
     Attributes:
         weights: of each part, by name: "image", "words" or a strategy.
         method: "sum" (of weighted scores) or "rrf" (reciprocal rank fusion).

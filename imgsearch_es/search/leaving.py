@@ -37,7 +37,11 @@ class Leaving(Sequence[Hit]):
         return _put(self, folder, _link, "linked")
 
     def to_frame(self) -> Any:
-        """A row for each hit, as a ``pandas.DataFrame`` (needs pandas)."""
+        """A row for each hit, as a ``pandas.DataFrame`` (needs pandas).
+
+        >>> index.search("tabby cat", k=2).to_frame()[["rank", "score"]].shape
+        (2, 2)
+        """
         pandas = needed("pandas", "hits.to_frame() needs pandas", "notebook")
         return pandas.DataFrame(list(map(_row, self)), columns=_COLUMNS)
 

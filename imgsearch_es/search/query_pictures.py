@@ -32,6 +32,7 @@ from imgsearch_es.pictures.files import (
 )
 from imgsearch_es.pictures.images import ImageSource, Picture, open_image
 from imgsearch_es.pictures.sources import is_picture, is_picture_name
+from imgsearch_es.pictures.tables import is_table
 from imgsearch_es.retrieval.conditions import Filter, parse_filters
 from imgsearch_es.retrieval.documents import Document
 from imgsearch_es.retrieval.feedback import (
@@ -171,6 +172,8 @@ def several(pictures: QueryImages | None) -> list[QueryImage]:
     """One picture or several, or none, as a list."""
     if pictures is None:
         return []
+    if is_table(pictures):  # of Hugging Face
+        return [cast(QueryImage, pictures)]
     if hasattr(pictures, "to_list"):  # a Series
         return list(pictures.to_list())
     if getattr(getattr(pictures, "dtype", None), "kind", None) in ("O", "S", "U"):

@@ -38,6 +38,10 @@ Ask = TypeVar("Ask", bound=Callable[..., Any])
 class SearchRequest:
     """What to search for: the arguments of ``ImageIndex.search`` and ``query``.
 
+    >>> hits = index.search("motorcycle -helmet", k=3, strategy="sqrt", where="format=JPEG")
+    >>> len(hits)
+    3
+
     Attributes:
         image: a picture: a path, URL, bytes, Pillow image, array; or the id or URI of one in
             the index (or a hit), whose stored terms are used so that no model is loaded.

@@ -11,6 +11,8 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
+from tools.site_notebooks import LARGEST, page
+
 FOLDER = Path(__file__).resolve().parents[2] / "notebooks"
 ON_A_NODE_ONLY = {"06_elasticsearch_and_kibana.ipynb"}
 """Run by tests of their own."""
@@ -93,11 +95,12 @@ class Run:
 
 
 def test_there_are_notebooks():
-    assert [path.name[:3] for path in NOTEBOOKS] == ["01_", "02_", "03_", "04_", "05_", "07_"]
+    assert [path.name[:2] for path in NOTEBOOKS] == ["01", "02", "03", "04", "05", "07", "08"]
 
 
 @pytest.mark.parametrize("path", sorted(FOLDER.glob("*.ipynb")), ids=lambda path: path.name)
 def test_committed_without_outputs(path: Path):
+    assert path.stat().st_size < LARGEST
     notebook = nbformat.read(path, as_version=4)
     nbformat.validate(notebook)
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
@@ -226,6 +229,25 @@ def test_metric_learning_raises_the_score_of_objects_put_aside(embedded: dict[st
     assert len(run.hits["montage_hits"]) == 12
     for cell in ("train", "use", "map"):
         assert run.shown(cell, "image/png")
+
+
+def test_from_pyterrier_to_a_table_of_significance(embedded: dict[str, Run]):
+    run = embedded["08_from_pyterrier.ipynb"]
+    assert "map p-value corrected" in run.shown("experiment-code", "text/html")
+    assert float(run.printed("own-code").split()[-1]) < 1e-6
+    assert "chelsea.jpg" in run.shown("pipeline-code", "text/plain")
+    assert run.printed("runs-code").splitlines()[-1].endswith(" sqrt")
+    for cell in ("terms-code", "figure-code"):
+        assert run.shown(cell, "image/png"), cell
+
+
+def test_a_notebook_is_a_page_of_the_site():
+    path = FOLDER / "08_from_pyterrier.ipynb"
+    text, figures = page(path, run=False)
+    cells = nbformat.read(path, as_version=4).cells
+    assert figures == {}
+    assert "](../how-to/pyterrier.md)" in text
+    assert text.count("```python") == sum(cell.cell_type == "code" for cell in cells)
 
 
 def test_a_sweep_answers_with_figures(embedded: dict[str, Run]):

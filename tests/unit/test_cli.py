@@ -27,8 +27,8 @@ COMMANDS = (
     "demo", "doctor", "models", "index", "watch", "remove", "stats", "rejected", "search",
     "explain", "word", "analyze", "facets", "duplicates", "evaluate", "judge", "hardest", "compare",
     "sweep", "reproduce", "benchmark", "clicks", "teach", "words", "forget", "ocr", "train",
-    "groups", "whiten", "quantize", "relocate", "tag", "export", "import", "reindex", "verify", "serve", "map",
-    "kibana",
+    "groups", "whiten", "quantize", "relocate", "tag", "export", "import", "reindex",
+    "verify", "serve", "map", "kibana",
 )  # fmt: skip
 
 

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import ir_measures
+import numpy as np
 import pandas as pd
 import pytest
+import pytrec_eval
+import yaml
 
 from imgsearch_es import Judgements, Run, Topic, evaluate
 from imgsearch_es.errors import EvaluationError, QueryError
+from imgsearch_es.evaluation import provenance
 
 JUDGED = {"q1": {"a": 1, "b": 0}, "q2": {"c": 2}}
 RUN = Run("mine", {"q1": [("b", 1.0), ("a", 1.0)], "q2": [], "q3": [("c", 0.5)]})
@@ -92,6 +98,47 @@ def test_an_index_answers_many_queries_by_one_call(index, cat):
         index.run({"q": 3})
 
 
+def test_a_run_says_where_it_comes_from(index, cat, tmp_path, monkeypatch):
+    zone = tmp_path / "rapl" / "intel-rapl:0"
+    zone.mkdir(parents=True)
+    (zone / "max_energy_range_uj").write_text("9999999\n")
+    (zone / "energy_uj").write_text("9000000\n")
+    monkeypatch.setattr(provenance, "_RAPL", zone.parent)
+    before = provenance._energy()
+    (zone / "energy_uj").write_text("1000000\n")  # the counter turned in between
+    readings = iter([before, provenance._energy()])
+    monkeypatch.setattr(provenance, "_energy", lambda: next(readings))
+    run = index.run({"q1": cat, "q2": cat}, "sqrt", k=3)
+    assert run.metadata["resources"]["cpu"] == {"energy used system": "2.0 J"}
+    assert run.metadata["resources"]["runtime"]["wallclock"].endswith(" ms")
+    assert run.metadata["method"]["indexing"]["analyzer"]["model"]["name"] == "fake"
+    libraries = run.metadata["platform"]["software"]["libraries"]["python"]
+    assert f"numpy=={np.__version__}" in libraries
+    run = replace(run, metadata={**run.metadata, "actor": {"name": "Ünal: \nAda"}})
+    plain, headed = run.to_trec(tmp_path / "plain"), run.to_trec(tmp_path / "run", header=True)
+    again = Run.from_trec(headed)
+    assert again.metadata == run.metadata
+    assert again.to_dict() == run.to_dict()
+    assert Run.from_trec(plain).metadata == {}
+    assert again.to_trec(tmp_path / "again.gz", header=True).exists()
+    # as repro_eval reads it: metadata behind "# ", the run without comment lines
+    lines = headed.read_text().splitlines()
+    comments = [line[2:] for line in lines if line.startswith("#")]
+    assert comments[0] == "ir_metadata.start"
+    assert yaml.safe_load("\n".join(comments[1:-1])) == run.metadata
+    rows = [line for line in lines if not line.startswith("#")]
+    assert rows == plain.read_text().splitlines()
+    assert pytrec_eval.parse_run(rows).keys() == run.rankings.keys()
+    for text, message in {
+        "# ir_metadata.start\n# a: 1": "has no line '# ir_metadata.end'",
+        "# ir_metadata.start\n# a: [\n# ir_metadata.end": "header is no YAML",
+        "# ir_metadata.start\n# a\n# ir_metadata.end": "no mapping of names",
+    }.items():
+        headed.write_text(text)
+        with pytest.raises(EvaluationError, match=message):
+            Run.from_trec(headed)
+
+
 def test_words_and_grades_as_plain_dictionaries(index, cat):
     document = index.get(cat)
     found = evaluate(
@@ -100,3 +147,23 @@ def test_words_and_grades_as_plain_dictionaries(index, cat):
     frame = found.to_frame()
     assert frame.columns.tolist() == ["system", "measure", "query", "value"]
     assert frame.to_numpy().tolist() == [["auto", "RR", "q1", found.mean("auto", "RR").mean]]
+
+
+def test_tables_and_dictionaries_are_taken_wherever_they_are_guessed(index, cat):
+    word = index.get(cat).terms[0].key
+    queries = pd.DataFrame({"qid": ["1", "2"], "query": [word, None], "image": [None, str(cat)]})
+    qrels = pd.DataFrame({"qid": ["1", "2"], "docno": ["cat.0.png"] * 2, "label": [1, 1]})
+    scores = {"1": {"cat.1.png": 2.0, "cat.0.png": 1.0}, "2": {"cat.0.png": 1.0}}
+    table = Run("theirs", {q: list(row.items()) for q, row in scores.items()}).to_frame()
+    found = evaluate(index, qrels, "auto", "RR", queries=queries, runs=[scores])
+    assert found.mean("run", "RR").mean == 0.75
+    again = evaluate(index, qrels, "", "RR", queries=queries, runs=[table])
+    assert again.mean("run", "RR").mean == 0.75
+    by_hand = {"1": word, "2": cat}
+    expected = evaluate(index, {q: {"cat.0.png": 1} for q in "12"}, "auto", "RR", queries=by_hand)
+    assert found.runs["auto"].to_dict() == expected.runs["auto"].to_dict()
+    assert index.run(queries, k=3).rankings.keys() == {"1", "2"}
+    with pytest.raises(EvaluationError, match="has no column query, text or image"):
+        index.run(qrels.drop(columns=["label"]))
+    with pytest.raises(EvaluationError, match="has the query 1 twice"):
+        index.run(queries.assign(qid="1"))

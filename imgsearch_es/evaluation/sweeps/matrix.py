@@ -25,8 +25,8 @@ from imgsearch_es.evaluation.manifest import (
     SweepPlan,
     differences,
     read_manifest,
-    versions,
 )
+from imgsearch_es.evaluation.provenance import versions
 from imgsearch_es.evaluation.sweeps.outcome import Sweep
 from imgsearch_es.evaluation.sweeps.posteriors import model_name, split_views
 from imgsearch_es.evaluation.sweeps.sweep import SweepRequest, plan_of, sweep

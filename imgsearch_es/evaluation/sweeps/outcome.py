@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from imgsearch_es.errors import EvaluationError
-from imgsearch_es.evaluation.manifest import Results, SweepPlan, versions
+from imgsearch_es.evaluation.manifest import Results, SweepPlan
 from imgsearch_es.evaluation.measures import Scores
+from imgsearch_es.evaluation.provenance import versions
 from imgsearch_es.evaluation.significance import (
     NOTHING,
     Clusters,

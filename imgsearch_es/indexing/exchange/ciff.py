@@ -5,7 +5,8 @@ document, each a message of Protocol Buffers behind its length (Lin et al., "Sup
 interoperability between open-source search engines with the Common Index File Format", SIGIR 2020;
 https://github.com/osirrc/ciff). Its weights are whole numbers, so ours are rounded to multiples of
 a 255th of the largest: 8 bits are what engines for impacts take. What would be 0 becomes 1, so that
-each picture is still found by all its terms.
+each picture is still found by all its terms. Terms are in lower case, as PISA has those of queries;
+keys differ by more than that.
 """
 
 from __future__ import annotations
@@ -79,7 +80,7 @@ class Ciff:
         for place, row in enumerate(rows):
             ids.append(row["id"])
             named = zip(row["synsets"], row["scores"], strict=True)
-            for key, score in ((key, score) for key, score in named if not is_color(key)):
+            for key, score in ((key.lower(), s) for key, s in named if not is_color(key)):
                 places.setdefault(key, array("I")).append(place)
                 weights.setdefault(key, array("f")).append(score)
         largest = max((max(found) for found in weights.values()), default=1.0)

@@ -46,7 +46,8 @@ class Experiment:
     Options:
         --judgements, -j SOURCE: What is relevant to what: labels (the default), words, folder,
             name:{label}.{number}.jpg, ukbench, holidays, oxford:DIR, paris:DIR,
-            revisited-medium:FILE.json (or -easy, -hard), or a file of TREC qrels or CSV.
+            revisited-medium:FILE.json (or -easy, -hard), ir_datasets:FOLDER (or its name), or a
+            file of TREC qrels or CSV.
         --measures A,B: P@10, nDCG@10, AP, Rprec, RR, Bpref, Success@1 and others of ir-measures;
             also NS, NS% and AP-trapezoid. By default those of the judgements.
         --out DIR: Write tables, TREC runs and qrels or Parquet, plots and the manifest to this

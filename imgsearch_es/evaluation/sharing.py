@@ -1,0 +1,190 @@
+"""A collection with its judgements in a folder that others can use, by ir_datasets or without.
+
+    from imgsearch_es import ImageIndex
+    from imgsearch_es.ir_datasets import write_collection
+
+    write_collection(ImageIndex("pets.duckdb"), "labels", "pets-collection")
+
+With ``terms`` it has the documents and queries as learned sparse vectors, too, in the form of
+lsr-benchmark (https://github.com/reneuir/lsr-benchmark): its retrieval engines take the folder.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import re
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+
+from imgsearch_es.errors import EvaluationError, ImageError, needed
+from imgsearch_es.evaluation.collection import Collection, Item, Topic, Topics
+from imgsearch_es.evaluation.irds import (
+    ABOUT,
+    DOCS,
+    FORMAT,
+    QRELS,
+    QUERIES,
+    documents,
+    json_lines,
+    load,
+)
+from imgsearch_es.evaluation.judgements import JudgementsLike
+from imgsearch_es.evaluation.tasks import Task, make_task
+from imgsearch_es.evaluation.text_files import read_lines, write_bytes, write_lines
+from imgsearch_es.index import ImageIndex
+from imgsearch_es.pictures.files import Limits, read_bytes
+
+__all__ = ["documents", "load", "read_terms", "write_collection"]
+_PLAIN = re.compile(r"[\w\-.+%@ ]+(/[\w\-.+%@ ]+)*")
+Vectors = Mapping[str, Mapping[str, float]]
+"""By document or query, weights by term."""
+
+
+def write_collection(
+    index: ImageIndex,
+    judgements: JudgementsLike,
+    folder: str | os.PathLike[str],
+    *,
+    queries: Topics | None = None,
+    pictures: bool = True,
+    terms: bool = False,
+) -> Path:
+    """Write the pictures of an index, queries and judgements into a new folder.
+
+    Args:
+        index: whose pictures are the documents; their names there are their ids.
+        judgements: as ``evaluate`` takes them.
+        folder: must not exist, or be empty.
+        queries: as ``evaluate`` takes them.
+        pictures: copy the files into the folder; else documents name them where they are.
+        terms: also write what the index's analyzer makes of documents and queries.
+
+    Raises:
+        EvaluationError: the judgements do not fit, or a picture is gone or has changed.
+    """
+    target, collection = Path(folder).expanduser(), Collection.of(index)
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise EvaluationError(f"{target} exists: name a new folder")
+    task = make_task(judgements, collection, queries=queries)
+    writer = _Writer(target, collection, pictures)
+    try:
+        write_lines(target / DOCS, json_lines(map(writer.document, collection.items)))
+        rows = [writer.query(query, topic) for query, topic in task.topics.items()]
+        write_lines(target / QUERIES, json_lines(rows))
+        task.judgements.renamed(collection.name).write_qrels(target / QRELS)
+        if terms:
+            _write_terms(target, _vectors(index, collection, task))
+        yaml = needed("yaml", "collections need PyYAML", "ir_datasets")
+        text = yaml.safe_dump(_about(task, collection), sort_keys=False, allow_unicode=True)
+        write_lines(target / ABOUT, text.splitlines())
+    except BaseException:
+        shutil.rmtree(target, ignore_errors=True)
+        raise
+    return target
+
+
+def _about(task: Task, collection: Collection) -> dict[str, Any]:
+    return {
+        "imgsearch_es_collection": FORMAT,
+        "name": task.name,
+        "docs": {"count": len(collection), **collection.fingerprints},
+        "queries": {"count": len(task.judgements)},
+        "grades": {1: "relevant", 0: "not relevant", -1: "junk: not there for this query"},
+        "measures": list(task.measures),
+    }
+
+
+@dataclass(frozen=True)
+class _Writer:
+    folder: Path
+    collection: Collection
+    copies: bool
+
+    def document(self, item: Item) -> dict[str, Any]:
+        image = self._copied(item.uri, item.name, item.id, item.sha256) if self.copies else item.uri
+        row = {"doc_id": item.name, "image": image, "label": list(item.labels)}
+        return {**row, "sha256": item.sha256}
+
+    def query(self, query: str, topic: Topic) -> dict[str, Any]:
+        name = self.collection.name(query)
+        image = self.collection.id_of(topic.image) if topic.image else ""
+        if image in self.collection.by_id:
+            image = self.collection.name(image)
+        elif image and self.copies:
+            key = hashlib.sha256(image.encode()).hexdigest()[:32]
+            image = self._copied(image, "", key, None)
+        region = None if topic.region is None else list(topic.region)
+        return {"query_id": name, "text": topic.text or "", "image": image, "region": region}
+
+    def _copied(self, uri: str, name: str, key: str, sha256: str | None) -> str:
+        """Copy a picture; under its name, where that can be one of a file."""
+        try:
+            data = read_bytes(uri, Limits())
+        except ImageError as error:
+            raise EvaluationError(f"{uri} cannot be copied: {error.reason}") from error
+        if sha256 not in (None, hashlib.sha256(data).hexdigest()):
+            raise EvaluationError(f"{uri} has changed since it was indexed: index it again")
+        parts = PurePosixPath(name).parts
+        is_plain = _PLAIN.fullmatch(name) and not {".", ".."}.intersection(parts)
+        suffix = PurePosixPath(uri).suffix.lower()
+        place = f"images/{name}" if is_plain else f"images/{key}{suffix}"
+        write_bytes(self.folder / place, data)
+        return place
+
+
+# -- learned sparse vectors, as lsr-benchmark has them ---------------------------------------------
+
+
+def _vectors(index: ImageIndex, collection: Collection, task: Task) -> dict[str, Vectors]:
+    docs = {
+        collection.name(document.id): {t.key.lower(): t.score for t in document.terms}
+        for document in index.store.documents()
+    }
+    queries = {}
+    for name, topic in task.topics.items():
+        built = index.query(topic.image, topic.text, region=topic.region)
+        queries[collection.name(name)] = {t.key.lower(): t.score for t in built.terms}
+    return {"doc": docs, "query": queries}
+
+
+def _write_terms(folder: Path, vectors: Mapping[str, Vectors]) -> None:
+    """Rows of a sparse matrix whose columns are terms, and the ids of the rows."""
+    for kind, rows in vectors.items():
+        lengths = [len(row) for row in rows.values()]
+        buffer = io.BytesIO()
+        np.savez_compressed(
+            buffer,
+            data=np.array([w for row in rows.values() for w in row.values()], dtype=np.float32),
+            indices=np.array([term for row in rows.values() for term in row], dtype=np.str_),
+            indptr=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+        )
+        write_bytes(folder / kind / f"{kind}-embeddings.npz", buffer.getvalue())
+        write_lines(folder / kind / f"{kind}-ids.txt", rows)
+
+
+def read_terms(folder: str | os.PathLike[str], kind: str = "doc") -> dict[str, dict[str, float]]:
+    """Weights by term of each document ("doc") or query, from a folder of lsr-benchmark.
+
+    They are what PyTerrier calls ``toks`` and ``query_toks``.
+    """
+    place = Path(folder).expanduser() / kind
+    ids = [line for _, line in read_lines(place / f"{kind}-ids.txt")]
+    try:
+        with np.load(place / f"{kind}-embeddings.npz", allow_pickle=False) as file:
+            data, terms, ends = file["data"], file["indices"].astype(np.str_), file["indptr"]
+    except (OSError, ValueError, KeyError, EOFError) as error:
+        raise EvaluationError(f"{place} holds no terms of lsr-benchmark: {error}") from error
+    if len(ends) != len(ids) + 1 or not len(data) == len(terms) == ends[-1]:
+        raise EvaluationError(f"{place}: ids and terms are not of the same {kind}s")
+    spans = zip(ids, ends[:-1].tolist(), ends[1:].tolist(), strict=True)
+    return {
+        name: dict(zip(terms[a:b].tolist(), data[a:b].tolist(), strict=True))
+        for name, a, b in spans
+    }

@@ -1,0 +1,81 @@
+"""Datasets of Hugging Face as sources of `add`: in memory, streaming, and a folder of images."""
+
+from __future__ import annotations
+
+import io
+
+import datasets
+import pytest
+
+from imgsearch_es import ImageIndex
+from imgsearch_es.errors import SourceError
+from tests.fakes import noise
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+
+
+def png(number: int) -> bytes:
+    data = io.BytesIO()
+    noise(number).save(data, "PNG")
+    return data.getvalue()
+
+
+def table() -> object:
+    return datasets.Dataset.from_dict(
+        {
+            "caption": ["a cat", "a dog", None, "broken"],
+            "image": [{"bytes": png(n), "path": f"{n}.png"} for n in range(3)]
+            + [{"bytes": b"no picture", "path": "x.png"}],
+            "label": [0, 1, 1, 0],
+            "year": [2019, 2020, 2021, 2022],
+            "boxes": [[[1, 2]], [[3, 4]], [], []],
+        },
+        features=datasets.Features(
+            {
+                "caption": datasets.Value("string"),
+                "image": datasets.Image(),
+                "label": datasets.ClassLabel(names=["cat", "dog"]),
+                "year": datasets.Value("int64"),
+                "boxes": datasets.List(datasets.List(datasets.Value("int64"))),
+            }
+        ),
+    )
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_pictures_labels_and_metadata_of_columns(fake_model, tmp_path, streaming):
+    dataset = table().to_iterable_dataset() if streaming else table()
+    with ImageIndex(tmp_path / "new.duckdb", model="fake") as index:
+        report = index.add(dataset)
+        assert (report.added, len(report.rejected)) == (3, 1)
+        first = index.search(noise(0), strategy="dense-cosine", k=1)[0].document
+        assert (first.labels, first.format, first.bytes) == (("cat",), "PNG", len(png(0)))
+        assert first.metadata == {"caption": "a cat", "year": 2019, "boxes": [[1, 2]]}
+        assert [one["value"] for one in index.facets(fields="label")["label"]] == ["dog", "cat"]
+        assert index.search(where={"label": "dog"}).total == 2
+        again = index.add(dataset)
+        assert (again.added, again.unchanged) == (0, 3)
+
+
+def test_a_folder_of_images_keeps_its_files(fake_model, photos, tmp_path):
+    dataset = datasets.load_dataset(
+        "imagefolder", data_dir=str(photos), split="train", cache_dir=str(tmp_path / "cache")
+    )
+    with ImageIndex(tmp_path / "new.duckdb", model="fake") as index:
+        assert index.add(dataset).added == 12
+        assert index.get(photos / "cats" / "cat.0.png").labels == ("cats",)
+    lists = dataset.cast_column("label", datasets.Value("string")).map(
+        lambda row: {"labels": [row["label"], "pet"]}, remove_columns=["label"]
+    )
+    with ImageIndex(tmp_path / "lists.duckdb", model="fake") as index:
+        index.add([lists, noise(5)])
+        assert index.count() == 13
+        assert index.get(photos / "cats" / "cat.0.png").labels == ("0", "pet")
+
+
+def test_a_dataset_without_pictures_says_what_it_has(fake_model, tmp_path):
+    with (
+        ImageIndex(tmp_path / "new.duckdb", model="fake") as index,
+        pytest.raises(SourceError, match=r"no column of images; it has text"),
+    ):
+        index.add(datasets.Dataset.from_dict({"text": ["a"]}))
