@@ -37,6 +37,7 @@ from imgsearch_es.indexing.wanted_analyzer import (
     settings_of,
     with_more_filters,
 )
+from imgsearch_es.pictures.files import whole
 from imgsearch_es.retrieval.documents import SCHEMA_VERSION
 from imgsearch_es.retrieval.language import Where, to_filters
 from imgsearch_es.stores import open_store
@@ -155,7 +156,7 @@ class KeptIndex:
         """
         return export_documents(
             self.store,
-            Path(path),
+            whole(path),
             pictures=pictures,
             filters=to_filters(where, self.vocabulary),
             force=force,
@@ -182,7 +183,7 @@ class KeptIndex:
         folder = None if pictures is None else Path(pictures)
         self._check_analyzer()
         with self._for_one_index():
-            return import_documents(self.store, Path(path), pictures=folder, progress=progress)
+            return import_documents(self.store, whole(path), pictures=folder, progress=progress)
 
     def export_features(
         self,
@@ -195,7 +196,7 @@ class KeptIndex:
         """Write deep features into ``.csv``, ``.h5``, ``.parquet`` or a folder of NumPy files."""
         filters = to_filters(where, self.vocabulary)
         return export_features(
-            self.store, Path(path), filters=filters, force=force, progress=progress
+            self.store, whole(path), filters=filters, force=force, progress=progress
         )
 
     def import_features(
@@ -221,7 +222,7 @@ class KeptIndex:
         words = to_word_count(self._wanted.visual_words or False)
         with self._for_one_index():
             return import_features(
-                self.store, Path(path), settings=settings, words=words, progress=progress,
+                self.store, whole(path), settings=settings, words=words, progress=progress,
                 folder=None if folder is None else Path(folder),
             )  # fmt: skip
 
@@ -351,8 +352,7 @@ class KeptIndex:
         """Build the index anew, with the analyzer that is wanted; copy documents where it can."""
         self._renew()
         stored = self.store.stored_settings() or known_settings(self.store)
-        reads_photos = wanted.photo is not None
-        asked = reads_photos or wanted.visual_words is not None
+        reads_photos, makes_words = wanted.photo is not None, wanted.visual_words is not None
         wanted = wanted.kept_as(stored)
         analyzer = wanted.build_other(stored)
         settings = replace(stored, schema_version=SCHEMA_VERSION)
@@ -383,7 +383,7 @@ class KeptIndex:
         with self._for_one_index():
             report = rebuild.run(keep=keep_old)
         report.unread = list(unread.items())
-        if analyzer is not None or asked:  # else of the old index
+        if analyzer is not None or reads_photos or makes_words:  # else of the old index
             self._wanted = WantedAnalyzer(runtime=self._wanted.runtime)
             self._analyzer, self._checked_with = analyzer, None
         return report
