@@ -38,6 +38,7 @@ from imgsearch_es.indexing.wanted_analyzer import (
     settings_of,
     with_more_filters,
 )
+from imgsearch_es.pictures.files import whole
 from imgsearch_es.retrieval.documents import SCHEMA_VERSION
 from imgsearch_es.retrieval.language import Where, to_filters
 from imgsearch_es.stores import open_store
@@ -157,7 +158,7 @@ class KeptIndex:
         """
         return export_documents(
             self.store,
-            Path(path),
+            whole(path),
             pictures=pictures,
             filters=to_filters(where, self.vocabulary),
             force=force,
@@ -184,7 +185,7 @@ class KeptIndex:
         folder = None if pictures is None else Path(pictures)
         self._check_analyzer()
         with self._for_one_index():
-            return import_documents(self.store, Path(path), pictures=folder, progress=progress)
+            return import_documents(self.store, whole(path), pictures=folder, progress=progress)
 
     def export_features(
         self,
@@ -197,7 +198,7 @@ class KeptIndex:
         """Write deep features into ``.csv``, ``.h5``, ``.parquet`` or a folder of NumPy files."""
         filters = to_filters(where, self.vocabulary)
         return export_features(
-            self.store, Path(path), filters=filters, force=force, progress=progress
+            self.store, whole(path), filters=filters, force=force, progress=progress
         )
 
     def import_features(
@@ -223,7 +224,7 @@ class KeptIndex:
         words = to_word_count(self._wanted.visual_words or False)
         with self._for_one_index():
             return import_features(
-                self.store, Path(path), settings=settings, words=words, progress=progress,
+                self.store, whole(path), settings=settings, words=words, progress=progress,
                 folder=None if folder is None else Path(folder),
             )  # fmt: skip
 

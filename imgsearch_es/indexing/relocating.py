@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from imgsearch_es.errors import SourceError, StoreError
 from imgsearch_es.indexing.exchange.rows import chunks
+from imgsearch_es.pictures.archives import SCHEME, member_uri, split_uri
 from imgsearch_es.pictures.files import (
     PathSource,
     beginnings,
@@ -24,10 +25,11 @@ _TOGETHER = 500
 def relocate(store: Store, old: PathSource, new: PathSource) -> int:
     """See ``ImageIndex.relocate``."""
     here, there = to_uri(old), to_uri(new)
-    uris = below(store, old)
+    uris = {**below(store, old), **_in_archives(store, old)}
+    is_file = any(here in (uri, *(split_uri(uri) or ())[1:]) for uri in uris.values())
     moves = {key: _moved(uri, here, there) for key, uri in uris.items()}
     moves = {key: uri for key, uri in moves.items() if picture_id(uri) != key}
-    _check_place(there, is_folder=picture_id(here) not in uris)
+    _check_place(there, is_folder=not is_file)
     _check_free(store, moves)
     # Into a folder within itself, or out of it: what is to be moved makes room before its place is
     # taken, so the longest names come first where names get longer, and last elsewhere.
@@ -75,10 +77,23 @@ def _check_free(store: Store, moves: Mapping[str, str]) -> None:
 
 
 def _moved(uri: str, here: str, there: str) -> str:
+    if inside := split_uri(uri):
+        return member_uri(inside[0], _moved(inside[1], here, there))
     path, old, new = map(to_path, (uri, here, there))
     if path is None or old is None or new is None:
         return to_uri(there.rstrip("/") + uri[len(here.rstrip("/")) :])
     return to_uri(new / path.relative_to(old))
+
+
+def _in_archives(store: Store, folder: PathSource) -> dict[str, str]:
+    """The ids and URIs of what is in tar files at or below a path."""
+    uri = to_uri(folder)
+    places = {key: (each, split_uri(each)) for key, each in store.below(SCHEME)}
+    return {
+        key: each
+        for key, (each, inside) in places.items()
+        if inside and (inside[1] == uri or inside[1].startswith(beginnings(uri)))
+    }
 
 
 def below(store: Store, folder: PathSource) -> dict[str, str]:

@@ -27,7 +27,7 @@ PACKED = (
     b"Rar!",
 )
 """How files begin that gzip, bzip2, xz, Zstandard, ZIP, 7-Zip or RAR made."""
-_SCHEME = "tar://"
+SCHEME = "tar://"
 _TABLES_KEPT = 16
 _LONGEST_SIDECAR = 1 << 20
 
@@ -55,14 +55,14 @@ def member_uri(member: str, archive: str) -> str:
         member.encode("utf-8")
     except UnicodeEncodeError:
         raise ArchiveError("its name is no UTF-8") from None
-    return f"{_SCHEME}{member}::{archive}"
+    return f"{SCHEME}{member}::{archive}"
 
 
 def split_uri(uri: str) -> tuple[str, str] | None:
     """Member and archive of a URI; None when it is no ``tar://`` URI."""
-    scheme, rest = uri[: len(_SCHEME)].lower(), uri[len(_SCHEME) :]
+    scheme, rest = uri[: len(SCHEME)].lower(), uri[len(SCHEME) :]
     member, colons, archive = rest.partition("::")
-    return (member, archive) if scheme == _SCHEME and colons else None
+    return (member, archive) if scheme == SCHEME and colons else None
 
 
 def is_archive(uri: str) -> bool:

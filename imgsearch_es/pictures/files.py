@@ -62,13 +62,20 @@ _UNKNOWN = re.compile(r"530\b|authentication (failed|error)", re.IGNORECASE)
 _IN_MEMORY = re.compile(r"sha256:[0-9a-f]{64}")
 
 
+def whole(path: str | os.PathLike[str]) -> Path:
+    """A path, as Python opens it; ConfigurationError where it has a null character."""
+    if "\0" in os.fspath(path):
+        raise ConfigurationError(f"{os.fspath(path)!r:.200} is no path: it has a null character")
+    return Path(path)
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A draft beside a file, which takes its place when the block ends well, and else goes.
 
     FileExistsError where there is something else than a file: a device must not be replaced.
     """
-    path = Path(os.path.realpath(path))
+    path = Path(os.path.realpath(whole(path)))
     if path.exists() and not path.is_file():
         reason = os.strerror(errno.EISDIR) if path.is_dir() else "it is there already and no file"
         raise FileExistsError(errno.EEXIST, reason)

@@ -19,7 +19,14 @@ import pytest
 from PIL import Image
 
 from imgsearch_es import ImageIndex, Limits, PictureList
-from imgsearch_es.errors import ConfigurationError, ImageError, QueryError, SourceError, pip_install
+from imgsearch_es.errors import (
+    ConfigurationError,
+    ImageError,
+    ImgsearchError,
+    QueryError,
+    SourceError,
+    pip_install,
+)
 from imgsearch_es.indexing import relocating
 from imgsearch_es.indexing.find import looks_unmounted
 from imgsearch_es.pictures.images import open_image
@@ -456,6 +463,53 @@ def test_relocating_loses_nothing(index, photos, monkeypatch, together):
     assert (index.relocate("/", "/"), index.relocate(inner, cats)) == (0, 6)
     assert names() == before
     assert index.verify().is_whole
+
+
+def test_what_is_in_archives_moves_with_them(index, photos, tmp_path):
+    old, new = tmp_path / "old", tmp_path / "new"
+    old.mkdir()
+    with tarfile.open(old / "a.tar", "w") as archive:
+        archive.add(photos / "cats" / "cat.0.png", "in/c.png")
+    shutil.copy(photos / "cats" / "cat.1.png", old)
+    index.add([old, old / "a.tar"])
+    index.update(f"tar://in/c.png::{old}/a.tar", labels=["mine"])
+    old.rename(new)
+    assert index.relocate(old, new) == 2
+    assert index.get(f"tar://in/c.png::{new}/a.tar").labels == ("mine",)
+    (new / "a.tar").rename(tmp_path / "b.tar")
+    assert index.relocate(new / "a.tar", tmp_path / "b.tar") == 1
+    document = index.get(f"tar://in/c.png::{tmp_path}/b.tar")
+    assert (document.labels, document.filename) == (("mine",), "c.png")
+    assert index.add(tmp_path / "b.tar").unchanged == 1
+    assert index.verify(files=True).is_whole
+
+
+@pytest.mark.parametrize(
+    "act",
+    [
+        lambda index: index.add("a\0b"),
+        lambda index: index.relocate("a\0b", "/"),
+        lambda index: index.remove("a\0b"),
+        lambda index: index.get("a\0b"),
+        lambda index: index.search(image="a\0b.jpg"),
+        lambda index: index.search("a\0b.jpg"),
+        lambda index: index.add(PictureList("a\0b")),
+        lambda index: index.export("a\0b.jsonl"),
+        lambda index: index.import_("a\0b.jsonl"),
+        lambda index: index.export_features("a\0b.csv"),
+        lambda index: index.import_features("a\0b.csv"),
+        lambda index: index.learn_whitening("a\0b.npz"),
+        lambda index: index.search("cat").to_html("a\0b.html"),
+        lambda index: index.search("cat").to_csv("a\0b.csv"),
+        lambda index: index.run(["cat"]).to_trec("a\0b"),
+        lambda index: ImageIndex("a\0b.duckdb").count(),
+        lambda index: ImageIndex("x.duckdb", weights="a\0b.h5").analyzer,
+        lambda index: ImageIndex("x.duckdb", analyzer="a\0b.toml").analyzer,
+    ],
+)
+def test_a_null_character_is_one_sentence(index, act):
+    with pytest.raises(ImgsearchError):
+        act(index)
 
 
 def test_removing_by_a_pattern_takes_no_more_than_it_names(index, photos):
