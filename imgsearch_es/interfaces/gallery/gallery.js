@@ -28,8 +28,8 @@ function shown(card) {
   return {
     small: small?.src,
     alt: small?.alt ?? "",
-    width: small?.width,
-    height: small?.height,
+    width: small?.naturalWidth,
+    height: small?.naturalHeight,
     large: isNear ? Promise.resolve(href) : Promise.reject(),
     about: Promise.resolve(about),
   };

@@ -269,7 +269,8 @@ def example(picture: Document | Upload, role: str) -> dict[str, str]:
     else:
         name, alt, version = picture.filename, alt_of(picture), picture.sha256[:12]
     alt = f"{_ROLES[role]}: {alt}"
-    return {"id": picture.id, "role": role, "name": name, "alt": alt, "version": version}
+    size = {"width": str(picture.width), "height": str(picture.height)}
+    return {"id": picture.id, "role": role, "name": name, "alt": alt, "version": version, **size}
 
 
 def facet_groups(counted: Facets, state: State) -> list[tuple[str, list[FacetCount], set[str]]]:
