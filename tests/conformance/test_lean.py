@@ -82,7 +82,10 @@ def test_a_lean_index_ranks_as_numpy_and_explains(full_and_lean):
     assert full.known(known) == lean.known(known)
     assert full.by_content([DOCUMENTS[4].sha256]) == lean.by_content([DOCUMENTS[4].sha256])
     assert full.below("/photos/3/") == lean.below("/photos/3/") != []
-    assert full.stats()["synsets"] == lean.stats()["synsets"]
+    one, other = full.stats()["synsets"], lean.stats()["synsets"]
+    means = [[each.pop("mean_score") for each in found] for found in (one, other)]
+    assert one == other
+    assert means[0] == pytest.approx(means[1])  # added in the order of the documents in a segment
 
 
 @pytest.mark.parametrize("as_bytes", [True, False])
