@@ -26,7 +26,7 @@ _CONTROL = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
 def page(path: Path, *, run: bool | None = None) -> tuple[str, dict[str, bytes]]:
     """The page of a notebook in Markdown, and its figures by name."""
-    notebook = nbformat.read(path, as_version=4)
+    notebook = nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]
     wanted = os.environ.get("IMGSEARCH_NOTEBOOKS") == "run" if run is None else run
     if wanted and path.name not in NOT_RUN:
         _run(notebook)
