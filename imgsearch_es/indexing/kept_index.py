@@ -337,10 +337,9 @@ class KeptIndex:
         if settings is None or settings is self._checked_with:
             return True
         mine = analyzer.config, analyzer.fingerprint()
-        if not is_same_analyzer(*mine, settings.analyzer, settings.weights):
-            return False
-        self._checked_with = settings
-        return True
+        if is_same_analyzer(*mine, settings.analyzer, settings.weights):
+            self._checked_with = settings
+        return self._checked_with is settings
 
     def _rebuild(
         self,

@@ -6,6 +6,9 @@ import math
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from imgsearch_es.retrieval.texts import marked
+from imgsearch_es.vocabulary.colors import COLOR
+
 if TYPE_CHECKING:
     from jinja2 import Environment
     from markupsafe import Markup
@@ -31,7 +34,7 @@ def _templates() -> Environment:
         lstrip_blocks=True,
         finalize=visible,
     )
-    made.filters.update(number=number, words=words, width=width, share=share)
+    made.filters.update(number=number, words=words, width=width, share=share, marked=marked)
     return made
 
 
@@ -58,8 +61,8 @@ def number(value: float) -> str:
 
 
 def words(key: str) -> str:
-    """A synset's key for reading: ``golden_retriever`` is "golden retriever"."""
-    return key.replace("_", " ")
+    """A key for reading: ``golden_retriever`` is "golden retriever", ``color:red`` "red"."""
+    return key.removeprefix(COLOR).replace("_", " ")
 
 
 def share(value: float, full: float) -> float:

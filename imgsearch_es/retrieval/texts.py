@@ -32,12 +32,11 @@ def pattern_of_word(pattern: str) -> str | None:
     return folded if _PATTERN.fullmatch(folded) else None
 
 
-def marked(text: str, phrases: list[str]) -> list[tuple[str, bool]]:
-    """A text in pieces, each with whether it is a word of one of the phrases, for highlighting."""
-    wanted = {word for phrase in phrases for word in searched(phrase).split()}
-    pieces, at = [], 0
+def marked(text: str, query: str) -> list[tuple[str, bool]]:
+    """A text in pieces, each with whether it is a word of a query."""
+    wanted, pieces, at = set(searched(query).split()), [], 0
     for found in _WORD.finditer(text):
-        if searched(found[0]).split()[:1] and set(searched(found[0]).split()) & wanted:
+        if wanted & set(searched(found[0]).split()):
             pieces += [(text[at : found.start()], False), (found[0], True)]
             at = found.end()
     return [piece for piece in (*pieces, (text[at:], False)) if piece[0]]

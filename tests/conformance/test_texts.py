@@ -13,6 +13,7 @@ from imgsearch_es.errors import UnknownWordError
 from imgsearch_es.retrieval.documents import Document
 from imgsearch_es.retrieval.language import parse_words
 from imgsearch_es.retrieval.queries import Query
+from imgsearch_es.retrieval.texts import marked
 from imgsearch_es.vocabulary.synsets import imagenet
 from tests.conformance.collections import posteriors
 from tests.conformance.conftest import answers
@@ -52,6 +53,12 @@ def test_conditions(case, line):
     (found,) = answers(case.store, [Query((), filters=words.filters, k=1000, sort="uri")])
     assert sorted(hit.document.id for hit in found.hits) == wanted
     assert parse_words(" ".join(map(str, words.filters)), imagenet()).filters == words.filters
+
+
+def test_what_was_asked_is_marked():
+    pieces = marked("Flight 42\nGATE B-7", 'dog ocr:"flight 42"')
+    assert pieces == [("Flight", True), (" ", False), ("42", True), ("\nGATE B-7", False)]
+    assert marked("Gate", "") == [("Gate", False)]
 
 
 def test_it_is_whole_and_comes_through_files(case, place, tmp_path):
