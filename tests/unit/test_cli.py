@@ -133,7 +133,7 @@ def test_index_nothing(run, tmp_path):
     result = run("index", "-i", tmp_path / "a.duckdb", code=2)
     assert sentence(result) == "which pictures? Give files, folders or URLs, or --from FILE"
     (tmp_path / "empty").mkdir()
-    result = run("index", tmp_path / "empty", "-i", tmp_path / "a.duckdb")
+    result = run("index", tmp_path / "empty", "-i", tmp_path / "a.duckdb", "--model", "fake")
     assert sentence(result) == f"there are no pictures in {tmp_path / 'empty'}"
     assert not (tmp_path / "a.duckdb").exists()
 

@@ -159,8 +159,8 @@ def _tell_of_download(target: ImageIndex, analyzing: Analyzing) -> None:
     at_once = [name for name, here in known.items() if here and name.startswith(_NO_DOWNLOAD)]
     if known.get(DEFAULT_MODEL) is False and at_once:
         warn(
-            f"a new index takes {DEFAULT_MODEL}, the paper's model, of which 530 MB are downloaded "
-            f"now; --model {max(at_once)} needs no download"
+            f"a new index takes {DEFAULT_MODEL}, the paper's model: before the first picture 530 "
+            f"MB are downloaded; --model {max(at_once)} needs no download"
         )
 
 
