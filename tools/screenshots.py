@@ -2,13 +2,15 @@
 
     python tools/screenshots.py
 
-Writes gallery.png, page.png, page-large.png and page-phone.png into docs/images. Needs Chromium or
-Chrome (IMGSEARCH_BROWSER may name it); the photos are those of scikit-image. Run it again when the
-gallery or the page looks different.
+Writes gallery.png, page.png, page-large.png, page-phone.png and page-strip.png, which is a person's
+first ten minutes, into docs/images. Needs Chromium or Chrome (IMGSEARCH_BROWSER may name it); the photos are
+those of scikit-image, some with made-up places and dates. Run it again when the gallery or the page
+looks different.
 """
 
 from __future__ import annotations
 
+import secrets
 import subprocess
 import sys
 import tempfile
@@ -30,6 +32,11 @@ from imgsearch_es.pictures.demo import make_photos
 IMAGES = Path(__file__).resolve().parent.parent / "docs" / "images"
 WIDTH = 1100
 LIMIT_BYTES = 300_000
+PLACES = ((48.14, 11.58), (41.9, 12.5), (35.68, 139.69), (-33.87, 151.21), (40.71, -74.01))
+"""Of photos for the strip, in turn: latitude and longitude."""
+SHOT, SHOWN = (1280, 860), (440, 296)
+"""Pixels of a page, and of its picture in the strip."""
+TOKEN = secrets.token_hex(24)
 QUERY = {"image": "motorcycle_left.jpg", "text": "helmet"}
 
 
@@ -42,11 +49,12 @@ def main() -> None:
         page = gallery_page(folder)
         shot = folder / "gallery.png"
         take(browser, page, shot, folder / "profile")
-        names = ("gallery.png", "page.png", "page-large.png", "page-phone.png")
+        names = ("gallery.png", "page.png", "page-large.png", "page-phone.png", "page-strip.png")
         targets = [IMAGES / one for one in names]
         IMAGES.mkdir(parents=True, exist_ok=True)
         save_small(shot, targets[0])
         take_pages(browser, folder)
+        take_strip(browser, folder)
         for target in targets[1:]:
             save_small(folder / target.name, target)
     for target in targets:
@@ -80,12 +88,88 @@ def take_pages(browser: str, folder: Path) -> None:
         chromium.close()
 
 
+def take_strip(browser: str, folder: Path) -> None:
+    """Photograph ten minutes: nothing yet, words, a picture large, the map, a new word, a phone."""
+    from playwright.sync_api import Page, sync_playwright
+
+    shots: list[Path] = []
+
+    def shoot(page: Page) -> None:
+        page.wait_for_load_state("networkidle")
+        shots.append(folder / f"strip-{len(shots)}.png")
+        page.screenshot(path=shots[-1])
+
+    index = travels(folder)
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=browser, args=["--no-sandbox"])
+        desk = chromium.new_page(viewport={"width": SHOT[0], "height": SHOT[1]})
+        with served(folder, "empty.duckdb") as url:
+            desk.goto(url)
+            shoot(desk)
+        with served(folder, index.name) as url:
+            desk.goto(f"{url}?q=animal")
+            shoot(desk)
+            desk.locator(".picture").nth(1).click()
+            desk.locator(".view-image[src*='/1280']").wait_for()
+            shoot(desk)
+            desk.goto(f"{url}?open=map")
+            desk.locator("#map circle").first.wait_for()
+            shoot(desk)
+            desk.goto(f"{url}?q=animal")
+            for place in range(3):
+                desk.locator(".act.like").nth(place).click()
+                desk.locator(".example.like").nth(place).wait_for()
+            desk.locator("[data-teach]").click()
+            desk.fill("#taught", "our pets")
+            shoot(desk)
+            phone = chromium.new_page(viewport={"width": 390, "height": 844}, color_scheme="dark")
+            phone.goto(f"{url}?q=animal")
+            shoot(phone)
+        chromium.close()
+    strip = Image.new("RGB", (3 * SHOWN[0] + 40, 2 * SHOWN[1] + 30), "white")
+    for place, shot in enumerate(shots):
+        with Image.open(shot) as opened:
+            small = opened.convert("RGB")
+            small.thumbnail(SHOWN, Image.Resampling.LANCZOS)
+        row, column = divmod(place, 3)
+        left = 10 + column * (SHOWN[0] + 10) + (SHOWN[0] - small.width) // 2
+        strip.paste(small, (left, 10 + row * (SHOWN[1] + 10)))
+    strip.save(folder / "page-strip.png")
+
+
+def travels(folder: Path) -> Path:
+    """An index of the photos as if they had been taken on journeys; and an empty one."""
+    taken = folder / "journeys"
+    taken.mkdir()
+    for number, photo in enumerate(sorted((folder / "photos").iterdir())):
+        latitude, longitude = PLACES[number % len(PLACES)]
+        with Image.open(photo) as opened:
+            exif = opened.getexif()
+            exif.get_ifd(0x8769)[0x9003] = f"{2019 + number % 6}:0{1 + number % 9}:14 12:00:00"
+            exif.get_ifd(0x8825).update(
+                {
+                    1: "N" if latitude > 0 else "S",
+                    2: (abs(latitude), 0.0, 0.0),
+                    3: "E" if longitude > 0 else "W",
+                    4: (abs(longitude), 0.0, 0.0),
+                }
+            )
+            opened.convert("RGB").save(taken / photo.name, exif=exif)
+    place = folder / "journeys.duckdb"
+    with ImageIndex(place, model="efficientnet-lite0", gps=True) as index:
+        index.add(taken)
+    with ImageIndex(folder / "empty.duckdb", model="efficientnet-lite0") as index:
+        index.create()
+    return place
+
+
 @contextmanager
-def served(folder: Path) -> Iterator[str]:
-    """The URL of a server of the photos' index."""
+def served(folder: Path, index: str = "photos.duckdb") -> Iterator[str]:
+    """The URL of a server of an index in a folder; changing it takes a token, reading none."""
     listening = listen("127.0.0.1", 0)
-    settings = ServerSettings(port=0, rate=0, cache_folder=folder / "cache")
-    app, _ = create_app(ServedIndex(folder / "photos.duckdb"), settings)
+    given = {"port": 0, "rate": 0, "token": TOKEN, "roots": (folder,)}
+    settings = ServerSettings(**given, cache_folder=folder / "cache")
+    app, _ = create_app(ServedIndex(folder / index), settings)
     server = uvicorn.Server(config_of(app))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
     thread.start()

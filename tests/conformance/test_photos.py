@@ -259,7 +259,7 @@ def make_old(monkeypatch):
                 kept = {"checksum": mapping.LATER["checksum"]}
                 patch.setattr(mapping, "LATER", kept)
                 patch.setattr(aliased, "LATER", kept)
-                plain = [replace(d, metadata={}) for d in documents]
+                plain = [replace(d, metadata={}, text=None) for d in documents]
                 documents[:] = plain  # type: ignore[index]
                 with filled(location, plain, IMPORTED):
                     return

@@ -83,7 +83,7 @@ def test_a_taught_word(index, folder, tmp_path):
     assert word.quality > 0.7
     hits = index.search(text="light thing", k=50)
     assert all(hit.filename.startswith("bright") for hit in hits[:8])
-    assert hits.total == word.pictures
+    assert hits.ranked == word.pictures
     assert hits[0].score <= 1
     assert "light_thing (taught from 4 pictures)" in str(hits.explain(0))
     assert complete(index.vocabulary, "light th") == ["light thing"]
@@ -233,7 +233,7 @@ def test_who_searches_and_adds_meanwhile(index, folder, tmp_path):
                 assert begun.wait(60)
                 word = index.teach("light thing", like=examples(folder))
                 third.add(picture(tmp_path / "later.png", 100, bright=True))
-                assert third.search(text="light thing", k=50).total == word.pictures + 1
+                assert third.search(text="light thing", k=50).ranked == word.pictures + 1
                 index.forget("light thing")
             finally:
                 done.set()

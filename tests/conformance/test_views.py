@@ -87,7 +87,7 @@ def test_an_index_of_before_there_were_views(place, photos, monkeypatch):
         assert before.where("animal") is None
         assert index.add(photos).added > 0
         assert index.verify().is_whole
-        assert index.search(text="animal", k=1).total == index.count()
+        assert index.search(text="animal", k=1).ranked == index.count()
         index.reindex(views="tiles")
         assert index.verify(sample=5).is_whole
         assert index.get(before.id).terms[0].view is not None

@@ -386,7 +386,8 @@ class ServerTarget(Target):
 
 def as_written(document: Document) -> dict[str, Any]:
     """What the store sends to the server."""
-    return document.to_source(imagenet()) | shown_by(imagenet()).fields(document, lean=False)
+    known = imagenet().with_colors()
+    return document.to_source(known) | shown_by(known).fields(document, lean=False)
 
 
 def _unordered(fields: dict[str, Any]) -> dict[str, Any]:

@@ -162,7 +162,7 @@ def test_lists_and_limits(tmp_path, photos):  # noqa: F811
     with ImageIndex(tmp_path / "index.duckdb", model="fake") as index:
         index.add(PictureList(tmp_path / "list.csv"), engine="ray")
         found = index.get(photos / "cats" / "cat.2.png")
-        assert (found.labels, found.metadata) == (("c2",), {"n": "2"})
+        assert (found.labels, found.metadata) == (("c2",), {"n": 2})
         report = index.add(photos, engine="ray", limits=Limits(max_pixels=10))
         assert (report.unchanged, len(report.rejected)) == (3, 9)
 

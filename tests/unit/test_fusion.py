@@ -290,7 +290,7 @@ def test_the_gallery_shows_the_parts(index, cat):
     assert f'title="dense-euclidean: weight 0.500, score {best.parts[1].score:g}' in page
     assert f"= image {best.parts[0].contribution:.4g} + dense-euclidean" in page
     assert page.count('class="ig-part"') == 2 * len(hits)
-    assert "ig-part" not in gallery_html(index.search(cat)).partition("</style>")[2]
+    assert 'class="ig-part"' not in gallery_html(index.search(cat)).partition("</style>")[2]
 
 
 @pytest.mark.parametrize("method", ["sum", "rrf"])

@@ -352,7 +352,7 @@ def test_the_page_names_every_field_and_its_examples_are_read():
     page = PAGE.read_text(encoding="utf-8")
     assert all(f"`{field}`" in page for field in KEYWORD_FIELDS + NUMBER_FIELDS + DATE_FIELDS)
     examples = re.findall(r"^\| .+ \| .+ \| `(.+)` \|$", page, re.MULTILINE)
-    assert len(examples) == 22
+    assert len(examples) == 24
     assert all(read(line, IMAGENET.with_colors()).terms for line in examples)
 
 

@@ -88,15 +88,23 @@ class BatchingModel(WrappedModel):
         return taken
 
 
+class ElsewhereError(Exception):
+    """Another process has the model."""
+
+
 class ServedIndex(ImageIndex):
     """An index for many threads, whose model is a `BatchingModel`; takes what `ImageIndex` does."""
 
     observe: Callable[[int], None] = staticmethod(lambda pictures: None)
     """Called with the number of pictures of each forward pass."""
+    has_analyzer = True
+    """Whether pictures are analyzed here, and not by another process."""
 
     @property
     def analyzer(self) -> Analyzer:
         """The analyzer of this index."""
+        if not self.has_analyzer:
+            raise ElsewhereError
         with self._lock:
             analyzer = super().analyzer
             if not isinstance(analyzer.model, BatchingModel):

@@ -37,6 +37,8 @@ router = APIRouter(include_in_schema=False)
 class _Asked(NamedTuple):
     params: str
     notices: list[Notice]
+    goes_on: bool
+    """Whether only more pictures are wanted, without what is beside them."""
 
 
 @router.get("/")
@@ -102,7 +104,7 @@ def problem_page(request: Request, problem: ProblemError) -> Response:
 async def _asked(request: Request, parts: Services) -> _Asked:
     """What a page is made of: the notices are known to the server's own process alone."""
     notices = await parts.work(lambda: parts.readiness.now(parts.model))
-    return _Asked(str(request.query_params), notices)
+    return _Asked(str(request.query_params), notices, "imgsearch-goes-on" in request.headers)
 
 
 def _content(asked: _Asked, parts: Services) -> tuple[int, dict[str, Any]]:
@@ -110,7 +112,7 @@ def _content(asked: _Asked, parts: Services) -> tuple[int, dict[str, Any]]:
     state = State()
     try:
         state = State.from_params(QueryParams(asked.params))
-        return 200, {"notices": asked.notices, **_found(parts, state)}
+        return 200, {"notices": asked.notices, **_found(parts, state, beside=not asked.goes_on)}
     except ImgsearchError as error:
         problem = problem_of(error, parts.index.location)
         unknown = error if isinstance(error, UnknownWordError) else None
@@ -118,8 +120,8 @@ def _content(asked: _Asked, parts: Services) -> tuple[int, dict[str, Any]]:
         return problem.status, {**content, "location": parts.index.location}
 
 
-def _found(parts: Services, state: State) -> dict[str, Any]:
-    query, hits, counted = _search(parts, state)
+def _found(parts: Services, state: State, *, beside: bool) -> dict[str, Any]:
+    query, hits, counted = _search(parts, state, beside=beside)
     panel = panels.COUNTED.get(state.open)
     search = None
     if hits and state.has_query:
@@ -146,8 +148,8 @@ def _found(parts: Services, state: State) -> dict[str, Any]:
         "examples": examples,
         "query": query,
         "share": view.share_url(query, state) if query is not None else None,
-        "ideas": counted["top_synset"][:_IDEAS] if not state.has_query else [],
-        "panel": panels.opened(counted[panel[0]], state, parts) if panel else None,
+        "ideas": counted.get("top_synset", [])[:_IDEAS] if not state.has_query else [],
+        "panel": panels.opened(counted[panel[0]], state, parts) if panel and counted else None,
         "panels": [one for one in view.PANELS if one == state.open or _has(counted, one)],
         "ways": view.ways(settings, state, query),
         "location": parts.index.location,
@@ -155,8 +157,10 @@ def _found(parts: Services, state: State) -> dict[str, Any]:
     }
 
 
-def _search(parts: Services, state: State) -> tuple[Query | None, Hits | None, Facets]:
-    """The query without the facets' choices, the hits of a page, and the facets beside them."""
+def _search(
+    parts: Services, state: State, *, beside: bool
+) -> tuple[Query | None, Hits | None, Facets]:
+    """The query without the facets' choices, the hits of a page, and what is counted beside."""
     where, offset = state.conditions(), (state.page - 1) * PAGE_SIZE
     searching, query = parts.searching, None
     if state.has_query:
@@ -165,6 +169,8 @@ def _search(parts: Services, state: State) -> tuple[Query | None, Hits | None, F
     else:
         asked = searching.everything(where, PAGE_SIZE, offset, state.sort or LISTED_BY)
     hits = searching.run(asked)
+    if not beside:
+        return query, hits, {}
     fields = [one for one in view.FACET_FIELDS if one != ALBUM or hits.total <= _MANY]
     counted = searching.facets_to_choose(query, where, fields, _FACET_VALUES)
     if state.open:

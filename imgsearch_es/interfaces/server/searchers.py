@@ -19,7 +19,6 @@ from typing import Any, Generic, TypeAlias, TypeVar
 
 from starlette.responses import Response
 
-from imgsearch_es.analysis.analyzer import Analyzer
 from imgsearch_es.interfaces.server.answers import log
 from imgsearch_es.interfaces.server.batching import ServedIndex
 from imgsearch_es.interfaces.server.settings import ServerSettings
@@ -36,12 +35,12 @@ class Searchers(Generic[P]):
 
     Args:
         make: gives the parts of a server, in each process its own.
-        location: of the index.
+        index: opened anew in each.
         settings: the server's.
     """
 
-    def __init__(self, make: Make[P], location: str, settings: ServerSettings) -> None:
-        self._given = make, location, replace(settings, processes=0)
+    def __init__(self, make: Make[P], index: ServedIndex, settings: ServerSettings) -> None:
+        self._given = make, index, replace(settings, processes=0)
         self._many = 0 if settings.log is not None else settings.processes
         self._pool: ProcessPoolExecutor | None = None
         self.is_ready = False
@@ -81,24 +80,15 @@ class Searchers(Generic[P]):
             self._pool.shutdown(wait=False, cancel_futures=True)
 
 
-class _ElsewhereError(Exception):
-    """The server has the model."""
-
-
-class _Index(ServedIndex):
-    @property
-    def analyzer(self) -> Analyzer:
-        raise _ElsewhereError
-
-
 _here: list[Any] = []
 """The parts of this process."""
 
 
-def _begin(make: Make[P], location: str, settings: ServerSettings) -> None:
+def _begin(make: Make[P], index: ServedIndex, settings: ServerSettings) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the server
     threading.Thread(target=_end_with_the_server, daemon=True).start()
-    _here.append(make(_Index(location), settings))
+    index.has_analyzer = False
+    _here.append(make(index, settings))
 
 
 def _end_with_the_server() -> None:

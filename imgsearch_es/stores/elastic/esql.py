@@ -8,7 +8,7 @@ not round them, so pictures whose scores are one float32 number may change place
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from imgsearch_es.errors import QueryError
@@ -20,6 +20,7 @@ from imgsearch_es.stores.elastic.clauses import bool_query, least_of
 _KEPT = ("id", "score", "top_synset", "top_score", "label", "filename", "uri")
 """Columns of the answer."""
 _RESERVED = re.compile(r'([-+=&|><!(){}\[\]^"~*?:\\/ ])')
+_ESCAPED, _SLASH, _FILES = r"\\\1", r"\/", "/[^/]*"
 _OPEN, _CLOSED = {"gt": "{", "gte": "["}, {"lt": "}", "lte": "]"}
 
 
@@ -74,8 +75,7 @@ def _summand(formula: Formula, key: str, weight: float, values: Mapping[str, flo
 
 def _conditions(query: Query) -> list[str]:
     found = bool_query(query).get("bool", {})
-    wanted = [_condition(clause) for clause in found.get("filter", ())]
-    return [*wanted, *(f"NOT {_condition(clause)}" for clause in found.get("must_not", ()))]
+    return [*map(_condition, found.get("filter", ())), *_unwanted(found, _condition)]
 
 
 def _condition(clause: Mapping[str, Any]) -> str:
@@ -89,7 +89,31 @@ def _condition(clause: Mapping[str, Any]) -> str:
         at, distance = body["place"], float(body["distance"].removesuffix("m"))
         point = f'TO_GEOPOINT("POINT({at["lon"]} {at["lat"]})")'
         return f"COALESCE(ST_DISTANCE(place, {point}) <= {distance!r}, false)"
+    if kind == "geo_bounding_box":
+        box = body["place"]
+        beside = "OR" if box["left"] > box["right"] else "AND"  # across the date line
+        across = f"ST_X(place) >= {box['left']!r} {beside} ST_X(place) <= {box['right']!r}"
+        along = f"ST_Y(place) >= {box['bottom']!r} AND ST_Y(place) <= {box['top']!r}"
+        return f"COALESCE({along} AND ({across}), false)"
+    if kind == "bool" and not _is_lucene(clause):
+        every = [*map(_condition, body.get("filter", ())), *_unwanted(body, _condition)]
+        some = " OR ".join(map(_condition, body.get("should", ())))
+        return f"({' AND '.join([*every, *([f'({some})'] if some else [])])})"
     return _asked(clause)
+
+
+def _is_lucene(clause: Mapping[str, Any]) -> bool:
+    """Whether a query string can say it."""
+    ((kind, body),) = clause.items()
+    if kind != "bool":
+        return kind not in ("function_score", "geo_distance", "geo_bounding_box")
+    return all(
+        _is_lucene(each) for part in body.values() if isinstance(part, list) for each in part
+    )
+
+
+def _unwanted(body: Mapping[str, Any], shown: Callable[[Mapping[str, Any]], str]) -> list[str]:
+    return [f"NOT {shown(each)}" for each in body.get("must_not", ())]
 
 
 def _asked(clause: Mapping[str, Any]) -> str:
@@ -105,13 +129,22 @@ def _lucene(clause: Mapping[str, Any]) -> str:
     if kind == "match_none":
         return "NOT *:*"
     if kind == "bool":
-        return f"({' OR '.join(_lucene(each) for each in body['should'])})"
+        every = [*map(_lucene, body.get("filter", ())), *_unwanted(body, _lucene)]
+        some = " OR ".join(map(_lucene, body.get("should", ())))
+        return f"({' AND '.join([*(every or ['*:*']), *([f'({some})'] if some else [])])})"
     if kind == "ids":
         return f"_id:({' OR '.join(map(_quoted, body['values']))})"
     ((field, value),) = body.items()
-    name = _RESERVED.sub(r"\\\1", field)
+    name = _RESERVED.sub(_ESCAPED, field)
     if kind == "terms":
         return f"{name}:({' OR '.join(_quoted(str(each)) for each in value)})"
+    if kind == "prefix":
+        return f"{name}:{_RESERVED.sub(_ESCAPED, value['value'])}*"
+    if kind == "regexp":  # the last part of it names the files of a folder
+        return f"{name}:/{value['value'].removesuffix(_FILES)}{_FILES.replace('/', _SLASH)}/"
+    if kind == "match_phrase":
+        words = value["query"]
+        return f"{name}:{_quoted(words)}" if " " in words else f"{name}:/{words}/"
     if kind == "wildcard":
         return f"{name}:/{_pattern(value['value'], caseless='case_insensitive' in value)}/"
     return f"{name}:{_range(value)}"

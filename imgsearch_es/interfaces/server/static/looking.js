@@ -78,7 +78,8 @@ export function makeLooking(main, { ask, parse, source, arrived, clicked, say })
   async function fetchPage(next) {
     const grid = document.getElementById("grid");
     try {
-      const response = await ask(`/results${new URL(next.href).search}`);
+      const headers = { "Imgsearch-Goes-On": "1" }; // so that nothing is counted again
+      const response = await ask(`/results${new URL(next.href).search}`, { headers });
       if (!response.ok) throw new Error("The next pictures cannot be shown now.");
       const holder = document.createElement("div");
       holder.append(...parse(await response.text()));

@@ -53,7 +53,7 @@ function askForToken(wasWrong) {
   document.getElementById("unlock-problem").textContent = wasWrong ? "This token is not accepted." : "";
   for (const storage of [localStorage, sessionStorage]) storage.removeItem(TOKEN);
   field.value = "";
-  dialog.onkeydown = (event) => needsToken && event.key === "Escape" && event.preventDefault();
+  dialog.onkeydown = (event) => { if (needsToken && event.key === "Escape") event.preventDefault(); };
   if (!dialog.open) dialog.showModal();
   return new Promise((resolve, reject) => {
     const form = document.getElementById("unlock-form");
