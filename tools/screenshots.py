@@ -2,8 +2,8 @@
 
     python tools/screenshots.py
 
-Writes gallery.png, page.png, page-large.png, page-phone.png and page-strip.png, which is a person's
-first ten minutes, into docs/images. Needs Chromium or Chrome (IMGSEARCH_BROWSER may name it); the photos are
+Writes gallery.png, page.png, page-large.png, page-phone.png and page-strip.png (a person's first ten
+minutes) into docs/images. Needs Chromium or Chrome (IMGSEARCH_BROWSER may name it); the photos are
 those of scikit-image, some with made-up places and dates. Run it again when the gallery or the page
 looks different.
 """
@@ -167,8 +167,9 @@ def travels(folder: Path) -> Path:
 def served(folder: Path, index: str = "photos.duckdb") -> Iterator[str]:
     """The URL of a server of an index in a folder; changing it takes a token, reading none."""
     listening = listen("127.0.0.1", 0)
-    given = {"port": 0, "rate": 0, "token": TOKEN, "roots": (folder,)}
-    settings = ServerSettings(**given, cache_folder=folder / "cache")
+    settings = ServerSettings(
+        port=0, rate=0, token=TOKEN, roots=(folder,), cache_folder=folder / "cache"
+    )
     app, _ = create_app(ServedIndex(folder / index), settings)
     server = uvicorn.Server(config_of(app))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})

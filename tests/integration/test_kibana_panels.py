@@ -125,8 +125,8 @@ def test_mean_scores(demo: Demo):
     scores, best_scores = defaultdict[str, list[float]](list), defaultdict[str, list[float]](list)
     for document in demo.documents:
         best_scores[document["top_synset"]].append(document["top_score"])
-        for key, synset in document["synset"].items():
-            scores[key].append(synset["score"])
+        for key in document["synsets"]:
+            scores[key].append(document["synset"][key]["score"])
     means = {key: fmean(of) for key, of in scores.items() if len(of) >= LEAST_PICTURES}
     best = sorted(means, key=lambda key: (-means[key], key))[:SHOWN]
     found = demo.answer(BY_MEAN_SCORE)["synsets"]["value"]

@@ -107,9 +107,8 @@ def _is_lucene(clause: Mapping[str, Any]) -> bool:
     ((kind, body),) = clause.items()
     if kind != "bool":
         return kind not in ("function_score", "geo_distance", "geo_bounding_box")
-    return all(
-        _is_lucene(each) for part in body.values() if isinstance(part, list) for each in part
-    )
+    parts = (body.get(name, ()) for name in ("filter", "should", "must_not"))
+    return all(_is_lucene(each) for part in parts for each in part)
 
 
 def _unwanted(body: Mapping[str, Any], shown: Callable[[Mapping[str, Any]], str]) -> list[str]:
