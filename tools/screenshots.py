@@ -2,7 +2,7 @@
 
     python tools/screenshots.py
 
-Writes gallery.png, page.png, page-large.png, page-phone.png and page-strip.png (a person's first ten
+Writes gallery.png, page.png, page-large.png, page-phone.png and page-strip.png (ten first
 minutes) into docs/images. Needs Chromium or Chrome (IMGSEARCH_BROWSER may name it); the photos are
 those of scikit-image, some with made-up places and dates. Run it again when the gallery or the page
 looks different.

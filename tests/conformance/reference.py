@@ -140,6 +140,8 @@ def _values(document: Document, item: Filter) -> list[Any]:
     if field in ("top_synset", "top_score"):
         best = document.terms[:1]
         return [term.key if field == "top_synset" else term.score for term in best]
+    if field == "album":
+        return [document.uri.rpartition("/")[0]]
     if field.startswith("score("):
         scores = {term.key: term.score for term in document.postings}
         total = 0.0
