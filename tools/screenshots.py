@@ -2,9 +2,9 @@
 
     python tools/screenshots.py
 
-Writes gallery.png, page.png, page-large.png, page-phone.png and page-strip.png into docs/images.
-Needs Chromium or Chrome (IMGSEARCH_BROWSER may name it); the photos are those of scikit-image, some with
-made-up places and dates. Run it again when the gallery or the page looks different.
+Writes gallery.png and page*.png into docs/images. Needs Chromium or Chrome (IMGSEARCH_BROWSER may
+name it); the photos are those of scikit-image, some with made-up places and dates. Run it again when
+the gallery or the page looks different.
 """
 
 from __future__ import annotations
