@@ -81,6 +81,13 @@ class KeptIndex:
         return self.store.location
 
     @property
+    def opened_as(self) -> tuple[str, Mapping[str, Any]]:
+        """Place, with credentials, and options by which another process opens the same."""
+        is_url = self.location.startswith(("http://", "https://"))
+        place = self._place if is_url else self.location  # which is absolute
+        return place, self._store_options
+
+    @property
     def exists(self) -> bool:
         """Whether the index was created."""
         self._renew()
@@ -286,10 +293,8 @@ class KeptIndex:
         folder = options.pop("folder")
         analyzer = self._wanted.analyzer
         options["analyzer"] = analyzer.config if isinstance(analyzer, Analyzer) else analyzer
-        is_url = self.location.startswith(("http://", "https://"))
-        place = self._place if is_url else self.location  # which is absolute
-        given = {**options, **self._store_options}
-        return partial(_opened_in, folder, type(self), place, given), ()
+        place, more = self.opened_as
+        return partial(_opened_in, folder, type(self), place, {**options, **more}), ()
 
     def _settings(self) -> IndexSettings:
         self._renew()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from imgsearch_es.errors import QueryError
@@ -33,6 +34,8 @@ class CollectedIndex(KeptIndex):
         lexicon = given.pop("lexicon", None) or os.environ.get("IMGSEARCH_LEXICON")
         super().__init__(location, wanted, given)
         self._lexicon = read_lexicon(lexicon) if lexicon else ()
+        if lexicon:
+            self._store_options = {**given, "lexicon": Path(lexicon).expanduser().resolve()}
         self._spoken: tuple[Vocabulary, Vocabulary] | None = None
 
     @property

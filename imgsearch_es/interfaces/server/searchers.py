@@ -10,7 +10,7 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
@@ -29,6 +29,7 @@ T = TypeVar("T")
 Work: TypeAlias = Callable[[P, T], Response]
 """A function of a module, which another process can import, of the parts of a server there."""
 Make: TypeAlias = Callable[[ServedIndex, ServerSettings], P]
+OpenedAs: TypeAlias = tuple[str, Mapping[str, Any]]
 
 
 class Searchers(Generic[P]):
@@ -36,12 +37,12 @@ class Searchers(Generic[P]):
 
     Args:
         make: gives the parts of a server, in each process its own.
-        location: of the index.
+        opened_as: of the index, which the processes open as the server did.
         settings: the server's.
     """
 
-    def __init__(self, make: Make[P], location: str, settings: ServerSettings) -> None:
-        self._given = make, location, replace(settings, processes=0)
+    def __init__(self, make: Make[P], opened_as: OpenedAs, settings: ServerSettings) -> None:
+        self._given = make, opened_as, replace(settings, processes=0)
         self._many = 0 if settings.log is not None else settings.processes
         self._pool: ProcessPoolExecutor | None = None
         self.is_ready = False
@@ -58,8 +59,11 @@ class Searchers(Generic[P]):
             self.is_ready = False
             context = multiprocessing.get_context("spawn")
             self._pool = ProcessPoolExecutor(self._many, context, _begin, self._given)
+            # Ctrl-C is for the server: what it starts never hears of it, from the first moment.
+            before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
             for _ in range(self._many):
                 self._pool.submit(os.getpid).add_done_callback(self._started)
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def _started(self, done: Future[int]) -> None:
         self.is_ready = not done.cancelled() and done.exception() is None
@@ -95,10 +99,10 @@ _here: list[Any] = []
 """The parts of this process."""
 
 
-def _begin(make: Make[P], location: str, settings: ServerSettings) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the server
+def _begin(make: Make[P], opened_as: OpenedAs, settings: ServerSettings) -> None:
+    place, options = opened_as
     threading.Thread(target=_end_with_the_server, daemon=True).start()
-    _here.append(make(_Index(location), settings))
+    _here.append(make(_Index(place, **options), settings))
 
 
 def _end_with_the_server() -> None:

@@ -168,7 +168,7 @@ class Services:
         self.changing = asyncio.Lock()
         self.downloading: set[str] = set()
         self._log = open_log(settings.log)
-        self.searchers = Searchers(Services, index.location, settings)
+        self.searchers = Searchers(Services, index.opened_as, settings)
         self._searches = ThreadPoolExecutor(settings.threads, "imgsearch-search")
         self._drawings = ThreadPoolExecutor(_DRAWING_THREADS, "imgsearch-draw")
         self._fetches = ThreadPoolExecutor(_FETCHING_THREADS, "imgsearch-fetch")
