@@ -200,6 +200,14 @@ def test_a_picture_by_every_name_finds_itself_alike(index, cat, fake_model):
     assert dict(answers[0])[str(cat)] == pytest.approx(best)
 
 
+def test_a_file_removed_while_it_is_looked_at_is_no_index(index, place, monkeypatch):
+    assert index.exists
+    identity = index.store._file.opened.on_disk()
+    place.unlink()
+    monkeypatch.setattr(index.store._file.opened, "on_disk", lambda: identity)
+    assert not index.exists
+
+
 def test_a_pickled_index_opens_anew(index, place, cat, tmp_path, monkeypatch):
     again = pickle.loads(pickle.dumps(index))  # noqa: S301
     assert again is not index
