@@ -112,6 +112,7 @@ class CollectedIndex(KeptIndex):
                 kept = (label for label in document.labels if label not in drop)
                 labels = tuple(dict.fromkeys([*kept, *add]))
                 if labels != document.labels:
+                    check_own(labels, {})  # before any is written
                     changed.append(replace(document, labels=labels))
             if changed:
                 for _, reason in self.store.write(changed).rejected:

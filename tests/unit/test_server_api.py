@@ -389,13 +389,22 @@ def test_several_are_labeled_and_downloaded(own, photos):
     (photos / names[1]).rename(photos / "aside.png")
     try:
         asked = "&".join(f"picture={name}" for name in ids)
-        answer = own.get(f"/api/v1/download?{asked}")
+        answer = own.get(f"/api/v1/download?{asked}&picture={'0' * 32}")
     finally:
         (photos / "aside.png").rename(photos / names[1])
     with zipfile.ZipFile(io.BytesIO(answer.data)) as found:
         assert found.testzip() is None
         assert found.namelist() == ["cat.0.png", "cat.3.png", "left out.txt"]
-        assert b"dog.1.png" in found.read("left out.txt")
+        assert found.read("cat.0.png") == (photos / names[0]).read_bytes()
+        said = found.read("left out.txt").decode()
+        assert "dog.1.png" in said
+        assert f"{'0' * 32}: is not in the index" in said
+    assert own.get(f"/api/v1/download?picture={'0' * 32}").status == 404
+    full = {"pictures": ids[:1], "add": [f"{i}{'x' * 30_000}" for i in range(33)]}
+    assert json_of(own.post("/api/v1/documents/label", full, headers=BEARER)) == {"changed": 1}
+    more = {"pictures": ids[::-1], "add": ["y" * 30_000]}
+    assert own.post("/api/v1/documents/label", more, headers=BEARER).status == 400
+    assert json_of(own.get(f"/api/v1/documents/{ids[2]}"))["labels"][-1] == "two"
     with mock.patch("imgsearch_es.interfaces.server.several._MOST_BYTES", 10):
         assert own.get(f"/api/v1/download?{asked}").status == 413
     own.services.downloading.add("127.0.0.1")
