@@ -107,6 +107,7 @@ async def _zipped(
                 for start in range(0, len(data), _BLOCK):
                     file.write(view[start : start + _BLOCK])
                     yield sink.taken()
+            del data, view  # before the next one is read
         if left_out:
             archive.writestr(_LEFT_OUT, "\n".join([*left_out, ""]))
     yield sink.taken()
