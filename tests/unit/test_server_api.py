@@ -5,8 +5,10 @@ from __future__ import annotations
 import io
 import json
 import re
+import shutil
 import zipfile
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from unittest import mock
 
 import duckdb
@@ -407,6 +409,12 @@ def test_several_are_labeled_and_downloaded(own, photos):
     assert json_of(own.get(f"/api/v1/documents/{ids[2]}"))["labels"][-1] == "two"
     with mock.patch("imgsearch_es.interfaces.server.several._MOST_BYTES", 10):
         assert own.get(f"/api/v1/download?{asked}").status == 413
+    place = Path(own.services.index.location)
+    shutil.copy(place, place.with_suffix(".new"))
+    place.with_suffix(".new").replace(place)  # as a rebuilt index
+    assert own.get(f"/api/v1/download?{asked}").status == 200
+    place.unlink()
+    assert own.get(f"/api/v1/download?{asked}").status == 503
     own.services.downloading.add("127.0.0.1")
     assert own.get(f"/api/v1/download?{asked}").status == 503
 

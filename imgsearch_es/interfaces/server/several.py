@@ -54,7 +54,7 @@ async def download(
 ) -> Response:
     """The files of several pictures as one ZIP; what cannot be read is named in it."""
     ids = list(dict.fromkeys(picture))
-    found = await parts.work(lambda: parts.index.store.get(ids))
+    found = await parts.work(lambda: _documents(parts, ids))
     wanted = [found[name] for name in ids if name in found]
     if not wanted:
         raise UnknownPictureError(ids[0])
@@ -68,6 +68,11 @@ async def download(
         raise ProblemError(503, "Busy", message, RETRY_SOON)
     parts.downloading.add(client)
     return _Download(parts, wanted, [name for name in ids if name not in found], client)
+
+
+def _documents(parts: Services, ids: Sequence[str]) -> dict[str, Document]:
+    parts.index.count()  # an error where there is no index; another one than before is noticed
+    return parts.index.store.get(ids)
 
 
 class _Download(StreamingResponse):
