@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from unittest import mock
 
+import anyio
 import duckdb
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from pydantic import BaseModel, TypeAdapter
 
 from imgsearch_es.errors import ImageError, IndexLockedError, QueryError, WeightsError
 from imgsearch_es.evaluation.clicks import read_interactions
-from imgsearch_es.interfaces.server import schemas
+from imgsearch_es.interfaces.server import schemas, several
 from imgsearch_es.pictures.files import picture_id
 from imgsearch_es.pictures.images import open_image
 from tests.fakes import FakeModel, noise
@@ -417,6 +418,16 @@ def test_several_are_labeled_and_downloaded(own, photos):
     assert own.get(f"/api/v1/download?{asked}").status == 503
     own.services.downloading.add("127.0.0.1")
     assert own.get(f"/api/v1/download?{asked}").status == 503
+
+
+def test_who_takes_a_download_too_slowly_loses_its_place(own, monkeypatch):
+    monkeypatch.setattr(several, "_BLOCK_SECONDS", 0.1)
+    own.services.downloading.add("slow")
+    download = several._Download(own.services, [], ["0" * 32], "slow")
+    scope = {"type": "http", "asgi": {"spec_version": "2.3"}}
+    with pytest.raises(BaseException):  # noqa: B017, PT011  (in a group, or not)
+        anyio.run(download, scope, anyio.sleep_forever, lambda message: anyio.sleep(1))
+    assert own.services.downloading == set()
 
 
 def test_the_page_says_what_is_under_way(own, monkeypatch, tmp_path):

@@ -11,10 +11,11 @@ from functools import partial
 from itertools import chain, count
 from typing import Annotated
 
+import anyio
 from fastapi import Query, Request, Response
 from fastapi.responses import JSONResponse
 from starlette.responses import StreamingResponse
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from imgsearch_es.errors import ImageError, ImgsearchError
 from imgsearch_es.interfaces.server import schemas
@@ -29,7 +30,8 @@ _MOST_FILES, _MOST_BYTES = 200, 2 * 1024**3
 """Of one download."""
 _MOST_DOWNLOADS = 4
 """At once, of all clients: each has a picture in memory. One client has one."""
-_BLOCK = 1024**2
+_BLOCK, _BLOCK_SECONDS = 1024**2, 60.0
+"""What is sent at once, and how long a client may take for it: it has one of a few places."""
 _LEFT_OUT = "left out.txt"
 
 ROUTERS = (changes, router)
@@ -87,8 +89,12 @@ class _Download(StreamingResponse):
         self._end = partial(parts.downloading.discard, client)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def in_time(message: Message) -> None:
+            with anyio.fail_after(_BLOCK_SECONDS):
+                await send(message)
+
         try:
-            await super().__call__(scope, receive, send)
+            await super().__call__(scope, receive, in_time)
         finally:
             self._end()
 
