@@ -68,8 +68,8 @@ class KeptIndex:
             )
         self._wanted = wanted
         self.store: Store = open_store(location, **store_options)
-        self._place = location
-        self._store_options = store_options
+        is_url = self.location.startswith(("http://", "https://"))  # without credentials
+        self.opened_as = location if is_url else self.location, store_options
         self._analyzer: Analyzer | None = None
         self._checked_with: IndexSettings | None = None
         self._writing = 0
@@ -79,13 +79,6 @@ class KeptIndex:
     def location(self) -> str:
         """The path or URL, without credentials."""
         return self.store.location
-
-    @property
-    def opened_as(self) -> tuple[str, Mapping[str, Any]]:
-        """Place, with credentials, and options by which another process opens the same."""
-        is_url = self.location.startswith(("http://", "https://"))
-        place = self._place if is_url else self.location  # which is absolute
-        return place, self._store_options
 
     @property
     def exists(self) -> bool:

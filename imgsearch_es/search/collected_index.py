@@ -35,7 +35,8 @@ class CollectedIndex(KeptIndex):
         super().__init__(location, wanted, given)
         self._lexicon = read_lexicon(lexicon) if lexicon else ()
         if lexicon:
-            self._store_options = {**given, "lexicon": Path(lexicon).expanduser().resolve()}
+            given = {**given, "lexicon": Path(lexicon).expanduser().resolve()}
+            self.opened_as = self.opened_as[0], given
         self._spoken: tuple[Vocabulary, Vocabulary] | None = None
 
     @property

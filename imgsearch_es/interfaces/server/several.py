@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import io
 import re
 import time
 import zipfile
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from functools import partial
 from itertools import chain, count
 from typing import Annotated
@@ -19,7 +18,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from imgsearch_es.errors import ImageError, ImgsearchError
 from imgsearch_es.interfaces.server import schemas
-from imgsearch_es.interfaces.server.answers import RETRY_SOON, ProblemError
+from imgsearch_es.interfaces.server.answers import RETRY_SOON, ProblemError, log
 from imgsearch_es.interfaces.server.api import alone, changes, router
 from imgsearch_es.interfaces.server.connections import owner_of
 from imgsearch_es.interfaces.server.services import Parts, Services
@@ -84,8 +83,8 @@ class _Download(StreamingResponse):
         self, parts: Services, documents: Sequence[Document], unknown: Sequence[str], client: str
     ) -> None:
         headers = {"Content-Disposition": 'attachment; filename="pictures.zip"'}
-        zipped = _zipped(parts, documents, unknown)
-        super().__init__(zipped, media_type="application/zip", headers=headers)
+        self._zipped = _zipped(parts, documents, unknown)
+        super().__init__(self._zipped, media_type="application/zip", headers=headers)
         self._end = partial(parts.downloading.discard, client)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -95,13 +94,16 @@ class _Download(StreamingResponse):
 
         try:
             await super().__call__(scope, receive, in_time)
+        except TimeoutError:
+            log.warning("a download was given up: its client takes it too slowly")
         finally:
             self._end()
+            await self._zipped.aclose()  # before its ZIP is, by the garbage collector
 
 
 async def _zipped(
     parts: Services, documents: Sequence[Document], unknown: Sequence[str]
-) -> AsyncIterator[bytes]:
+) -> AsyncGenerator[bytes, None]:
     """A ZIP of files as they are, one in memory at a time."""
     sink, left_out = _Sink(), [f"{name}: is not in the index" for name in unknown]
     with zipfile.ZipFile(sink, "w", zipfile.ZIP_STORED) as archive:
@@ -136,18 +138,20 @@ def _names(documents: Sequence[Document]) -> list[str]:
     return list(taken.values())[1:]
 
 
-class _Sink(io.RawIOBase):
+class _Sink:
     """What is written is taken away piece by piece; it cannot go back."""
 
     def __init__(self) -> None:
         self._pieces: list[bytes] = []
 
-    def writable(self) -> bool:
-        return True
-
-    def write(self, data: bytes) -> int:  # type: ignore[override]
+    def write(self, data: bytes) -> int:
         self._pieces.append(bytes(data))
-        return len(data)
+        return len(self._pieces[-1])
+
+    def flush(self) -> None:
+        """There is nothing to wait for."""
+
+    close = flush
 
     def taken(self) -> bytes:
         pieces, self._pieces = self._pieces, []
