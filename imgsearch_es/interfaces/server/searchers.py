@@ -82,6 +82,8 @@ class Searchers(Generic[P]):
     def close(self) -> None:
         """End the processes."""
         if self._pool is not None:
+            for process in self.processes:
+                process.kill()  # nobody waits any more for what it does
             self._pool.shutdown(wait=False, cancel_futures=True)
 
 
