@@ -3,8 +3,8 @@
     python tools/screenshots.py
 
 Writes gallery.png and page*.png into docs/images. Needs Chromium or Chrome (IMGSEARCH_BROWSER may
-name it); the photos are those of scikit-image, some with made-up places and dates. Run it again when
-the gallery or the page looks different.
+name it); the photos are those of scikit-image, some with made-up places and dates. Run it again
+when the gallery or the page looks different.
 """
 
 from __future__ import annotations

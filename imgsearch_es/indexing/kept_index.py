@@ -68,8 +68,8 @@ class KeptIndex:
             )
         self._wanted = wanted
         self.store: Store = open_store(location, **store_options)
-        self._place = location
-        self._store_options = store_options
+        is_url = self.location.startswith(("http://", "https://"))  # without credentials
+        self.opened_as = location if is_url else self.location, store_options
         self._analyzer: Analyzer | None = None
         self._checked_with: IndexSettings | None = None
         self._writing = 0
@@ -286,10 +286,8 @@ class KeptIndex:
         folder = options.pop("folder")
         analyzer = self._wanted.analyzer
         options["analyzer"] = analyzer.config if isinstance(analyzer, Analyzer) else analyzer
-        is_url = self.location.startswith(("http://", "https://"))
-        place = self._place if is_url else self.location  # which is absolute
-        given = {**options, **self._store_options}
-        return partial(_opened_in, folder, type(self), place, given), ()
+        place, more = self.opened_as
+        return partial(_opened_in, folder, type(self), place, {**options, **more}), ()
 
     def _settings(self) -> IndexSettings:
         self._renew()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from imgsearch_es.errors import QueryError
@@ -34,6 +35,9 @@ class CollectedIndex(KeptIndex):
         super().__init__(location, wanted, given)
         self._store_options = {**given, "lexicon": lexicon} if lexicon else given
         self._lexicon = read_lexicon(lexicon) if lexicon else ()
+        if lexicon:
+            given = {**given, "lexicon": Path(lexicon).expanduser().resolve()}
+            self.opened_as = self.opened_as[0], given
         self._spoken: tuple[Vocabulary, Vocabulary] | None = None
 
     @property
@@ -110,6 +114,7 @@ class CollectedIndex(KeptIndex):
                 kept = (label for label in document.labels if label not in drop)
                 labels = tuple(dict.fromkeys([*kept, *add]))
                 if labels != document.labels:
+                    check_own(labels, {})  # before any is written
                     changed.append(replace(document, labels=labels))
             if changed:
                 for _, reason in self.store.write(changed).rejected:

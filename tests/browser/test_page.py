@@ -320,6 +320,7 @@ def test_without_an_answer_there_is_a_sentence(open_page: Open, word: SimpleName
     expect(page.locator("#toast")).to_have_text("The server does not answer. Is it still running?")
     page.locator(".picture").first.click()
     expect(page.locator(".view-image")).not_to_have_js_property("naturalWidth", 0)
+    expect(page.locator(".view-about")).to_contain_text("The server does not answer.")
     page.keyboard.press("Escape")
     expect(page.locator(".card").first).to_be_visible()
 

@@ -127,9 +127,9 @@ def new(fake_model: type[FakeModel], tmp_path: Path) -> Iterator[ImageIndex]:
 def start(place: Path, tmp_path: Path) -> Start:
     """Starts a server of the photos with settings."""
 
-    def start(**settings: Any) -> AbstractContextManager[Client]:
+    def start(lexicon: Path | None = None, **settings: Any) -> AbstractContextManager[Client]:
         given = {"port": 0, "cache_folder": tmp_path / "cache", **settings}
-        return serving(ServedIndex(place), ServerSettings(**given))
+        return serving(ServedIndex(place, lexicon=lexicon), ServerSettings(**given))
 
     return start
 

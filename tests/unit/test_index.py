@@ -27,6 +27,7 @@ from imgsearch_es.errors import (
     WeightsError,
 )
 from imgsearch_es.retrieval.queries import Query
+from tests.unit.test_meanings import GERMAN
 
 # -- opening ------------------------------------------------------------------------------------
 
@@ -199,10 +200,23 @@ def test_a_picture_by_every_name_finds_itself_alike(index, cat, fake_model):
     assert dict(answers[0])[str(cat)] == pytest.approx(best)
 
 
-def test_a_pickled_index_opens_anew(index, cat):
+def test_a_file_removed_while_it_is_looked_at_is_no_index(index, place, monkeypatch):
+    assert index.exists
+    identity = index.store._file.opened.on_disk()
+    place.unlink()
+    monkeypatch.setattr(index.store._file.opened, "on_disk", lambda: identity)
+    assert not index.exists
+
+
+def test_a_pickled_index_opens_anew(index, place, cat, tmp_path, monkeypatch):
     again = pickle.loads(pickle.dumps(index))  # noqa: S301
     assert again is not index
     assert again.search(image=cat).to_dict()["hits"] == index.search(image=cat).to_dict()["hits"]
+    (tmp_path / "de.xml").write_text(GERMAN)
+    monkeypatch.chdir(tmp_path)
+    pickled = pickle.dumps(ImageIndex(place, lexicon="de.xml"))
+    monkeypatch.chdir(cat.parent)
+    assert pickle.loads(pickled).vocabulary.resolve("Hund").keys  # noqa: S301
 
 
 def test_a_relative_path_is_the_same_picture(index, cat, monkeypatch, fake_model):

@@ -5,10 +5,13 @@ from __future__ import annotations
 import io
 import json
 import re
+import shutil
 import zipfile
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from unittest import mock
 
+import anyio
 import duckdb
 import numpy as np
 import pytest
@@ -17,7 +20,7 @@ from pydantic import BaseModel, TypeAdapter
 
 from imgsearch_es.errors import ImageError, IndexLockedError, QueryError, WeightsError
 from imgsearch_es.evaluation.clicks import read_interactions
-from imgsearch_es.interfaces.server import schemas
+from imgsearch_es.interfaces.server import schemas, several
 from imgsearch_es.pictures.files import picture_id
 from imgsearch_es.pictures.images import open_image
 from tests.fakes import FakeModel, noise
@@ -389,17 +392,48 @@ def test_several_are_labeled_and_downloaded(own, photos):
     (photos / names[1]).rename(photos / "aside.png")
     try:
         asked = "&".join(f"picture={name}" for name in ids)
-        answer = own.get(f"/api/v1/download?{asked}")
+        answer = own.get(f"/api/v1/download?{asked}&picture={'0' * 32}")
     finally:
         (photos / "aside.png").rename(photos / names[1])
     with zipfile.ZipFile(io.BytesIO(answer.data)) as found:
         assert found.testzip() is None
         assert found.namelist() == ["cat.0.png", "cat.3.png", "left out.txt"]
-        assert b"dog.1.png" in found.read("left out.txt")
+        assert found.read("cat.0.png") == (photos / names[0]).read_bytes()
+        said = found.read("left out.txt").decode()
+        assert "dog.1.png" in said
+        assert f"{'0' * 32}: is not in the index" in said
+    assert own.get(f"/api/v1/download?picture={'0' * 32}").status == 404
+    full = {"pictures": ids[:1], "add": [f"{i}{'x' * 30_000}" for i in range(33)]}
+    assert json_of(own.post("/api/v1/documents/label", full, headers=BEARER)) == {"changed": 1}
+    more = {"pictures": ids[::-1], "add": ["y" * 30_000]}
+    assert own.post("/api/v1/documents/label", more, headers=BEARER).status == 400
+    assert json_of(own.get(f"/api/v1/documents/{ids[2]}"))["labels"][-1] == "two"
     with mock.patch("imgsearch_es.interfaces.server.several._MOST_BYTES", 10):
         assert own.get(f"/api/v1/download?{asked}").status == 413
+    place = Path(own.services.index.location)
+    shutil.copy(place, place.with_suffix(".new"))
+    place.with_suffix(".new").replace(place)  # as a rebuilt index
+    assert own.get(f"/api/v1/download?{asked}").status == 200
+    place.unlink()
+    assert own.get(f"/api/v1/download?{asked}").status == 503
     own.services.downloading.add("127.0.0.1")
     assert own.get(f"/api/v1/download?{asked}").status == 503
+
+
+def test_who_takes_a_download_too_slowly_loses_its_place(own, monkeypatch):
+    monkeypatch.setattr(several, "_BLOCK_SECONDS", 0.1)
+    own.services.downloading.add("slow")
+    download = several._Download(own.services, [], ["0" * 32], "slow")
+    scope = {"type": "http", "asgi": {"spec_version": "2.3"}}
+    send = mock.Mock(side_effect=lambda message: anyio.sleep(0 if "status" in message else 1))
+
+    async def answered() -> bool:
+        await download(scope, anyio.sleep_forever, send)
+        return download._zipped.ag_frame is None
+
+    assert anyio.run(answered)  # else the garbage collector complains of a ZIP that is open
+    assert send.call_count == 2  # nothing after the first block
+    assert own.services.downloading == set()
 
 
 def test_the_page_says_what_is_under_way(own, monkeypatch, tmp_path):

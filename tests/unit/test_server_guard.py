@@ -386,7 +386,8 @@ def test_errors_are_pages_for_people_and_json_for_programs(client, start, cat):
         shown = client.get(path, headers=browser)
         assert (shown.status, shown.data[:15]) == (status, b"<!doctype html>"), path
         assert b"Start again" in shown.data
-    assert b"error" in client.get("/nothing").data
+    for path in ("/nothing", "/why?picture=none"):
+        assert json_of(client.get(path), 404)["error"]["message"]
     with start(host="0.0.0.0", token=TOKEN) as locked:  # noqa: S104
         refused = locked.get("/results", headers=browser)  # at the door
         assert (refused.status, refused.data[:15]) == (401, b"<!doctype html>")

@@ -38,6 +38,7 @@ from imgsearch_es.pictures.addresses import is_public
 from imgsearch_es.pictures.files import Limits, picture_id
 from tests.fakes import COMMAND, FakeModel
 from tests.serving import Client, answering, json_of
+from tests.unit.test_meanings import GERMAN
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -360,17 +361,29 @@ def test_all_of_a_fetch_has_one_deadline(web, slow, monkeypatch):
 
 
 @pytest.mark.slow
-def test_another_process_answers_and_where_none_can_the_server_does(start, word, cat, monkeypatch):
+def test_another_process_answers_and_where_none_can_the_server_does(
+    start, word, cat, monkeypatch, tmp_path
+):
+    lexicon = tmp_path / "de.xml"
+    lexicon.write_text(GERMAN)
+
     def answers(client: Client) -> list[bytes]:
-        found = json_of(client.get(f"/api/v1/search?text={word}"))
+        found = json_of(client.get(f"/api/v1/search?text={word} Hund"))
         page = client.get(f"/results?q={word}&image={picture_id(str(cat))}").data
+        assert found["left_out"] == []
         return [str(found["hits"]).encode(), re.sub(rb"\d+ ms", b"", page)]
 
-    with start() as alone:
+    with start(lexicon) as alone:
         expected = answers(alone)
-    with start(processes=1) as client:
+    with start(lexicon, processes=1) as client:
         searchers = client.services.searchers
+        while not searchers.processes:
+            time.sleep(0.01)
+        for process in searchers.processes:  # Ctrl-C while it starts
+            os.kill(process.pid, signal.SIGINT)
+        deadline = time.monotonic() + 20
         while not searchers.is_ready:
+            assert time.monotonic() < deadline
             time.sleep(0.05)
         refuse = mock.Mock(side_effect=QueryError("not here"))
         with monkeypatch.context() as patched:
@@ -396,7 +409,8 @@ def test_a_url_is_the_state_and_back():
     assert State().url() == "/"
     other = State("dog", page=7).url(q="cat")  # begins at its first page
     assert State.from_params(QueryParams(other[2:])) == State("cat")
-    for wrong in ("region=1", "region=a,b,c,d", "page=0", "page=401", "page=x"):
+    many = "&".join(f"where=label={i}" for i in range(65))
+    for wrong in ("region=1", "region=a,b,c,d", "page=0", "page=401", "page=x", many):
         with pytest.raises(QueryError):
             State.from_params(QueryParams(wrong))
 

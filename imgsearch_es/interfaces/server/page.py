@@ -93,12 +93,14 @@ async def clicks(parts: Parts, click: Click) -> None:
 
 
 def problem_page(request: Request, problem: ProblemError) -> Response:
-    """An error of the page, as a page or as a part of one."""
+    """An error of the page, as a page, as results, or as the API says it."""
     content = {"state": State(), "problem": problem, "unknown": None}
     if wants_page(request.headers):
         parts = services_of(request)
         return _render("page.html", problem.status, **content, locked=False, parts=parts)
-    return _render("problem.html", problem.status, **content)
+    if request.url.path == "/results":
+        return _render("problem.html", problem.status, **content)
+    return problem.response()
 
 
 async def _asked(request: Request, parts: Services) -> _Asked:

@@ -107,7 +107,7 @@ def map_of(counts: Sequence[FacetCount], state: State) -> dict[str, Any]:
         "dots": shown,
         "frame": [10 * left, -10 * top, 10 * width, 5 * width],
         "chosen": None if chosen is None else chosen,
-        "box_url": state.url(where=(*_elsewhere(state), "within=BOX")),
+        "all_url": state.url(where=_elsewhere(state)),
     }
 
 

@@ -57,8 +57,11 @@ class Searchers(Generic[P]):
             self.is_ready = False
             context = multiprocessing.get_context("spawn")
             self._pool = ProcessPoolExecutor(self._many, context, _begin, self._given)
+            # Ctrl-C is for the server: what it starts never hears of it, from the first moment.
+            before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
             for _ in range(self._many):
                 self._pool.submit(os.getpid).add_done_callback(self._started)
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def _started(self, done: Future[int]) -> None:
         self.is_ready = not done.cancelled() and done.exception() is None
@@ -77,6 +80,8 @@ class Searchers(Generic[P]):
     def close(self) -> None:
         """End the processes."""
         if self._pool is not None:
+            for process in self.processes:
+                process.kill()  # nobody waits any more for what it does
             self._pool.shutdown(wait=False, cancel_futures=True)
 
 
@@ -85,7 +90,6 @@ _here: list[Any] = []
 
 
 def _begin(make: Make[P], index: ServedIndex, settings: ServerSettings) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the server
     threading.Thread(target=_end_with_the_server, daemon=True).start()
     index.has_analyzer = False
     _here.append(make(index, settings))

@@ -2,30 +2,35 @@
 
 from __future__ import annotations
 
-import io
 import re
+import time
 import zipfile
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from functools import partial
 from itertools import chain, count
 from typing import Annotated
 
+import anyio
 from fastapi import Query, Request, Response
 from fastapi.responses import JSONResponse
 from starlette.responses import StreamingResponse
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
-from imgsearch_es.errors import ImageError
+from imgsearch_es.errors import ImageError, ImgsearchError
 from imgsearch_es.interfaces.server import schemas
-from imgsearch_es.interfaces.server.answers import RETRY_SOON, ProblemError
+from imgsearch_es.interfaces.server.answers import RETRY_SOON, ProblemError, log
 from imgsearch_es.interfaces.server.api import alone, changes, router
+from imgsearch_es.interfaces.server.connections import owner_of
 from imgsearch_es.interfaces.server.services import Parts, Services
+from imgsearch_es.interfaces.server.uploads import UnknownPictureError
 from imgsearch_es.retrieval.documents import Document
 
 _MOST_FILES, _MOST_BYTES = 200, 2 * 1024**3
 """Of one download."""
 _MOST_DOWNLOADS = 4
 """At once, of all clients: each has a picture in memory. One client has one."""
+_BLOCK, _BLOCK_SECONDS = 1024**2, 60.0
+"""What is sent at once, and how long a client may take for it: it has one of a few places."""
 _LEFT_OUT = "left out.txt"
 
 ROUTERS = (changes, router)
@@ -50,50 +55,72 @@ async def download(
 ) -> Response:
     """The files of several pictures as one ZIP; what cannot be read is named in it."""
     ids = list(dict.fromkeys(picture))
-    found = await parts.work(lambda: parts.index.store.get(ids))
+    found = await parts.work(lambda: _documents(parts, ids))
     wanted = [found[name] for name in ids if name in found]
+    if not wanted:
+        raise UnknownPictureError(ids[0])
     if sum(one.bytes for one in wanted) > _MOST_BYTES:
         message = f"these files have over {_MOST_BYTES // 1024**3} GB: download fewer at a time"
         raise ProblemError(413, "TooLarge", message)
-    client = http.client.host if http.client else "unknown"
+    client = owner_of(http.client.host if http.client else "unknown")
     if client in parts.downloading or len(parts.downloading) >= _MOST_DOWNLOADS:
         whose = "yours" if client in parts.downloading else "others"
         message = f"a download of {whose} is under way: try again when it has ended"
         raise ProblemError(503, "Busy", message, RETRY_SOON)
     parts.downloading.add(client)
-    return _Download(parts, wanted, client)
+    return _Download(parts, wanted, [name for name in ids if name not in found], client)
+
+
+def _documents(parts: Services, ids: Sequence[str]) -> dict[str, Document]:
+    parts.index.count()  # an error where there is no index; another one than before is noticed
+    return parts.index.store.get(ids)
 
 
 class _Download(StreamingResponse):
     """A ZIP as it is made; when it ends, however it does, its client may have another."""
 
-    def __init__(self, parts: Services, documents: Sequence[Document], client: str) -> None:
+    def __init__(
+        self, parts: Services, documents: Sequence[Document], unknown: Sequence[str], client: str
+    ) -> None:
         headers = {"Content-Disposition": 'attachment; filename="pictures.zip"'}
-        zipped = _zipped(parts, documents)
-        super().__init__(zipped, media_type="application/zip", headers=headers)
+        self._zipped = _zipped(parts, documents, unknown)
+        super().__init__(self._zipped, media_type="application/zip", headers=headers)
         self._end = partial(parts.downloading.discard, client)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def in_time(message: Message) -> None:
+            with anyio.fail_after(_BLOCK_SECONDS):
+                await send(message)
+
         try:
-            await super().__call__(scope, receive, send)
+            await super().__call__(scope, receive, in_time)
+        except TimeoutError:
+            log.warning("a download was given up: its client takes it too slowly")
         finally:
             self._end()
+            await self._zipped.aclose()  # before its ZIP is, by the garbage collector
 
 
-async def _zipped(parts: Services, documents: Sequence[Document]) -> AsyncIterator[bytes]:
+async def _zipped(
+    parts: Services, documents: Sequence[Document], unknown: Sequence[str]
+) -> AsyncGenerator[bytes, None]:
     """A ZIP of files as they are, one in memory at a time."""
-    sink, left_out = _Sink(), []
+    sink, left_out = _Sink(), [f"{name}: is not in the index" for name in unknown]
     with zipfile.ZipFile(sink, "w", zipfile.ZIP_STORED) as archive:
         for document, name in zip(documents, _names(documents), strict=True):
-
-            def add(document: Document = document, name: str = name) -> None:
-                archive.writestr(name, parts.pictures.read(document))
-
             try:
-                await parts.draw(add)
-            except ImageError as error:
-                left_out.append(f"{document.filename}: {error.reason}")
-            yield sink.taken()
+                data = await parts.draw(partial(parts.pictures.read, document))
+            except ImgsearchError as error:
+                reason = error.reason if isinstance(error, ImageError) else error
+                left_out.append(f"{document.filename}: {reason}")
+                continue
+            about = zipfile.ZipInfo(name, time.localtime()[:6])
+            about.file_size = len(data)
+            with archive.open(about, "w") as file, memoryview(data) as view:
+                for start in range(0, len(data), _BLOCK):
+                    file.write(view[start : start + _BLOCK])
+                    yield sink.taken()
+            del data, view  # before the next one is read
         if left_out:
             archive.writestr(_LEFT_OUT, "\n".join([*left_out, ""]))
     yield sink.taken()
@@ -111,18 +138,20 @@ def _names(documents: Sequence[Document]) -> list[str]:
     return list(taken.values())[1:]
 
 
-class _Sink(io.RawIOBase):
+class _Sink:
     """What is written is taken away piece by piece; it cannot go back."""
 
     def __init__(self) -> None:
         self._pieces: list[bytes] = []
 
-    def writable(self) -> bool:
-        return True
-
-    def write(self, data: bytes) -> int:  # type: ignore[override]
+    def write(self, data: bytes) -> int:
         self._pieces.append(bytes(data))
-        return len(data)
+        return len(self._pieces[-1])
+
+    def flush(self) -> None:
+        """There is nothing to wait for."""
+
+    close = flush
 
     def taken(self) -> bytes:
         pieces, self._pieces = self._pieces, []

@@ -63,6 +63,8 @@ FACET_FIELDS = {
     "width": "Width in pixels",
     "bytes": "File size",
 }
+_MOST_CHOICES = 64
+"""Every link of a page has all of them."""
 _CHIPS = 4
 _VECTOR = 9
 _TELLING = 0.005
@@ -97,6 +99,9 @@ class State:
     def from_params(cls, params: QueryParams) -> State:
         """Read a URL's parameters."""
         region, number = params.get("region", ""), params.get("page", "1")
+        where = _distinct(params.getlist("where"))
+        if len(where) > _MOST_CHOICES:
+            raise QueryError(f"a page has at most {_MOST_CHOICES} conditions")
         if region and not _REGION.fullmatch(region):
             raise QueryError("a region is left,top,right,bottom as fractions of the picture")
         if not re.fullmatch(r"\d{1,3}", number) or not 1 <= int(number) <= LAST_PAGE:
@@ -107,7 +112,7 @@ class State:
             like=_distinct(params.getlist("like")),
             dislike=_distinct(params.getlist("dislike")),
             region=region,
-            where=_distinct(params.getlist("where")),
+            where=where,
             by=params.get("by", "auto"),
             open=params.get("open", "") if params.get("open") in PANELS else "",
             page=int(number),

@@ -59,7 +59,13 @@ class OpenIndex(Store):
             return
         if self._file.opened.on_disk() != self._identity:
             self._forget()
-        elif (written_at := self._file.path.stat().st_mtime_ns) != self._written_at:
+            return
+        try:
+            written_at = self._file.path.stat().st_mtime_ns
+        except FileNotFoundError:  # removed since the line above
+            self._forget()
+            return
+        if written_at != self._written_at:
             with self._reading():
                 self._written_at = written_at
 

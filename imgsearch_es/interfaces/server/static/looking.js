@@ -22,14 +22,18 @@ export function makeLooking(main, { ask, parse, source, arrived, clicked, say })
       if (!response.ok) throw new Error((await response.json()).error.message);
       return parse(await response.text()).find((one) => one.nodeType === Node.ELEMENT_NODE);
     });
-    content.catch((error) => say(error.message));
     return {
       small: small?.currentSrc || small?.src,
       alt: link.getAttribute("aria-label").replace(/^Show /, ""),
       width: Number(small?.getAttribute("width")),
       height: Number(small?.getAttribute("height")),
       large: content.then((found) => (found.dataset.large ? source(found.dataset.large) : Promise.reject())),
-      about: content,
+      about: content.catch((error) => {
+        const said = document.createElement("p");
+        said.setAttribute("role", "alert");
+        said.textContent = error.message;
+        return said;
+      }),
     };
   }
   const view = makeView({

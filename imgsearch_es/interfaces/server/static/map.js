@@ -30,7 +30,9 @@ export function draw() {
       const [west, east] = [start[0], end[0]].sort((a, b) => a - b).map((x) => degrees(x, 180));
       const [south, north] = [-start[1], -end[1]].sort((a, b) => a - b).map((y) => degrees(y, 90));
       if (east - west > 0.1 && north - south > 0.1) {
-        page.go(map.dataset.box.replace("BOX", [south, west, north, east].join("%2C")));
+        const all = new URL(map.dataset.all, location.href);
+        all.searchParams.append("where", `within=${[south, west, north, east]}`);
+        page.go(all.href);
       } else box.setAttribute("width", 0);
     };
     map.addEventListener("pointermove", move);
