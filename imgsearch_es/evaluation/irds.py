@@ -86,7 +86,7 @@ def documents(place: str | os.PathLike[str]) -> Iterator[dict[str, Any]]:
 
     Each has ``docno``, ``image`` (a path, URL or bytes) and perhaps ``label``.
     """
-    for document in load(place).docs_iter():
+    for document in _rows(load(place).docs_iter(), f"{place}: its documents"):
         fields = document._asdict()
         image = next((fields[name] for name in _IMAGES if fields.get(name)), None)
         if image is None:
@@ -112,7 +112,7 @@ def read(place: str, collection: Collection) -> Parts:
         raise EvaluationError(f"{place} has no queries or no judgements")
     grades: dict[str, dict[str, int]] = {}
     junk: dict[str, set[str]] = {}
-    for row in dataset.qrels_iter():
+    for row in _rows(dataset.qrels_iter(), f"{place}: its judgements"):
         grades.setdefault(row.query_id, {})
         if row.relevance == JUNK and known:
             junk.setdefault(row.query_id, set()).add(row.doc_id)
@@ -120,13 +120,25 @@ def read(place: str, collection: Collection) -> Parts:
             grades[row.query_id][row.doc_id] = row.relevance
     asked = {
         row.query_id: _topic(row, collection, folder)
-        for row in dataset.queries_iter()
+        for row in _rows(dataset.queries_iter(), f"{place}: its queries")
         if row.query_id in grades
     }
     judged = Judgements(grades, {query: frozenset(names) for query, names in junk.items()})
     return Parts(
         str(known.get("name", place)), judged.select(asked), asked, tuple(known.get("measures", ()))
     )
+
+
+def _rows(rows: Iterator[Any], what: str) -> Iterator[Any]:
+    """Rows, as long as ir_datasets can read them."""
+    while True:
+        try:
+            row = next(rows, None)
+        except (KeyError, RuntimeError, TypeError, ValueError) as error:
+            raise EvaluationError(f"{what} cannot be read: {error!r:.200}") from error
+        if row is None:
+            return
+        yield row
 
 
 def _topic(row: Any, collection: Collection, folder: Path) -> Topic:
@@ -144,13 +156,16 @@ def about(folder: Path) -> dict[str, Any]:
     yaml = needed("yaml", "collections need PyYAML", "ir_datasets")
     try:
         found = yaml.safe_load(read_text(folder / ABOUT))
-    except (yaml.YAMLError, RecursionError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise EvaluationError(f"{folder / ABOUT} is no YAML: {error}") from error
     if not isinstance(found, dict) or found.get("imgsearch_es_collection") != FORMAT:
         raise EvaluationError(
             f"{folder} is no collection of this version: {ABOUT} says no "
             f"'imgsearch_es_collection: {FORMAT}'"
         )
+    measures = found.get("measures", [])
+    if not (isinstance(measures, list) and all(isinstance(one, str) for one in measures)):
+        raise EvaluationError(f"{folder / ABOUT}: measures is a list of names, such as [AP, P@10]")
     return found
 
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from imgsearch_es.analysis.ocr import TextReader
-from imgsearch_es.errors import ImageError
+from imgsearch_es.errors import ImageError, MissingDependencyError
 from imgsearch_es.indexing.exchange.rows import chunks
-from imgsearch_es.pictures.files import in_memory
+from imgsearch_es.pictures.files import in_memory, reason
 from imgsearch_es.pictures.images import open_image
 from imgsearch_es.retrieval.conditions import Filter
 from imgsearch_es.retrieval.documents import Document
@@ -54,6 +54,8 @@ def read_texts(
                 read[document.id] = document.sha256, _text_of(document, reader)
             except ImageError as error:
                 report.rejected.append((document.uri, error.reason))
+            except MissingDependencyError as error:  # of a URL
+                report.rejected.append((document.uri, str(error)))
         changed = [  # as they are by now
             replace(document, text=read[document.id][1])
             for document in store.get(list(read)).values()
@@ -74,4 +76,7 @@ def _text_of(document: Document, reader: TextReader) -> str:
     picture = open_image(document.uri)
     if picture.sha256 != document.sha256:
         raise ImageError(document.uri, "the file is another one than was indexed: index it again")
-    return reader.read(picture.image)
+    try:
+        return reader.read(picture.image)
+    except Exception as error:  # RapidOCR has its own kinds, as of thin pictures
+        raise ImageError(document.uri, f"RapidOCR cannot read it: {reason(error)}") from error

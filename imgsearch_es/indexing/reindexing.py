@@ -148,7 +148,7 @@ class Rebuild:
         for block in chunks(self._old.documents(), _LOOKUP_SIZE):
             known = self._new.known([document.id for document in block])
             waiting += [
-                d for d in block if Known(d.sha256, d.labels, d.metadata) != known.get(d.id)
+                d for d in block if Known(d.sha256, d.labels, d.metadata, d.text) != known.get(d.id)
             ]
             if self._analyze is None or len(waiting) >= _ANALYZED_TOGETHER:
                 self._take(waiting)
@@ -190,11 +190,15 @@ class Rebuild:
             report = analyze(there, lambda uri: by_uri[uri].labels)
         self._report.analyzed += report.added + report.updated
         self._missing |= {item.uri: item.reason for item in report.rejected}
-        known = [by_uri[uri] for uri in there]
-        described = [item.id for item in known if item.metadata or item.text is not None]
+        old = {by_uri[uri].id: by_uri[uri] for uri in there}
+        others = [
+            key
+            for key, new in self._new.known(list(old)).items()
+            if (new.metadata, new.text) != (old[key].metadata, old[key].text)
+        ]
         changed = [
-            _with_what_was_said(document, by_uri[document.uri])
-            for document in self._new.get(described).values()
+            _with_what_was_said(document, old[key])
+            for key, document in self._new.get(others).items()
         ]
         if changed:
             self._missing |= dict(self._new.write(changed).rejected)

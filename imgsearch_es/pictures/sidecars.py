@@ -16,7 +16,8 @@ from typing import Any
 from xml.parsers import expat
 from xml.sax.saxutils import escape, quoteattr
 
-from imgsearch_es.pictures.files import reason, replacing
+from imgsearch_es.errors import ImageError
+from imgsearch_es.pictures.files import Limits, read_bytes, reason, replacing
 
 EXTENSION = "xmp"
 LISTS = SUBJECT, HIERARCHY = "dc:subject", "lr:hierarchicalSubject"
@@ -60,7 +61,7 @@ def tag(picture: Path, words: Mapping[str, Sequence[str]], *, is_raw: bool, dry_
     if is_raw and lightroom.exists() and not place.exists():
         place = lightroom
     try:
-        before = place.read_bytes() if place.exists() else None
+        before = _read(place) if place.exists() else None
         if before is None and not any(words.values()):
             return False
         is_ours = before is None or before == with_words(_EMPTY, _Found(before).words)
@@ -76,6 +77,13 @@ def tag(picture: Path, words: Mapping[str, Sequence[str]], *, is_raw: bool, dry_
     except SidecarError as error:
         raise SidecarError(f"{place.name} stays as it is: {error}") from error
     return True
+
+
+def _read(place: Path) -> bytes:
+    try:
+        return read_bytes(str(place), Limits(max_bytes=_LONGEST))
+    except ImageError as error:
+        raise SidecarError(error.reason) from error
 
 
 def with_words(data: bytes, words: Mapping[str, Sequence[str]]) -> bytes:
@@ -123,8 +131,6 @@ class _Found:
         self._open: list[str] = []
         self._at: int | None = None
         self._data = data
-        if len(data) > _LONGEST:
-            raise SidecarError(f"it has more than {_LONGEST:,} bytes")
         self._parser = parser = expat.ParserCreate("utf-8", " ")
         parser.StartElementHandler = self._start
         parser.EndElementHandler = self._finish

@@ -137,11 +137,15 @@ class SearchResult:
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What indexing needs to know of a stored document: has its content or its naming changed?"""
+    """What indexing needs to know of a stored document: has its content or its naming changed?
+
+    And reindexing, of its text, which a second pass may have read meanwhile.
+    """
 
     sha256: str
     labels: tuple[str, ...]
     metadata: Mapping[str, Any]
+    text: str | None = None
 
 
 @dataclass(slots=True)

@@ -22,8 +22,8 @@ from imgsearch_es.errors import ConfigurationError
 from imgsearch_es.vocabulary.wordnet import nouns
 
 FIRST_NOUN = 35_545
-MOST_BYTES, MOST_SENSES, LONGEST = 1 << 30, 2_000_000, 200
-"""Of a file when it is read, of its nouns' senses, and characters of a word."""
+MOST_BYTES, MOST_SENSES, LONGEST, LONGEST_TAG = 1 << 30, 2_000_000, 200, 1 << 20
+"""Of a file when it is read, of its nouns' senses, characters of a word and bytes of a tag."""
 _ID = re.compile(r"(?:omw-[a-z_-]+|[a-z]{3}-30|pwn-30)-(\d{8})-n", re.IGNORECASE)
 _ILI = re.compile(r"i(\d{1,7})")
 _BLOCK = 1 << 16
@@ -44,7 +44,7 @@ def read_lexicon(path: str | os.PathLike[str]) -> Lexicon:
     try:
         about = place.stat()
         found = _read(place, about.st_mtime_ns, about.st_size)
-    except (OSError, EOFError, lzma.LZMAError, expat.ExpatError, ValueError) as error:
+    except (OSError, EOFError, LookupError, lzma.LZMAError, expat.ExpatError, ValueError) as error:
         raise ConfigurationError(f"the lexicon {place} cannot be read: {error}") from error
     if not found:
         raise ConfigurationError(
@@ -63,6 +63,8 @@ def _read(place: Path, changed_at: int, size: int) -> Lexicon:
             if read > MOST_BYTES:
                 raise ValueError(f"it has more than {MOST_BYTES >> 20:,} MB")
             reader.parser.Parse(block, False)
+            if read - reader.parser.CurrentByteIndex > LONGEST_TAG:
+                raise ValueError(f"it has a tag of more than {LONGEST_TAG >> 20} MB")
     reader.parser.Parse(b"", True)
     return reader.words()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -98,3 +99,28 @@ def test_who_searches_meanwhile_sees_the_old_index_or_the_new_one(place, photos,
         assert {len(hit.synsets) for hit in index.search(image=photos / "cats" / "cat.0.png")} == {
             7
         }
+
+
+@pytest.mark.parametrize("analyzer", [None, SMALLER])
+def test_what_is_read_and_said_meanwhile_comes_along(
+    place, photos, fake_model, monkeypatch, analyzer
+):
+    """Between the last look and the swap: the text in a picture, and metadata taken away."""
+    location = place()
+    with ImageIndex(location, model="fake") as index:
+        index.add(photos, metadata={"n": 1})
+        one, other = list(index)[:2]
+        moments = iter([True, False])
+        swap = type(index.store).replace
+
+        def late(self, new, mark, *, keep):
+            if next(moments):
+                index.store.write([replace(one, text="gate 42"), replace(other, metadata={})])
+                index.store.finish()
+            return swap(self, new, mark, keep=keep)
+
+        monkeypatch.setattr(type(index.store), "replace", late)
+        assert index.reindex(analyzer=analyzer).documents == 12
+        assert [hit.uri for hit in index.search("ocr:gate")] == [one.uri]
+        assert index.get(other.uri).metadata == {}
+        assert index.verify().is_whole

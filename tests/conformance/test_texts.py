@@ -80,6 +80,7 @@ def test_texts_are_read_once_and_found(place, tmp_path):
         picture = Image.new("RGB", (300, 80), "white")
         ImageDraw.Draw(picture).text((20, 20), text, fill="black", font_size=32)
         picture.save(tmp_path / f"{name}.png")
+    Image.new("RGB", (1, 1200), "white").save(tmp_path / "thin.png")
     with ImageIndex(place(), model="fake") as index:
         index.add(tmp_path, metadata={"n": 1})
         (tmp_path / "d.png").unlink()
@@ -91,7 +92,7 @@ def test_texts_are_read_once_and_found(place, tmp_path):
             "rejected": [],
         }
         report = index.read_text()
-        assert (report.with_text, report.without_text) == (1, 1)
+        assert (report.with_text, report.without_text) == (1, 2)
         reasons = {uri.rpartition("/")[2]: reason for uri, reason in report.rejected}
         assert "no such file" in reasons["d.png"]
         assert "index it again" in reasons["e.png"]

@@ -136,7 +136,11 @@ def test_a_dataset_of_others_is_asked_by_its_name(photos, fake_model, tmp_path):
     ("name", "text", "message"),
     [
         ("collection.yaml", "a: [", "is no YAML"),
+        ("collection.yaml", "a: 2001-99-99", "is no YAML"),
         ("collection.yaml", "imgsearch_es_collection: 9", "no collection of this version"),
+        ("collection.yaml", "imgsearch_es_collection: 1\nmeasures: 5", "measures is a list"),
+        ("queries.jsonl", "{", "its queries cannot be read"),
+        ("qrels.txt", "q 0 a x\n", "its judgements cannot be read"),
         ("queries.jsonl", json.dumps({"query_id": "q", "text": "", "image": "", "region": None}),
          "the query q: a query needs"),
     ],

@@ -9,7 +9,7 @@ import pytest
 
 from imgsearch_es.errors import ConfigurationError
 from imgsearch_es.retrieval.language import parse_words
-from imgsearch_es.vocabulary.lmf import FIRST_NOUN, read_lexicon
+from imgsearch_es.vocabulary.lmf import FIRST_NOUN, LONGEST_TAG, read_lexicon
 from imgsearch_es.vocabulary.synsets import from_wnids, imagenet
 from imgsearch_es.vocabulary.wordnet import nouns
 
@@ -102,6 +102,8 @@ def test_words_of_another_language(tmp_path, ending):
         (GERMAN[:400], "unclosed token"),
         ("<a/>", "has no noun of WordNet 3.0"),
         (GERMAN.replace("<Lexicon ", "<Lexicon \x00"), "not well-formed"),
+        ('<?xml version="1.0" encoding="none"?><a/>', "unknown encoding"),
+        (f'<a b="{"c" * (LONGEST_TAG + 200_000)}"/>', "a tag of more than 1 MB"),
     ],
 )
 def test_a_bad_lexicon(tmp_path, text, said):

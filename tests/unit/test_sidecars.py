@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 from difflib import SequenceMatcher
@@ -140,5 +141,16 @@ def test_what_cannot_be_changed_safely_is_left(tmp_path, why):
     assert place.read_bytes() == UNSAFE[why]
     place.unlink()
     place.mkdir()
-    with pytest.raises(SidecarError, match="cannot be written: is a directory"):
+    with pytest.raises(SidecarError, match="stays as it is: is a folder"):
         tag(tmp_path / "a.jpg", WORDS, is_raw=False, dry_run=False)
+
+
+def test_what_is_no_sidecar_is_not_read(tmp_path, monkeypatch):
+    """Nobody waits for a FIFO, and a large file is not taken into memory."""
+    monkeypatch.setattr("pathlib.Path.read_bytes", lambda path: pytest.fail("read as a whole"))
+    os.mkfifo(tmp_path / "a.jpg.xmp")
+    with (tmp_path / "b.jpg.xmp").open("wb") as file:
+        file.truncate((16 << 20) + 1)
+    for name, why in (("a.jpg", "a FIFO"), ("b.jpg", "larger than the limit")):
+        with pytest.raises(SidecarError, match=f"stays as it is: .*{why}"):
+            tag(tmp_path / name, WORDS, is_raw=False, dry_run=False)

@@ -77,13 +77,13 @@ class Reading(AliasedIndex):
 
     def known(self, ids: Sequence[str]) -> dict[str, Known]:
         """As written, whether the server has refreshed the index or not."""
-        fields = ["sha256", "label", "metadata"]
+        fields = ["sha256", "label", "metadata", "text"]
         if self.stored_settings() is not None and self._is_lean:
             return self._known_by_hits(ids)
         with translated(self._address):
             return {
-                key: Known(source["sha256"], tuple(source["label"]), source["metadata"])
-                for key, source in waiting.sources_by_id(self.client, self._name, ids, fields)
+                key: Known(each["sha256"], tuple(each["label"]), each["metadata"], each.get("text"))
+                for key, each in waiting.sources_by_id(self.client, self._name, ids, fields)
             }
 
     def _known_by_hits(self, ids: Sequence[str]) -> dict[str, Known]:
@@ -94,7 +94,7 @@ class Reading(AliasedIndex):
                 self.client.indices.refresh(index=self._name)
             hits = [hit for part in waiting.parts(there) for hit in self._of_ids(part)]
         found = [document_of(hit) for hit in hits]
-        return {d.id: Known(d.sha256, d.labels, d.metadata) for d in found}
+        return {d.id: Known(d.sha256, d.labels, d.metadata, d.text) for d in found}
 
     def by_content(self, hashes: Sequence[str]) -> dict[str, str]:
         """The least id of each of these sha256 that a document has, as far as refreshed."""

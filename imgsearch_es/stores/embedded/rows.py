@@ -336,9 +336,13 @@ def next_fingerprints(
 
 
 def content_mark(connection: duckdb.DuckDBPyConnection) -> str:
-    """Number and sum of hashes of all documents; a document analyzed again has another time."""
+    """Number and sum of hashes of all documents.
+
+    Without checksums one analyzed again has another time; what else changes writes them.
+    """
     sql = (
-        "SELECT count(*), sum(hash(id, sha256, indexed_at, label, metadata)), "
+        f"SELECT count(*), sum(hash(id, sha256, indexed_at, label, metadata, "
+        f"{checksums(connection)})), "
         "(SELECT hash(value) FROM settings WHERE name = 'settings') FROM documents"
     )
     return str(connection.execute(sql).fetchone())

@@ -165,11 +165,14 @@ class EmbeddedStore(OpenIndex):
             return {}
         with self._reading() as reader:
             rows = reader.rows(
-                "SELECT id, sha256, label, metadata FROM documents "
+                "SELECT id, sha256, label, metadata, text FROM documents "
                 "JOIN (SELECT unnest($1::VARCHAR[]) AS id) USING (id)",
                 [self._file.ids.among(reader.connection, ids)],
             )
-        return {row[0]: Known(row[1], tuple(row[2]), to_metadata(row[3])) for row in rows}
+        return {
+            key: Known(sha256, tuple(labels), to_metadata(metadata), text)
+            for key, sha256, labels, metadata, text in rows
+        }
 
     def by_content(self, hashes: Sequence[str]) -> dict[str, str]:
         rows = self._rows(
