@@ -33,7 +33,6 @@ class CollectedIndex(KeptIndex):
         given = dict(store_options)
         lexicon = given.pop("lexicon", None) or os.environ.get("IMGSEARCH_LEXICON")
         super().__init__(location, wanted, given)
-        self._store_options = {**given, "lexicon": lexicon} if lexicon else given
         self._lexicon = read_lexicon(lexicon) if lexicon else ()
         if lexicon:
             given = {**given, "lexicon": Path(lexicon).expanduser().resolve()}

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from imgsearch_es.analysis.analyzer import Analyzer
 from imgsearch_es.analysis.taught import TaughtWord
+from imgsearch_es.errors import ConfigurationError
 from imgsearch_es.indexing.kept_index import PathLike
 from imgsearch_es.indexing.reading_text import TextReport, read_texts
 from imgsearch_es.indexing.whitening import Whitening, learn_whitening
@@ -79,8 +80,15 @@ class LearningIndex(CollectedIndex):
 
         Raises:
             MissingDependencyError: the extra ``ocr`` is not installed.
+            ConfigurationError: the index is of a form that earlier versions write to, which would
+                take documents with a text for harmed.
         """
-        self._settings()
+        settings = self._settings()
+        if settings.has_model and not settings.vocabulary.has_colors:
+            raise ConfigurationError(
+                f"{self.location} was made before text was kept: `imgsearch reindex` brings it up "
+                "to date and analyzes nothing; then run this again"
+            )
         with self._for_one_index():
             return read_texts(self.store, to_filters(where, self.vocabulary), progress)
 

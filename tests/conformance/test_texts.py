@@ -9,11 +9,12 @@ import pytest
 from PIL import Image, ImageDraw
 
 from imgsearch_es import ImageIndex
-from imgsearch_es.errors import UnknownWordError
+from imgsearch_es.errors import ConfigurationError, UnknownWordError
 from imgsearch_es.retrieval.documents import Document
 from imgsearch_es.retrieval.language import parse_words
 from imgsearch_es.retrieval.queries import Query
 from imgsearch_es.retrieval.texts import marked
+from imgsearch_es.stores.base import IndexSettings
 from imgsearch_es.vocabulary.synsets import imagenet
 from tests.conformance.collections import posteriors
 from tests.conformance.conftest import answers
@@ -114,12 +115,16 @@ def test_texts_are_read_once_and_found(place, tmp_path):
         assert [hit.filename for hit in index.search("ocr:gate")] == ["b.png"]
 
 
-def test_an_index_of_before_there_were_texts(place, make_old):
+def test_an_index_of_before_there_were_texts(place, make_old, monkeypatch):
     documents = [replace(d, text=None) for d in make_documents()[:5]]
     location = place()
     make_old(location, documents)
     with ImageIndex(location) as index:
         assert not index.search("ocr:flight")
+        with monkeypatch.context() as patch:
+            patch.setattr(IndexSettings, "has_model", True)
+            with pytest.raises(ConfigurationError, match="`imgsearch reindex` brings it up to d"):
+                index.read_text()
         index.store.write([replace(documents[0], text="flight")])
         index.store.finish()
         assert [hit.text for hit in index.search("ocr:flight")] == ["flight"]
@@ -134,12 +139,13 @@ def make_old(monkeypatch):
         from tests.conformance.conftest import filled
 
         if location.startswith("http"):
-            from imgsearch_es.stores.elastic import aliased, mapping
+            from imgsearch_es.stores.elastic import aliased, mapping, writing
 
             kept = {k: v for k, v in mapping.LATER.items() if k not in ("text", "ocr")}
             with monkeypatch.context() as patch:
                 patch.setattr(mapping, "LATER", kept)
                 patch.setattr(aliased, "LATER", kept)
+                patch.setattr(writing, "LATER", kept)
                 with filled(location, documents, IMPORTED):
                     return
         import duckdb
