@@ -97,7 +97,7 @@ def test_known_below_and_removed(place):
     with filled(place(), documents) as store:
         some = documents[7]
         known = store.known([some.id, "0" * 32])
-        assert known == {some.id: Known(some.sha256, some.labels, some.metadata)}
+        assert known == {some.id: Known(some.sha256, some.labels, some.metadata, some.text)}
         assert store.known([]) == {}
         expected = sorted((d.uri, d.id) for d in documents if d.uri.startswith("/photos/3/"))
         assert [(uri, key) for key, uri in store.below("/photos/3/")] == expected
