@@ -33,6 +33,14 @@ def test_what_esql_says():
     ]
 
 
+def test_esql_selects_pictures_by_colors():
+    color = "color:red"
+    text = Query((Term("tabby", 0.5), Term(color, 1.0))).to_esql("pets")
+    assert r"(synsets:(\"tabby\") OR colors:(\"color:red\"))" in text
+    alone = Query((Term(color, 1.0),)).to_esql("pets").splitlines()
+    assert alone[1] == r'| WHERE QSTR("colors:(\"color:red\")")'
+
+
 @pytest.mark.parametrize(
     ("query", "sentence"),
     [

@@ -8,19 +8,20 @@ not round them, so pictures whose scores are one float32 number may change place
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from imgsearch_es.errors import QueryError
 from imgsearch_es.retrieval.conditions import METADATA, order
 from imgsearch_es.retrieval.queries import Query, needs_statistics, with_weights
 from imgsearch_es.retrieval.scoring import NO_STATISTICS, Formula, Statistics
-from imgsearch_es.stores.elastic.clauses import bool_query, least_of
+from imgsearch_es.stores.elastic.clauses import bool_query, least_of, sharing
 
 _KEPT = ("id", "score", "top_synset", "top_score", "label", "filename", "uri")
 """Columns of the answer."""
 _RESERVED = re.compile(r'([-+=&|><!(){}\[\]^"~*?:\\/ ])')
 _ESCAPED, _SLASH, _FILES = r"\\\1", r"\/", "/[^/]*"
+_Shown = Callable[[Mapping[str, Any]], str]
 _OPEN, _CLOSED = {"gt": "{", "gte": "["}, {"lt": "}", "lte": "]"}
 
 
@@ -38,7 +39,7 @@ def esql(query: Query, index: str, statistics: Statistics | None = None) -> str:
     statistics = statistics or NO_STATISTICS
     query = with_weights(query, statistics)
     keys = [term.key for term in query.terms]
-    wanted = [_asked({"terms": {"synsets": keys}})] if keys else []
+    wanted = [_asked(sharing(keys))] if keys else []
     lines = [f"FROM {index}", *(f"| WHERE {part}" for part in (*wanted, *_conditions(query)))]
     if query.sort is None:
         sign = ">=" if query.min_score is not None else ">"
@@ -74,8 +75,7 @@ def _summand(formula: Formula, key: str, weight: float, values: Mapping[str, flo
 
 
 def _conditions(query: Query) -> list[str]:
-    found = bool_query(query).get("bool", {})
-    return [*map(_condition, found.get("filter", ())), *_unwanted(found, _condition)]
+    return _every(bool_query(query).get("bool", {}), _condition)
 
 
 def _condition(clause: Mapping[str, Any]) -> str:
@@ -96,9 +96,7 @@ def _condition(clause: Mapping[str, Any]) -> str:
         along = f"ST_Y(place) >= {box['bottom']!r} AND ST_Y(place) <= {box['top']!r}"
         return f"COALESCE({along} AND ({across}), false)"
     if kind == "bool" and not _is_lucene(clause):
-        every = [*map(_condition, body.get("filter", ())), *_unwanted(body, _condition)]
-        some = " OR ".join(map(_condition, body.get("should", ())))
-        return f"({' AND '.join([*every, *([f'({some})'] if some else [])])})"
+        return _together(_every(body, _condition), body, _condition)
     return _asked(clause)
 
 
@@ -111,8 +109,16 @@ def _is_lucene(clause: Mapping[str, Any]) -> bool:
     return all(_is_lucene(each) for part in parts for each in part)
 
 
-def _unwanted(body: Mapping[str, Any], shown: Callable[[Mapping[str, Any]], str]) -> list[str]:
-    return [f"NOT {shown(each)}" for each in body.get("must_not", ())]
+def _every(body: Mapping[str, Any], shown: _Shown) -> list[str]:
+    """What a ``bool`` wants and does not want."""
+    unwanted = (f"NOT {shown(each)}" for each in body.get("must_not", ()))
+    return [*map(shown, body.get("filter", ())), *unwanted]
+
+
+def _together(every: Sequence[str], body: Mapping[str, Any], shown: _Shown) -> str:
+    """A ``bool``: all of these, and one of what it should have."""
+    some = " OR ".join(map(shown, body.get("should", ())))
+    return f"({' AND '.join([*every, *([f'({some})'] if some else [])])})"
 
 
 def _asked(clause: Mapping[str, Any]) -> str:
@@ -128,9 +134,7 @@ def _lucene(clause: Mapping[str, Any]) -> str:
     if kind == "match_none":
         return "NOT *:*"
     if kind == "bool":
-        every = [*map(_lucene, body.get("filter", ())), *_unwanted(body, _lucene)]
-        some = " OR ".join(map(_lucene, body.get("should", ())))
-        return f"({' AND '.join([*(every or ['*:*']), *([f'({some})'] if some else [])])})"
+        return _together(_every(body, _lucene) or ["*:*"], body, _lucene)
     if kind == "ids":
         return f"_id:({' OR '.join(map(_quoted, body['values']))})"
     ((field, value),) = body.items()
