@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from imgsearch_es.errors import ConfigurationError
 from imgsearch_es.pictures.thumbnails import kept_thumbnail
-from imgsearch_es.retrieval.documents import Document
+from imgsearch_es.retrieval.documents import Document, without_thumbnails
 from imgsearch_es.stores.base import Store
 
 _TOGETHER = 4
@@ -21,7 +21,7 @@ def with_thumbnails(documents: Sequence[Document], side: int) -> list[Document]:
     0 takes them away.
     """
     if not side:
-        return [replace(each, thumbnail="") if each.thumbnail else each for each in documents]
+        return without_thumbnails(documents)
     with ThreadPoolExecutor(_TOGETHER, "imgsearch-thumbnail") as pool:
         made = pool.map(lambda document: kept_thumbnail(document.uri, side), documents)
         return [

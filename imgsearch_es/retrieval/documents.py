@@ -11,7 +11,7 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from itertools import starmap
 from typing import Any, TypedDict
@@ -365,6 +365,11 @@ def _photo_of(source: Mapping[str, Any]) -> Photo:
 def to_score(value: float) -> float:
     """The float32 number nearest to a score: what both stores keep."""
     return float(np.float32(value))
+
+
+def without_thumbnails(documents: Iterable[Document]) -> list[Document]:
+    """The documents as a store keeps them that nobody looks at in Kibana."""
+    return [replace(each, thumbnail="") if each.thumbnail else each for each in documents]
 
 
 def storable(documents: Iterable[Document]) -> tuple[list[Document], list[tuple[str, str]]]:

@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import replace
 from functools import partial, partialmethod
 from itertools import islice
 from typing import Any
@@ -18,7 +17,7 @@ from imgsearch_es.analysis.taught import TaughtWord
 from imgsearch_es.errors import StoreError
 from imgsearch_es.retrieval.conditions import Filter
 from imgsearch_es.retrieval.dense import direction
-from imgsearch_es.retrieval.documents import Document, storable
+from imgsearch_es.retrieval.documents import Document, storable, without_thumbnails
 from imgsearch_es.stores.base import WriteReport, known_settings
 from imgsearch_es.stores.elastic import waiting
 from imgsearch_es.stores.elastic.aliased import TRUSTED_SECONDS
@@ -63,7 +62,7 @@ class Writing(Reading):
         taken, refused = storable(documents)
         taken = fitted(taken, settings)
         if self._is_lean:
-            taken = [replace(each, thumbnail="") if each.thumbnail else each for each in taken]
+            taken = without_thumbnails(taken)
         report = WriteReport(0, refused)
         with ThreadPoolExecutor(_SENDERS, "imgsearch-bulk") as senders:
             send = partial(self._send, settings=settings)

@@ -16,7 +16,7 @@ import duckdb
 
 from imgsearch_es.analysis.taught import TaughtWord
 from imgsearch_es.retrieval.conditions import Filter
-from imgsearch_es.retrieval.documents import Document, storable
+from imgsearch_es.retrieval.documents import Document, storable, without_thumbnails
 from imgsearch_es.retrieval.duplicates import Fingerprint
 from imgsearch_es.retrieval.facets import Facets
 from imgsearch_es.retrieval.queries import Query, Selection
@@ -90,7 +90,7 @@ class EmbeddedStore(OpenIndex):
     def write(self, documents: Sequence[Document]) -> WriteReport:
         """Add or replace documents in one transaction."""
         taken, refused = storable(documents)
-        taken = [replace(each, thumbnail="") if each.thumbnail else each for each in taken]
+        taken = without_thumbnails(taken)
         known_settings(self)  # an error where there is no index yet
         vectors = [d.embedding for d in taken if d.embedding is not None]
         with self._writing() as connection:
