@@ -255,8 +255,7 @@ def _condition(item: Filter) -> dict[str, Any]:
     if item.operator != "in":
         return _within(item.field, {item.operator: item.values[0]})
     if item.field in CASELESS:
-        texts = (re.sub(r"([\\*?])", r"\\\1", str(value)) for value in item.values)
-        return _any([_pattern(item.field, text) for text in texts])
+        return _any([_pattern(item.field, _literal(str(value))) for value in item.values])
     spans = [(value, limits(item, value)) for value in item.values]
     ways = [_within(item.field, wanted) for _, wanted in spans if wanted is not None]
     exact = [_bounded(item.field, value) for value, wanted in spans if wanted is None]
@@ -279,7 +278,7 @@ def _in_folder(item: Filter) -> dict[str, Any]:
         return {"regexp": {"uri": {"value": f"{pattern}/[^/]*", "flags": "NONE"}}}
     ways = []
     for folder in map(str, item.values):
-        below = re.sub(r"([\\*?])", r"\\\1", folder) + "/*/*"
+        below = _literal(folder) + "/*/*"
         ways.append(
             {
                 "bool": {
@@ -295,6 +294,11 @@ def _any(ways: list[dict[str, Any]]) -> dict[str, Any]:
     if len(ways) == 1:
         return ways[0]
     return {"bool": {"should": ways, "minimum_should_match": 1}}
+
+
+def _literal(text: str) -> str:
+    """A pattern of the text itself."""
+    return re.sub(r"([\\*?])", r"\\\1", text)
 
 
 def _pattern(field: str, pattern: str) -> dict[str, Any]:
