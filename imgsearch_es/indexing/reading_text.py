@@ -13,6 +13,7 @@ from imgsearch_es.pictures.files import in_memory, reason
 from imgsearch_es.pictures.images import open_image
 from imgsearch_es.retrieval.conditions import Filter
 from imgsearch_es.retrieval.documents import Document
+from imgsearch_es.retrieval.ledger import reasons
 from imgsearch_es.stores.base import Store
 
 _TOGETHER = 16
@@ -32,9 +33,8 @@ class TextReport:
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON values."""
-        rejected = [{"uri": uri, "reason": reason} for uri, reason in self.rejected]
         counts = {"with_text": self.with_text, "without_text": self.without_text}
-        return {**counts, "rejected": rejected}
+        return {**counts, "rejected": reasons(self.rejected)}
 
 
 def read_texts(

@@ -21,6 +21,7 @@ from imgsearch_es.indexing.exchange.rows import chunks
 from imgsearch_es.indexing.wanted_analyzer import are_alike
 from imgsearch_es.pictures.files import in_memory, to_path
 from imgsearch_es.retrieval.documents import Document
+from imgsearch_es.retrieval.ledger import reasons
 from imgsearch_es.stores.base import IndexSettings, Known, Store
 
 _LOOKUP_SIZE = 1000
@@ -66,10 +67,7 @@ class ReindexReport:
     def to_dict(self) -> dict[str, Any]:
         """As JSON values."""
         lost = [{"word": word, "reason": reason} for word, reason in self.lost_words]
-        pictures = {
-            name: [{"uri": uri, "reason": reason} for uri, reason in getattr(self, name)]
-            for name in ("missing", "unread")
-        }
+        pictures = {name: reasons(getattr(self, name)) for name in ("missing", "unread")}
         return {**asdict(self), **pictures, "lost_words": lost}
 
 
@@ -104,9 +102,7 @@ class Rebuild:
         """Build the new index and put it in the old one's place; see ``ImageIndex.reindex``."""
         left = self._new.stored_settings()  # by a run that was interrupted
         wanted = self._settings
-        names = (
-            *("visual_words", "photo", "thumbnails", "schema_version", "taught", "vocabulary"),
-        )
+        names = ("visual_words", "photo", "thumbnails", "schema_version", "taught", "vocabulary")
         if left and self._teach:
             left = left.with_taught(())  # as they are taught again
         are_same = left and are_alike(left, wanted)

@@ -10,6 +10,7 @@ from imgsearch_es.pictures.files import to_path
 from imgsearch_es.pictures.sidecars import HIERARCHY, SUBJECT, SidecarError, tag
 from imgsearch_es.retrieval.conditions import Filter
 from imgsearch_es.retrieval.documents import Document
+from imgsearch_es.retrieval.ledger import reasons
 from imgsearch_es.retrieval.traces import TRACE, most_trace
 from imgsearch_es.stores.base import Store, known_settings
 from imgsearch_es.vocabulary.synsets import Vocabulary
@@ -34,8 +35,7 @@ class TagReport:
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON values."""
-        refused = [{"uri": uri, "reason": reason} for uri, reason in self.refused]
-        return {**asdict(self), "refused": refused}
+        return {**asdict(self), "refused": reasons(self.refused)}
 
 
 def write_sidecars(

@@ -24,7 +24,7 @@ from imgsearch_es.indexing import Labels
 from imgsearch_es.indexing.write import is_no_file, prune
 from imgsearch_es.pictures.files import beginnings, picture_id, reason, to_uri
 from imgsearch_es.pictures.sources import EXTENSIONS, VIDEOS, is_picture
-from imgsearch_es.retrieval.ledger import now
+from imgsearch_es.retrieval.ledger import now, reasons
 
 T = TypeVar("T")
 
@@ -56,8 +56,7 @@ class WatchReport:
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON values."""
-        rejected = [{"uri": uri, "reason": reason} for uri, reason in self.rejected.items()]
-        return {**asdict(self), "rejected": rejected}
+        return {**asdict(self), "rejected": reasons(self.rejected.items())}
 
     def __str__(self) -> str:
         return (

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from imgsearch_es.evaluation.significance import NOTHING, Interval
 from imgsearch_es.evaluation.tables import show
+from imgsearch_es.retrieval.ledger import reasons
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -87,9 +88,8 @@ class TrainingReport:
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON values."""
-        unread = [{"uri": uri, "reason": reason} for uri, reason in self.unread]
-        ends = {"path": str(self.path), "best_score": self.best_score, "unread": unread}
-        return {**asdict(self), **ends}
+        ends = {"path": str(self.path), "best_score": self.best_score}
+        return {**asdict(self), **ends, "unread": reasons(self.unread)}
 
     def __str__(self) -> str:
         ended = ", stopped early" if self.stopped_early else ""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any, Protocol
@@ -50,6 +50,11 @@ class Rejected:
     def to_dict(self) -> dict[str, Any]:
         """What a person wants to know of it, as JSON values."""
         return {"uri": self.uri, "reason": self.reason, "rejected_at": self.rejected_at.isoformat()}
+
+
+def reasons(pictures: Iterable[tuple[str, str]]) -> list[dict[str, str]]:
+    """The URIs of pictures that a run passed over, each with the reason, as JSON values."""
+    return [{"uri": uri, "reason": reason} for uri, reason in pictures]
 
 
 def naming(labels: Sequence[str], metadata: Mapping[str, Any]) -> str:

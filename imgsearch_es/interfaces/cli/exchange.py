@@ -139,6 +139,8 @@ def reindex(
         --similarity: How --vectors compares: cosine, dot or euclidean.
         --impacts FORMULAS: Which formulas the new index has impacts of, or none.
     """
+    from imgsearch_es.retrieval.ledger import reasons
+
     wanted = {**vars(analyzing), **vars(seen)}
     with opened(index, runtime=wanted.pop("runtime"), **options.given(vars(layout))) as target:
         try:
@@ -149,8 +151,7 @@ def reindex(
                 progress=now_and_then(),
             )
         except MissingPicturesError as error:
-            missing = [{"uri": uri, "reason": reason} for uri, reason in error.pictures]
-            answer({"error": str(error), "missing": missing})
+            answer({"error": str(error), "missing": reasons(error.pictures)})
             fail(str(error))
     answer(report)
     did = f"{report.analyzed:,} analyzed" if report.analyzed else f"{report.copied:,} copied"
