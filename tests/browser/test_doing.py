@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from imgsearch_es.interfaces.server.batching import ServedIndex
 from imgsearch_es.interfaces.server.settings import ServerSettings
@@ -244,8 +244,12 @@ def test_an_index_that_is_not_there_is_waited_for_and_links_out_are_told(
         expect(page.locator("#summary")).to_contain_text("All 3 pictures", timeout=15_000)
         expect(page.locator(".notice-line")).to_contain_text("3 of 3 pictures lie outside")
         expect(page.locator(".gone").first).to_contain_text("start the server with --root DIR")
-        page.get_by_role("button", name="Select", exact=True).click()
-        page.locator(".picture").first.click()
+        held: list[Route] = []
+        page.route("**/static/select.js", lambda route: held.append(route))
+        with page.expect_request("**/static/select.js"):
+            page.get_by_role("button", name="Select", exact=True).click()
+        page.locator(".picture").first.click()  # before the selection has come: chosen, not opened
+        held.pop().continue_()
         do(page, "Remove…")
         dialog = page.get_by_role("dialog", name="Remove 1 picture from the index?")
         dialog.get_by_role("button", name="Remove", exact=True).click()

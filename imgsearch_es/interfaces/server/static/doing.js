@@ -45,10 +45,24 @@ document.addEventListener("pointerover", (event) => {
 });
 document.addEventListener("click", (event) => {
   const button = event.target.closest("button");
-  if (button && "select" in button.dataset) part("select").then((it) => it.begin());
+  if (button && "select" in button.dataset) begin();
   else if (button?.id === "keep") part("kept").then((it) => it.open());
   else if (button?.id === "forget-token") forgetToken();
 });
+
+let beginning = null;
+function begin() {
+  beginning = part("select");
+  beginning.then((it) => it.begin()).finally(() => { beginning = null; });
+}
+/** A picture that is clicked while the selection is on its way is chosen, not opened. */
+main.addEventListener("click", (event) => {
+  const card = beginning && event.target.closest(".card");
+  if (!card) return;
+  event.preventDefault();
+  event.stopPropagation();
+  beginning.then((it) => it.toggle(card, true));
+}, true);
 document.addEventListener("keydown", (event) => {
   if (event.key !== "x" || event.ctrlKey || event.metaKey || event.altKey) return;
   if (event.target.closest("input, select, textarea, dialog[open]")) return;
