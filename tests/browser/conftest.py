@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import prepare
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from imgsearch_es.interfaces.server.batching import ServedIndex
 from imgsearch_es.interfaces.server.settings import ServerSettings
@@ -17,6 +17,8 @@ from tests.fakes import register
 from tests.serving import TOKEN, Client, serving
 
 DESKTOP, PHONE = (1280, 900), (390, 844)
+PATIENCE = 15_000  # milliseconds, on a machine that does other things, too
+expect.set_options(timeout=PATIENCE)
 Open = Callable[..., Page]
 
 
@@ -85,7 +87,7 @@ def open_page(chromium: Browser, server: Client) -> Iterator[Open]:
             java_script_enabled=script,
             permissions=["clipboard-read", "clipboard-write"],
         )
-        context.set_default_timeout(15_000)
+        context.set_default_timeout(PATIENCE)
         contexts.append(context)
         page = context.new_page()
         page.on("pageerror", lambda error: complaints.append(str(error)))

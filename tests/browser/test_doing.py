@@ -241,7 +241,7 @@ def test_an_index_that_is_not_there_is_waited_for_and_links_out_are_told(
         expect(page.locator("code").first).to_have_text(f"imgsearch index FOLDER --index {place}")
         with ServedIndex(place, model="fake") as index:
             index.add(tmp_path / "links")
-        expect(page.locator("#summary")).to_contain_text("All 3 pictures", timeout=15_000)
+        expect(page.locator("#summary")).to_contain_text("All 3 pictures")
         expect(page.locator(".notice-line")).to_contain_text("3 of 3 pictures lie outside")
         expect(page.locator(".gone").first).to_contain_text("start the server with --root DIR")
         held: list[Route] = []
