@@ -119,8 +119,6 @@ class InterleavedHits(Hits):
             hits=tuple(Scored(hit.document, hit.score, hit.parts) for hit in chosen),
             total=max(first.total, second.total),
             total_is_exact=False,
-            terms=(),
-            average_length=0.0,
             strategy=f"interleaved {names[0]} and {names[1]}",
             exact=False,
             means=f"team draft of {first.means} and {second.means}",

@@ -173,12 +173,8 @@ def _hits(
     result = SearchResult(
         hits=tuple(Scored(known[d], score) for d, score in ranking[:k] if d in known),
         total=len(ranking),
-        total_is_exact=True,
-        terms=(),
-        average_length=0.0,
         strategy=name,
         exact=False,
         means=f"the run {name}",
-        took_ms=0.0,
     )
     return Hits(asked, result, index.store)

@@ -1,4 +1,7 @@
-"""A second pass over an index: the text in its pictures is read, and stored with them."""
+"""A second pass over an index: the text in its pictures is read, and stored with them.
+
+By RapidOCR, whose models come in its package (extra ``ocr``).
+"""
 
 from __future__ import annotations
 
@@ -6,8 +9,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from imgsearch_es.analysis.ocr import TextReader
-from imgsearch_es.errors import ImageError, MissingDependencyError
+import numpy as np
+from PIL import Image
+
+from imgsearch_es.errors import ImageError, MissingDependencyError, needed
 from imgsearch_es.indexing.exchange.rows import chunks
 from imgsearch_es.pictures.files import in_memory, reason
 from imgsearch_es.pictures.images import open_image
@@ -18,6 +23,11 @@ from imgsearch_es.stores.base import Store
 
 _TOGETHER = 16
 """Pictures that are read before they are stored: some seconds' work."""
+_LONGEST = 8_000
+"""Characters of a picture's text, which a store takes in any writing."""
+_THINNEST = 8
+"""Times that a picture is as long as it is wide, at most: the shorter side is scaled to 736 pixels,
+so one of 1 x 1,200 took all memory. Thinner ones get a white margin."""
 
 
 @dataclass(slots=True)
@@ -68,6 +78,28 @@ def read_texts(
     store.finish()
     progress(len(unread), len(unread))
     return report
+
+
+class TextReader:
+    """Reads what stands in pictures.
+
+    Raises:
+        MissingDependencyError: RapidOCR is not installed.
+    """
+
+    def __init__(self) -> None:
+        rapidocr = needed("rapidocr", "reading the text in pictures needs rapidocr", "ocr")
+        self._engine = rapidocr.RapidOCR(params={"Global.log_level": "critical"})
+
+    def read(self, image: Image.Image) -> str:
+        """The lines of text in an RGB picture, from top to bottom; "" where there are none."""
+        least = -(-max(image.size) // _THINNEST)
+        if min(image.size) < least:
+            whole = Image.new("RGB", (max(image.width, least), max(image.height, least)), "white")
+            whole.paste(image)
+            image = whole
+        found = self._engine(np.asarray(image)[:, :, ::-1])  # it takes the order of OpenCV
+        return "\n".join(found.txts or ())[:_LONGEST]
 
 
 def _text_of(document: Document, reader: TextReader) -> str:

@@ -155,14 +155,9 @@ class WantedAnalyzer:
         if self.fast_decode:
             filters = config.get("image_filters") or create_model(model).image_filters
             config["image_filters"] = with_fast_decode(filters)
-        if self.views is not None:
-            config["views"] = self.views
-        if self.visual_words is not None:
-            config["visual_words"] = self.visual_words
-        if self.photo is not None:
-            config["photo"] = self.photo
-        if self.thumbnails is not None:
-            config["thumbnails"] = self.thumbnails
+        for name in ("views", "visual_words", "photo", "thumbnails"):
+            if (value := getattr(self, name)) is not None:
+                config[name] = value
         return Analyzer(config, runtime=self.runtime)
 
     def _with_terms(self, config: dict[str, Any]) -> dict[str, Any]:

@@ -264,15 +264,11 @@ class Document:
             thumbnail=source.get("thumbnail", ""),
         )
 
-    def to_hit(self) -> str:
-        """All but the embedding, for a field that is quick to read: base64 of deflated JSON.
-
-        It has the checksum, and no id that follows from the URI.
-        """
-        facts = self._facts()
-        return self._packed(facts, self._checksum(facts))
-
     def _packed(self, facts: dict[str, Any], checksum: str) -> str:
+        """For a field that is quick to read: base64 of deflated JSON.
+
+        An id that follows from the URI is left out.
+        """
         facts["checksum"] = checksum
         if self.id == picture_id(self.uri):
             del facts["id"]
@@ -298,14 +294,14 @@ class Document:
 
     @staticmethod
     def terms_of_hit(hit: str) -> tuple[str, dict[str, float]]:
-        """The id that ``to_hit`` wrote, and the scores of its postings by key: quicker than all."""
+        """The id in what ``hit`` has, and the scores of its postings by key: quicker than all."""
         fields = facts_of(hit)
         scores = np.asarray(fields["scores"], np.float32).tolist()
         return fields["id"], dict(zip(fields["terms"], scores, strict=True))
 
     @classmethod
     def from_hit(cls, hit: str) -> Document:
-        """The document that ``to_hit`` wrote."""
+        """The document, without its embedding, in what ``hit`` has of a source."""
         fields = facts_of(hit)
         return cls(
             **{name: fields[name] for name in _PLAIN},
@@ -323,7 +319,7 @@ class Document:
 
 
 def facts_of(hit: str) -> dict[str, Any]:
-    """The JSON that ``Document.to_hit`` wrote; ValueError of what it did not."""
+    """The JSON in what ``hit`` has of a source; ValueError of anything else."""
     found: dict[str, Any] = json.loads(unpack(base64.b64decode(hit)))
     if "id" not in found:
         found["id"] = picture_id(found["uri"])

@@ -27,7 +27,6 @@ from typing import Any
 from imgsearch_es.analysis.analyzer import Term
 from imgsearch_es.errors import QueryError, UnknownWordError
 from imgsearch_es.pictures.sources import is_picture_name
-from imgsearch_es.retrieval.color_words import chosen, color_key, described, why_unknown
 from imgsearch_es.retrieval.conditions import (
     FIELDS,
     ON_MAPS,
@@ -36,7 +35,15 @@ from imgsearch_es.retrieval.conditions import (
     parse_filters,
     quoted,
 )
-from imgsearch_es.retrieval.hints import left_out, near_hint, unknown_word
+from imgsearch_es.retrieval.hints import (
+    chosen,
+    color_key,
+    described,
+    left_out,
+    near_hint,
+    unknown_word,
+    why_unknown,
+)
 from imgsearch_es.retrieval.queries import synset_vector
 from imgsearch_es.retrieval.tokens import (
     MARKS,

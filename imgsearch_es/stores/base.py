@@ -96,7 +96,7 @@ class LazyHits(Sequence[Scored]):
         return tuple, (tuple(self),)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SearchResult:
     """What a store answers.
 
@@ -116,13 +116,13 @@ class SearchResult:
 
     hits: Sequence[Scored]
     total: int
-    total_is_exact: bool
-    terms: tuple[Term, ...]
-    average_length: float
+    total_is_exact: bool = True
+    terms: tuple[Term, ...] = ()
+    average_length: float = 0.0
     strategy: str
     exact: bool
     means: str
-    took_ms: float
+    took_ms: float = 0.0
     part_terms: tuple[tuple[Term, ...], ...] = ()
     windows: int = 0
 

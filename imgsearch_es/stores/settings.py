@@ -101,8 +101,12 @@ class IndexSettings:
             raise ConfigurationError(
                 "visual words are made from the deep feature, and this index has none"
             )
-        rest = {name: value for name, value in self.analyzer.items() if name != "visual_words"}
-        return replace(self, analyzer={**rest, **({"visual_words": count} if count else {})})
+        return self._saying("visual_words", count or None)
+
+    def _saying(self, name: str, value: object) -> IndexSettings:
+        """The same with another option of the analyzer; None takes it out."""
+        rest = {key: kept for key, kept in self.analyzer.items() if key != name}
+        return replace(self, analyzer=rest if value is None else {**rest, name: value})
 
     @property
     def photo(self) -> str:
@@ -116,13 +120,11 @@ class IndexSettings:
 
     def with_thumbnails(self, side: int) -> IndexSettings:
         """The same with thumbnails of another size, or without."""
-        rest = {name: value for name, value in self.analyzer.items() if name != "thumbnails"}
-        return replace(self, analyzer={**rest, **({"thumbnails": side} if side else {})})
+        return self._saying("thumbnails", side or None)
 
     def with_photo(self, what: str) -> IndexSettings:
         """The same, keeping something else of how pictures were taken."""
-        rest = {name: value for name, value in self.analyzer.items() if name != "photo"}
-        return replace(self, analyzer={**rest, **({"photo": what} if what != KEPT[0] else {})})
+        return self._saying("photo", None if what == KEPT[0] else what)
 
     def with_colors(self) -> IndexSettings:
         """The same with the colors among the terms, if pictures are read for it."""

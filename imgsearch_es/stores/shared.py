@@ -20,9 +20,7 @@ def listing(
     return SearchResult(
         hits=tuple(Scored(document, 0.0) for document in documents),
         total=total,
-        total_is_exact=True,
         terms=query.terms,
-        average_length=0.0,
         strategy="sorted",
         exact=True,
         means="all that match were sorted",
@@ -108,7 +106,6 @@ def _fuse(query: Query, fusion: Fusion, answers: Sequence[SearchResult]) -> Sear
             for key, score, parts in fused[query.offset : query.offset + query.k]
         ),
         total=len(fused),
-        total_is_exact=True,
         terms=query.terms,
         average_length=max(found.average_length for found in answers),
         strategy=fusion.method,

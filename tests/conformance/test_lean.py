@@ -155,7 +155,7 @@ def posting_lists(store, documents) -> set[str]:
     sources = [d.to_source(vocabulary, lean=True) for d in documents]
     sources[0]["posterior"] = {k: v * 1.5 for k, v in sources[0]["posterior"].items()}
     sources[1]["width"] += 1
-    sources[2]["hit"] = documents[2].to_hit()[:40]
+    sources[2]["hit"] = sources[2]["hit"][:40]
     for document, source in zip(documents, sources, strict=True):
         store.client.index(index=store._name, id=document.id, document=source)
     return {"posterior", "width", "document"}

@@ -92,7 +92,7 @@ def test_a_hit_is_all_but_the_embedding():
         filename="\u00fc\n'\"\udcff.jpg",
         terms=(Term("tabby", to_score(0.1)), Term("tiger_cat", to_score(1e-20))),
     )
-    hit = odd.to_hit()
+    hit = odd.to_source(imagenet())["hit"]
     assert hit.isascii()
     assert fields(Document.from_hit(hit)) == fields(replace(odd, embedding=None))
 

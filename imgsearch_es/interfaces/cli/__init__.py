@@ -28,7 +28,6 @@ from imgsearch_es.interfaces.cli import (
     index,
     judge,
     learn,
-    reproduce,
     search,
     serve,
 )
@@ -132,7 +131,7 @@ _COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
     ),
     "Evaluate": (
         evaluate.evaluate, judge.judge, compare.hardest, compare.compare, evaluate.sweep,
-        reproduce.reproduce, compare.benchmark, compare.clicks,
+        evaluate.reproduce, compare.benchmark, compare.clicks,
     ),
     "Learn": (
         learn.teach, learn.words, learn.forget, learn.ocr, learn.train, learn.groups,
