@@ -269,7 +269,7 @@ def _kind(data: bytes, uri: str) -> str:
 
 def _opened(data: bytes, kind: str, check: Callable[[tuple[int, int]], None]) -> Image.Image:
     file, decoder = io.BytesIO(data), _DECODERS.get(kind)
-    return decoder(file) if decoder else OPTIONAL[kind].opened(file, check)
+    return decoder(file) if decoder else OPTIONAL[kind](file, check)
 
 
 def _guarded(decode: Callable[[], T], uri: str, kind: str) -> T:

@@ -9,8 +9,9 @@ from __future__ import annotations
 import io
 import struct
 from collections.abc import Callable
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO
 
 from PIL import Image
 from PIL.JpegImagePlugin import JpegImageFile
@@ -27,14 +28,6 @@ _CONTAINERS = "mov,matroska,avi,asf,mpeg,mpegvideo,mpegts"
 has it open more than itself."""
 CREATED = "creation_time"
 """Where ``info`` of a video's frame says when it was taken, in UTC."""
-
-
-class Optional(NamedTuple):
-    """A kind of picture: what opens it, the package that does, and the extra that has it."""
-
-    opened: Callable[[BinaryIO, Check], Image.Image]
-    package: str
-    extra: str
 
 
 def _open_heif(file: BinaryIO, check: Check) -> Image.Image:
@@ -88,20 +81,16 @@ def _open_video(file: BinaryIO, check: Check) -> Image.Image:
     return image
 
 
-OPTIONAL = {
-    "HEIF": Optional(_open_heif, "pillow-heif", "heif"),
-    "RAW": Optional(_open_raw, "rawpy", "raw"),
-    "VIDEO": Optional(_open_video, "av", "video"),
-}
-"""By the name of the format in an index."""
+OPTIONAL = {"HEIF": _open_heif, "RAW": _open_raw, "VIDEO": _open_video}
+"""What opens each, by the name of the format in an index."""
+_PACKAGES = ("pillow-heif", "rawpy", "av")
+"""That they need."""
 
 
 def installed() -> list[str]:
     """The packages that are here, with their versions."""
     found = []
-    for kind in OPTIONAL.values():
-        try:
-            found.append(f"{kind.package} {version(kind.package)}")
-        except PackageNotFoundError:
-            continue
+    for package in _PACKAGES:
+        with suppress(PackageNotFoundError):
+            found.append(f"{package} {version(package)}")
     return found
