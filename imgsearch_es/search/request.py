@@ -62,20 +62,20 @@ class SearchRequest:
             "visual-words" the visual words of them. "auto" is "dense-cosine" for an index made from
             a file of features alone.
         parameters: of the formula: k1 and b of "bm25".
-        min_score: the least score of a hit, by the strategy; of distances minus the largest.
-            What is a good one depends on strategy and collection (docs/scoring.md).
+        min_score: leave out hits that score less; of a distance give minus the largest. What is a
+            good one depends on strategy and collection (docs/scoring.md).
         approximate: for "dense-cosine", "dense-dot" and "dense-euclidean": compare only what an
             index of nearest neighbors gives (``vectors="int8_hnsw"`` or the like; in a file for
             "dense-cosine"), or on Elasticsearch visual words. Faster on many pictures; a hit may
             be missing, so ``hits.exact`` is False. A file without one answers exactly.
         candidates: how many of them, by default 200; more find more, and take longer.
-        exclude_self: leave out the query's own pictures; by default where words are beside them.
+        exclude_self: leave out the query's own pictures; the default for a picture with words.
         like: pictures to search closer to, given as ``image`` is; alone or with the rest.
         dislike: pictures to search further from.
         region: the part of the picture to search for: left, top, right, bottom in pixels of
             the upright picture, or in fractions of it where all four are 1 or less.
         views: also look at the picture's "mirror", "rotations" and "crops", and take the mean.
-        feedback: search twice, the second time with so many of the best hits liked
+        feedback: search twice, the second time with this many of the best hits as liked pictures
             (pseudo-relevance feedback).
         rocchio: the weights of the query, the liked and the disliked pictures.
         fuse: parts and their weights, instead of one strategy: ``{"image": 1, "words": 0.5,
@@ -84,7 +84,7 @@ class SearchRequest:
             strategy takes both.
         sort: list what meets words and conditions by a field instead of scoring it: "taken_at"
             (newest first), "indexed_at", "width", "height", "bytes", "filename", "uri" or
-            "metadata.<name>"; a minus before it turns that round. Conditions alone are listed by
+            "metadata.<name>"; a minus before it reverses the order. Conditions alone are listed by
             "taken_at".
     """
 

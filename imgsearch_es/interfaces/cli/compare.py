@@ -91,10 +91,9 @@ def compare(
 ) -> None:
     """Compare how strategies score and order the same queries.
 
-    Random pictures of the index are searched for by all in turn, and each
-    is compared with the first: rank-biased overlap, Kendall's tau, recall
-    and differences of scores (of the same formula), time. Which is better
-    is for `imgsearch evaluate` to say, with judgements.
+    All search for random pictures of the index in turn, and each is compared with the first:
+    rank-biased overlap, Kendall's tau, recall and differences of scores (of the same formula),
+    time. `imgsearch evaluate` says which is better, by judgements.
 
     Options:
         --strategies A,B: What to compare with the first: strategies, dense-cosine:candidates=100
@@ -102,7 +101,7 @@ def compare(
         --against INDEX: Another index of the same pictures, where all strategies answer as well.
         --queries: How many pictures of the index to search for.
         --persistence, -p: p of rank-biased overlap: near 1 looks deeper, 0 < p < 1.
-        --seed: Of the random choice of pictures.
+        --seed: The seed of the random choice of pictures.
     """
     from imgsearch_es.evaluation.scorers import compare_scorers
 
@@ -127,7 +126,7 @@ def benchmark(
 ) -> None:
     """Measure time and recall on your own pictures.
 
-    Random pictures of the index are searched for by each strategy in turn. Recall is the share of
+    Each strategy in turn searches for random pictures of the index. Recall is the share of
     the best k, by the exact strategy of the same formula, that were found.
 
     Options:
@@ -135,7 +134,7 @@ def benchmark(
         --strategies A,B: Which strategies; by default all that the index can answer.
         --candidates N,N: Candidates of approximate answers, where the index was made with
             --vectors.
-        --seed: Of the random choice of pictures.
+        --seed: The seed of the random choice of pictures.
     """
     from imgsearch_es.evaluation.benchmarking import benchmark as run
 

@@ -262,7 +262,6 @@ def reproduce(
             as commands.txt in --out names it. May be repeated.
         --pictures DIR: The folder that holds the collections. By default that of the file.
         --out DIR: Where tables, plots and the manifest go, and what the models said of pictures.
-            By default reproduction.
         --plots: Draw plots.
         --runtime: What runs the models: tensorflow, openvino, or auto.
     """

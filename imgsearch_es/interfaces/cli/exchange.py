@@ -124,8 +124,8 @@ def reindex(
 ) -> None:
     """Build an index anew and put it in the place of the old one.
 
-    Searches find the old one until then. The pictures are read again; with the analyzer
-    that the index has documents are copied, and only pictures without colors are read.
+    Searches use the old one until then. With another analyzer all pictures are read again;
+    with the one that the index has, only those without colors, and documents are copied.
 
     Options:
         --model, -m: Another classifier.
@@ -137,7 +137,8 @@ def reindex(
     Elasticsearch:
         --vectors KIND: How the new index indexes deep features, or none.
         --similarity: How --vectors compares: cosine, dot or euclidean.
-        --impacts FORMULAS: Which formulas the new index has impacts of, or none.
+        --impacts FORMULAS: Formulas that are as fast as auto in the new index: cosine, sqrt, bm25
+            (with commas), or none.
     """
     from imgsearch_es.retrieval.ledger import reasons
 
@@ -172,14 +173,13 @@ def verify(
 ) -> None:
     """Check that an index is whole.
 
-    All that it keeps is compared with all else that it keeps: documents
-    with their checksums, postings and deep features, settings, sums, the
-    list of rejected pictures. Exit code 1 when something is wrong.
+    Compares documents with their checksums, postings and deep features; also settings, sums
+    and the list of rejected pictures. Exit code 1 when something is wrong.
 
     Options:
         --files: Also read every picture's file and compare its hash.
-        --sample: Also analyze so many of the pictures again.
-        --repair: Put right what something whole says how.
+        --sample: Also analyze this many of the pictures again.
+        --repair: Mend what can be made anew from what is whole.
     """
     with opened(index) as target, bar("verifying") as progress:
         report = target.verify(files=files, sample=sample, repair=repair, progress=progress)

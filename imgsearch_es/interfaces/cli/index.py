@@ -174,8 +174,8 @@ def watch(
 ) -> None:
     """Keep an index current: add, update and remove as files change.
 
-    Begins with what has changed since. Ctrl-C ends it with a summary; a
-    second Ctrl-C at once. While a folder is gone nothing of it is removed.
+    It begins with what has changed since the last run. Ctrl-C ends it with a summary; a
+    second Ctrl-C at once. While a folder is missing, none of its pictures is removed.
 
     Options:
         folders FOLDER: Folders, with all below them.
@@ -257,7 +257,7 @@ def remove(
 
 
 def relocate(*, old: str, new: str, index: Index = None) -> None:
-    """Say that pictures are elsewhere now, as a folder was moved or renamed.
+    """Tell an index that pictures were moved or renamed.
 
     Nothing is analyzed; labels and metadata stay.
 

@@ -39,7 +39,7 @@ def judge(
 ) -> None:
     """Judge, key by key, what strategies find.
 
-    It is not shown which of them found a picture.
+    You do not see which of them found a picture.
 
     Every judgement is saved at once, so stop when you like (q) and go on later by the same command.
     Grades: relevant 2, partly 1, not 0; a skipped picture stays unjudged. --json asks nothing, and
@@ -47,14 +47,14 @@ def judge(
 
     Options:
         --queries CSV: Queries by column: query, and image, text or both.
-        --sample: Instead: so many pictures of the index, chosen at random.
+        --sample: Instead of --queries: this many pictures of the index, chosen at random.
         --strategies A,B: Whose answers are pooled: strategies, bm25:k1=1.5:b=0.3, and fusions:
-            sqrt=1+dense-cosine=2. By default auto; more of them make judgements that are fair to
-            more.
+            sqrt=1+dense-cosine=2. By default auto. Judgements are fair only to strategies that are
+            pooled.
         --run FILE: Another program's run to pool.
         --depth: How many pictures of each ranking.
-        --seed: Of the order of pictures, and of --sample.
-        --out FILE: TREC qrels: to begin, or to go on with.
+        --seed: The seed of the order of pictures, and of --sample.
+        --out FILE: A file of TREC qrels, new or to go on with.
     """
     from imgsearch_es.evaluation.judging import judge as pool
 

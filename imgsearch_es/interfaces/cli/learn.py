@@ -42,7 +42,7 @@ class Training:
         --learning-rate: The learning rate of Adam. By default 1e-4.
         --epochs: Train for at most this many epochs. By default 100.
         --patience: Stop after this many epochs without a better score. By default 15.
-        --validation: Share of the objects that choose the epoch, and as many give the result. By
+        --validation: Share of the objects that choose the epoch; as many others give the result. By
             default 0.2.
         --seed: The seed of all that is random.
     """
@@ -78,8 +78,8 @@ def teach(
 
     Options:
         word WORD: In quotation marks if there are several, such as "dining table".
-        --like PICTURE: One that shows it: an id, URI or file. Repeat it; there must be two or more.
-        --unlike PICTURE: One that does not. May be repeated.
+        --like PICTURE: A picture that shows it: an id, URI or file. Give two or more.
+        --unlike PICTURE: A picture that does not show it. May be repeated.
     """
     with opened(index) as target, bar("teaching") as progress:
         taught = target.teach(word, like, unlike or (), progress=progress)

@@ -78,15 +78,15 @@ class Seen:
             words.
         --query-terms: How many of them a picture in a query asks with. By default 10.
         --views: Analyze overlapping parts of each picture as well: tiles (five) or tiles14
-            (fourteen). Slower; small things count.
+            (fourteen). Slower, and finds smaller things.
         --visual-words: Also index each deep feature as 128 sparse terms, for search --strategy
             visual-words, and on Elasticsearch for --approximate.
     Photos:
         --exif: Keep what EXIF and XMP say: when a photo was taken, camera, lens, caption and
-            keywords. By default so; --no-exif keeps nothing.
+            keywords. This is the default; --no-exif keeps nothing.
         --gps: Keep the place, too, which may be private.
-        --thumbnails PIXELS: Keep a thumbnail of each picture, for Kibana (on Elasticsearch): of 96
-            pixels it takes 2 to 3 KB.
+        --thumbnails PIXELS: Keep a thumbnail of each picture for Kibana (on Elasticsearch). One of
+            96 pixels takes 2 to 3 KB.
     """
 
     words: str | None = None
@@ -108,8 +108,8 @@ class Layout:
             bbq_hnsw, hnsw, flat, int8_flat or bbq_flat. A file takes int8_hnsw or none, at any
             time.
         --similarity: How --vectors compares: cosine (the default), dot or euclidean.
-        --impacts FORMULAS: Make searches by cosine, sqrt, bm25 or several (with commas) as fast
-            as by auto.
+        --impacts FORMULAS: Make these formulas as fast as auto: cosine, sqrt, bm25, or several
+            (with commas).
         --shards: Shards of a new index.
         --replicas: Copies of each shard.
         --layout: How documents are kept: full (the default), or lean: a third of the bytes,

@@ -82,7 +82,7 @@ class Refined:
 
     Options:
         --offset: Leave out this many of the best.
-        --exclude-self: Leave out the query's own pictures; by default where words are beside them.
+        --exclude-self: Leave out the query's own pictures; the default for a picture with words.
         --text TEXT: A free text, for the strategies dense-* and an index whose model reads texts
             (zeroshot:PRESET).
         --vector FILE: A deep feature, for the strategies dense-*: a .npy file, or a text file of
@@ -92,16 +92,17 @@ class Refined:
         --region LEFT,TOP,RIGHT,BOTTOM: The part of the picture to search for: pixels such as
             10,20,200,220, or fractions of it where all are 1 or less.
         --views VIEW: Also look at the query picture's mirror, rotations or crops. May be repeated.
-        --feedback: Search twice, then with so many of the best hits liked.
+        --feedback: Search twice, the second time with this many of the best hits as liked pictures.
         --rocchio ALPHA,BETA,GAMMA: The weights of the query, the liked and the disliked pictures;
             1,0.75,0.15 unless given.
-        --min-score: The least score of a hit; of distances minus the largest.
-        --approximate: Compare near candidates only, for dense-cosine, dense-dot or
-            dense-euclidean, on an index made with --vectors; in a file dense-cosine.
+        --min-score: Leave out hits that score less; of a distance give minus the largest.
+        --approximate: Compare only the nearest candidates, so hits may be missing. For
+            dense-cosine, dense-dot or dense-euclidean, on an index made with --vectors; in a file
+            for dense-cosine.
         --candidates: How many, with --approximate; 200 by default.
-        --sort FIELD: List what matches by taken_at (newest first), indexed_at, width, height,
-            bytes, filename, uri or metadata.NAME instead of scoring; -FIELD the other way round.
-            So are conditions without words: by taken_at.
+        --sort FIELD: List what matches instead of scoring it, by taken_at (newest first),
+            indexed_at, width, height, bytes, filename, uri or metadata.NAME; -FIELD reverses the
+            order. Conditions without words are listed by taken_at.
     """
 
     offset: Natural = 0
@@ -146,7 +147,7 @@ def search(
     taken: Taken,
     analyzing: Analyzing,
 ) -> None:
-    """Find pictures by words, by a picture, or by both added.
+    """Find pictures by words, by a picture, or by both.
 
     Options:
         --k, -k: How many hits; 10 by default.
@@ -288,8 +289,7 @@ def facets(
 ) -> None:
     """Count synsets, labels, formats and sizes.
 
-    Of the pictures that the words match and that meet the conditions, or of
-    all.
+    Of the pictures that match the words and meet the conditions, or of all.
 
     Options:
         words WORDS: Words and conditions, as in `imgsearch search`.

@@ -154,9 +154,9 @@ def map_(
         --out, -o FILE: PNG, SVG or PDF.
         --method: tsne or umap.
         --color: By label (the first) or synset (the best).
-        --limit: Pictures at most; of more a random part.
-        --thumbnails: Thumbnails at most.
-        --seed: Of the layout.
+        --limit: The most pictures to draw; of more, a random choice.
+        --thumbnails: The most thumbnails to draw.
+        --seed: The seed of the layout.
     """
     from imgsearch_es.interfaces.maps import map_collection
 
@@ -191,7 +191,7 @@ def export(
         --api: Write requests of the dashboards API of Kibana 9.4, to paste into its console. Panels
             drawn by Vega have no form there, and are left out.
         --page URL: The URL of `imgsearch serve`, for links to the pictures.
-        --visual-words: Also a panel of the three heaviest visual words of each picture, by their
+        --visual-words: Add a panel of the three heaviest visual words of each picture, by their
             names.
         --force: Overwrite the file.
     """
@@ -226,7 +226,7 @@ def install(
     Options:
         --kibana URL: The URL of Kibana, such as http://localhost:5601.
         --page URL: The URL of `imgsearch serve`, for links to the pictures.
-        --visual-words: Also a panel of the three heaviest visual words of each picture, by their
+        --visual-words: Add a panel of the three heaviest visual words of each picture, by their
             names.
         --space NAME: A space of Kibana other than the default.
         --wait SECONDS: How long to wait while Kibana starts.

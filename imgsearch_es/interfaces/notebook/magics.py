@@ -54,7 +54,7 @@ class ImgsearchMagics(Magics):
         "--exclude-self",
         action="store_true",
         default=None,
-        help="Leave out the query's own pictures; by default where words are beside them.",
+        help="Leave out the query's own pictures; the default for a picture with words.",
     )
     @argument("--browse", action="store_true", help="Show the hits in a search box instead.")
     @line_cell_magic
