@@ -195,6 +195,17 @@ def test_making_it_ends_when_somebody_wants_to_write(path):
     assert store._copy.of_now() is None
 
 
+def test_who_finds_that_another_makes_it_leaves_its_draft(path):
+    store, gate = make(path), Gate(snapshot_path(path))
+    store.write([document("new", [("tabby", 1.0)])])
+    assert gate.shut()
+    draft = path.with_name(f".{snapshot_path(path).name}")
+    draft.write_bytes(b"half of it")
+    store.finish()
+    gate.open()
+    assert draft.read_bytes() == b"half of it"
+
+
 @pytest.mark.parametrize("documents", [[], [document("none", [])]])
 def test_an_index_of_nothing_has_one_too(path, documents: Sequence):
     store = EmbeddedStore(path)

@@ -103,13 +103,15 @@ class KeptSnapshot(Generic[Kind]):
         gate, wanted = Gate(self._path), Gate(self._file)
         try:
             mark = settled_mark_of(self._file)
-            if gate.shut():
-                write(draft, mark, lambda: not wanted.is_shut())
-                draft.replace(self._path)
+            if gate.shut():  # else the draft is somebody else's
+                try:
+                    write(draft, mark, lambda: not wanted.is_shut())
+                    draft.replace(self._path)
+                finally:
+                    draft.unlink(missing_ok=True)
         except (OSError, NotPossibleError, SnapshotError, MissingDependencyError) as error:
             _log.info("%s was not made: %s", self._path, error)
         finally:
-            draft.unlink(missing_ok=True)
             gate.open()
 
     def _is_too_soon(self) -> bool:
