@@ -25,6 +25,7 @@ from imgsearch_es.errors import IndexLockedError, SchemaError, StoreError
 from imgsearch_es.retrieval.queries import Query
 from imgsearch_es.stores.base import IndexSettings
 from imgsearch_es.stores.embedded import schema
+from imgsearch_es.stores.embedded.beside import Gate
 from imgsearch_es.stores.embedded.file import DatabaseFile
 from imgsearch_es.stores.embedded.store import EmbeddedStore
 from imgsearch_es.vocabulary.synsets import from_labels
@@ -199,6 +200,22 @@ def test_busy_readers_make_room_for_a_writer(file, process, path):
     assert child.poll() is None
     assert count(file) == 4
     assert [found.name for found in path.parent.iterdir()] == [path.name]
+
+
+def test_a_writer_that_cannot_get_in_keeps_no_reader_out(file, process, path, monkeypatch):
+    """It waits for a program that keeps the file, and reads it as we do."""
+    monkeypatch.setattr("imgsearch_es.stores.embedded.file._ROOM_SECONDS", 0.3)
+    file.wait_seconds = 3
+    other = process("c = duckdb.connect(str(file.path), read_only=True)\nready()\nc.close()\n")
+    writer = process("ready()" + INSERT)
+    writer.stdin.write("\n")
+    writer.stdin.flush()
+    while not Gate(path).is_shut():
+        time.sleep(0.01)
+    assert count(file) == 1
+    go_on(other)
+    assert writer.wait(20) == 0
+    assert count(file) == 2
 
 
 def test_a_patient_writer_tries_on_and_says_for_whom(path, process, caplog):
