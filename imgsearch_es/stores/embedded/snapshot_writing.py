@@ -73,6 +73,8 @@ class KeptSnapshot(Generic[Kind]):
     def of_now(self) -> Kind | None:
         """The copy of the file as it is now, if there is one; a stale one is opened once."""
         mark = mark_of(self._file)
+        if self._open is not None and not self._open.is_untouched():
+            self._open, self._opened = None, "of what another program cut off or wrote over"
         if self._open is not None and self._open.mark == mark:
             return self._open
         there = mark_of(self._path)
