@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import subprocess
 import sys
@@ -173,12 +174,15 @@ def test_a_run_never_writes_into_one_that_is_open(path):
         assert opened.read() == before
 
 
-@pytest.mark.parametrize("content", [b"", b"x", b"something else" * 99])
+@pytest.mark.parametrize("content", [b"", b"x", b"something else" * 99, "a FIFO"])
 def test_what_is_no_copy_is_not_used(path, content):
     store = make(path)
     expected = found(store)
     snapshot_path(path).unlink()
-    snapshot_path(path).write_bytes(content)
+    if isinstance(content, bytes):
+        snapshot_path(path).write_bytes(content)
+    else:
+        os.mkfifo(snapshot_path(path))
     store = EmbeddedStore(path)
     assert found(store) == expected
     store.write([document("new", [("tabby", 1.0)])])

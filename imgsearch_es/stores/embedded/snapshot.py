@@ -137,7 +137,7 @@ class Snapshot:
 
     def __init__(self, path: Path) -> None:
         self._local = threading.local()
-        self._descriptor = os.open(path, os.O_RDONLY)
+        self._descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # nobody waits for a FIFO
         weakref.finalize(self, os.close, self._descriptor)
         self._info = os.fstat(self._descriptor)
         self.written_at = self._info.st_mtime
