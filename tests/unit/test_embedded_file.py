@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
+from unittest import mock
 
 import duckdb
 import numpy as np
@@ -142,6 +143,14 @@ def test_another_process_waits_while_we_read(file, process):
         assert connection.execute("SELECT count(*) FROM numbers").fetchall() == [(1,)]
     file.close()
     assert child.wait(20) == 0
+    assert count(file) == 2
+
+
+def test_where_no_thread_can_be_started_the_file_is_let_go_of_at_once(file, process):
+    child = process("ready()" + INSERT)
+    with mock.patch("threading.Thread.start", side_effect=RuntimeError("can't start new thread")):
+        assert count(file) == 1
+    go_on(child)
     assert count(file) == 2
 
 

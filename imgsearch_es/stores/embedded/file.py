@@ -272,9 +272,15 @@ class DatabaseFile:
     def _let_go_soon(self) -> None:
         self._used_at = time.monotonic()
         if self._keeper is None:
-            self._keeper = threading.Thread(target=self._keep, daemon=True)
-            self._keepers.add(self._keeper)
-            self._keeper.start()
+            keeper = threading.Thread(target=self._keep, daemon=True)
+            try:
+                keeper.start()
+            except RuntimeError:  # no memory for one, or too many: nobody would let go of it later
+                if not self._readers and self._writer is None:
+                    self.opened.detach()
+            else:
+                self._keeper = keeper
+                self._keepers.add(keeper)
 
     def _keep(self) -> None:
         """Let go once nobody has read for a while, or another process wants to write."""
