@@ -607,8 +607,9 @@ def test_a_folder_that_was_deleted(run, place, tmp_path, monkeypatch):
     run("stats", "-i", place)
 
 
-def test_too_little_memory_is_a_sentence(run, place, monkeypatch):
-    monkeypatch.setattr(ImageIndex, "stats", Mock(side_effect=MemoryError))
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("can't start new thread")])
+def test_too_little_memory_is_a_sentence(run, place, monkeypatch, error):
+    monkeypatch.setattr(ImageIndex, "stats", Mock(side_effect=error))
     assert "there is not enough memory" in sentence(run("stats", "-i", place, code=1))
 
 
