@@ -112,7 +112,7 @@ class KeptIndex:
 
     def create(self) -> None:
         """Create the index, empty; ``add`` does it when needed. StoreError where it exists."""
-        check_thumbnails(self.store, self.analyzer.thumbnails)
+        check_thumbnails(self.store, self.analyzer.thumbnails, self.location)
         self.store.create(settings_of(self.analyzer))
 
     def verify(
@@ -358,7 +358,8 @@ class KeptIndex:
         new, analyze, convert, unread = self.store.beside(), None, None, dict[str, str]()
         if wanted.visual_words is not None:
             settings = settings.with_visual_words(to_word_count(wanted.visual_words))
-        side = side_of(new, wanted.thumbnails if makes else None, stored.thumbnails)
+        asked_side = wanted.thumbnails if makes else None
+        side = side_of(new, asked_side, stored.thumbnails, self.location)
         photo = analyzer.photo if analyzer else wanted.photo or stored.photo
         added = analyzer.filters_added_to(stored.analyzer, stored.weights) if analyzer else ()
         teach = partial(self._teach_again, new, analyzer) if analyzer and added != () else None

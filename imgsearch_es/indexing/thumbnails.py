@@ -30,18 +30,18 @@ def with_thumbnails(documents: Sequence[Document], side: int) -> list[Document]:
         ]
 
 
-def side_of(store: Store, asked: int | None, stored: int) -> int:
+def side_of(store: Store, asked: int | None, stored: int, location: str) -> int:
     """The longer side for an index that is made of another one's documents, and 0 for none."""
     if asked is None:
         return stored if stored and store.keeps_thumbnails else 0
-    check_thumbnails(store, asked)
+    check_thumbnails(store, asked, location)
     return asked
 
 
-def check_thumbnails(store: Store, side: int) -> None:
-    """Refuse thumbnails that a person asks for and nobody would see."""
+def check_thumbnails(store: Store, side: int, location: str) -> None:
+    """Refuse thumbnails that a person asks for and nobody would see, by the name of the index."""
     if side and not store.keeps_thumbnails:
         raise ConfigurationError(
-            f"{store.location} cannot keep thumbnails: they are for Kibana, in an index on "
+            f"{location} cannot keep thumbnails: they are for Kibana, in an index on "
             "Elasticsearch that is not lean; leave thumbnails out"
         )

@@ -28,6 +28,8 @@ NAMES = {
 }
 _LONGEST = 16 << 20
 """Bytes of a sidecar; darktable's, with masks, take the most."""
+_LONGEST_WORD = 2000
+"""Characters of a keyword: in crumbs between elements, each of many costs a copy of it."""
 _NO_XML = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _END = re.compile(rb"</([\w.-]+:)?([\w.-]+)\s*>")
 _EMPTY = f"""<?xml version="1.0" encoding="UTF-8"?>
@@ -171,6 +173,8 @@ class _Found:
         inside = self._inside()
         if inside[4:] == ["rdf:li"] and inside[2] in LISTS:
             self.words[inside[2]][-1] += text
+            if len(self.words[inside[2]][-1]) > _LONGEST_WORD:
+                raise SidecarError(f"it has a keyword of more than {_LONGEST_WORD:,} characters")
 
     def _finish(self, name: str) -> None:
         inside, place = self._inside(), self._parser.CurrentByteIndex

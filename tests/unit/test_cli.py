@@ -607,6 +607,12 @@ def test_a_folder_that_was_deleted(run, place, tmp_path, monkeypatch):
     run("stats", "-i", place)
 
 
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("can't start new thread")])
+def test_too_little_memory_is_a_sentence(run, place, monkeypatch, error):
+    monkeypatch.setattr(ImageIndex, "stats", Mock(side_effect=error))
+    assert "there is not enough memory" in sentence(run("stats", "-i", place, code=1))
+
+
 def test_the_folder_of_nobody(run):
     said = sentence(run("search", "tabby", "-i", "~no-such-user/a.duckdb", code=1))
     assert said == "a path begins with ~ and the name of nobody here: write it out"

@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
+from unittest import mock
 
 import duckdb
 import numpy as np
@@ -25,6 +26,7 @@ from imgsearch_es.errors import IndexLockedError, SchemaError, StoreError
 from imgsearch_es.retrieval.queries import Query
 from imgsearch_es.stores.base import IndexSettings
 from imgsearch_es.stores.embedded import schema
+from imgsearch_es.stores.embedded.beside import Gate
 from imgsearch_es.stores.embedded.file import DatabaseFile
 from imgsearch_es.stores.embedded.store import EmbeddedStore
 from imgsearch_es.vocabulary.synsets import from_labels
@@ -144,6 +146,14 @@ def test_another_process_waits_while_we_read(file, process):
     assert count(file) == 2
 
 
+def test_where_no_thread_can_be_started_the_file_is_let_go_of_at_once(file, process):
+    child = process("ready()" + INSERT)
+    with mock.patch("threading.Thread.start", side_effect=RuntimeError("can't start new thread")):
+        assert count(file) == 1
+    go_on(child)
+    assert count(file) == 2
+
+
 def test_two_processes_read_at_once(file, process):
     child = process("with file.reading() as connection:\n    ready()\n")
     assert count(file) == 1
@@ -199,6 +209,22 @@ def test_busy_readers_make_room_for_a_writer(file, process, path):
     assert child.poll() is None
     assert count(file) == 4
     assert [found.name for found in path.parent.iterdir()] == [path.name]
+
+
+def test_a_writer_that_cannot_get_in_keeps_no_reader_out(file, process, path, monkeypatch):
+    """It waits for a program that keeps the file, and reads it as we do."""
+    monkeypatch.setattr("imgsearch_es.stores.embedded.file._ROOM_SECONDS", 0.3)
+    file.wait_seconds = 3
+    other = process("c = duckdb.connect(str(file.path), read_only=True)\nready()\nc.close()\n")
+    writer = process("ready()" + INSERT)
+    writer.stdin.write("\n")
+    writer.stdin.flush()
+    while not Gate(path).is_shut():
+        time.sleep(0.01)
+    assert count(file) == 1
+    go_on(other)
+    assert writer.wait(20) == 0
+    assert count(file) == 2
 
 
 def test_a_patient_writer_tries_on_and_says_for_whom(path, process, caplog):

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from imgsearch_es import ImageIndex
-from imgsearch_es.errors import AnalyzerMismatchError, MissingPicturesError
+from imgsearch_es.errors import AnalyzerMismatchError, ConfigurationError, MissingPicturesError
 
 SMALLER = {"model": "fake", "term_filters": [{"name": "top_k", "k": 3}]}
 ROOT = Path(__file__).resolve().parents[2]
@@ -48,6 +48,11 @@ def test_the_same_analyzer_copies(index, cat, photos, fake_model):
     assert fake_model.calls == 0
     assert {document.id: document.terms for document in index.store.documents()} == before
     assert ImageIndex(f"{index.location}.old").count() == 12
+
+
+def test_a_refusal_names_the_index_that_was_named(index):
+    with pytest.raises(ConfigurationError, match=r"pets\.duckdb cannot keep thumbnails"):
+        index.reindex(thumbnails=96)
 
 
 def test_missing_pictures_stop_it_and_nothing_is_lost(index, cat, fake_model):

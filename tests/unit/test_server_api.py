@@ -6,6 +6,7 @@ import io
 import json
 import re
 import shutil
+import time
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -377,7 +378,7 @@ def test_a_log_that_cannot_be_written_stands_in_nobodys_way(start, tmp_path, wor
     assert "what was shown is not kept" in caplog.text
 
 
-def test_several_are_labeled_and_downloaded(own, photos):
+def test_several_are_labeled_and_downloaded(own, photos, monkeypatch):
     names = ("cats/cat.0.png", "dogs/dog.1.png", "cats/cat.3.png")
     ids = [picture_id(str(photos / name)) for name in names]
     body = {"pictures": [*ids, "0" * 32], "add": ["one", "two"], "drop": ["cats"]}
@@ -392,6 +393,13 @@ def test_several_are_labeled_and_downloaded(own, photos):
     (photos / names[1]).rename(photos / "aside.png")
     try:
         asked = "&".join(f"picture={name}" for name in ids)
+        with monkeypatch.context() as patch:
+            read = mock.Mock(wraps=own.services.pictures.read)
+            patch.setattr(own.services.pictures, "read", read)
+            assert own("HEAD", f"/api/v1/download?{asked}").status == 200
+            while own.services.downloading:
+                time.sleep(0.01)
+        assert not read.called  # of the head alone
         answer = own.get(f"/api/v1/download?{asked}&picture={'0' * 32}")
     finally:
         (photos / "aside.png").rename(photos / names[1])

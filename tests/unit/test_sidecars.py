@@ -61,6 +61,10 @@ UNSAFE = {
     ),
     "not in UTF-8": sidecar("", "<?xml version='1.0' encoding='latin1'?>"),
     "no XMP": FOREIGN["digiKam"].decode().encode("utf-16"),
+    "more than 2,000 characters": sidecar(  # each crumb would cost a copy of it
+        f"<rdf:Description {DC}><dc:subject><rdf:Bag><rdf:li>{'<b/>a' * 3_000_000}</rdf:li>"
+        "</rdf:Bag></dc:subject></rdf:Description>"
+    ),
 }
 
 

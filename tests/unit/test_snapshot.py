@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import subprocess
 import sys
@@ -138,12 +139,50 @@ def test_hits_of_a_copy_that_is_written_over_say_so_and_the_file_answers_again(p
     assert found(store) == expected
 
 
-@pytest.mark.parametrize("content", [b"", b"x", b"something else" * 99])
+def test_one_that_is_cut_off_while_it_is_mapped_ends_no_process(path):
+    """To read beyond the end of a mapped file is SIGBUS: so a process of its own tries it."""
+    make(path).close()
+    code = f"""
+import os
+from pathlib import Path
+from imgsearch_es.errors import DamagedIndexError
+from tests.unit.test_snapshot import EmbeddedStore, QUERY, found, snapshot_path
+store = EmbeddedStore({str(path)!r})
+expected, hits = found(store), store.search(QUERY).hits
+os.truncate(snapshot_path(Path({str(path)!r})), 0)
+try:
+    list(hits)
+except DamagedIndexError as error:
+    print(error)
+assert found(store) == expected
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done
+    assert "written over before these hits were read: search again" in done.stdout
+    assert "is not used: it is cut off" in done.stderr
+
+
+def test_a_run_never_writes_into_one_that_is_open(path):
+    store = make(path)
+    copy = snapshot_path(path)
+    with copy.open("rb") as opened:
+        before = opened.read()
+        store.write([document("new", [("tabby", 1.0)])])
+        store.finish()
+        assert copy.read_bytes() != before
+        opened.seek(0)
+        assert opened.read() == before
+
+
+@pytest.mark.parametrize("content", [b"", b"x", b"something else" * 99, "a FIFO"])
 def test_what_is_no_copy_is_not_used(path, content):
     store = make(path)
     expected = found(store)
     snapshot_path(path).unlink()
-    snapshot_path(path).write_bytes(content)
+    if isinstance(content, bytes):
+        snapshot_path(path).write_bytes(content)
+    else:
+        os.mkfifo(snapshot_path(path))
     store = EmbeddedStore(path)
     assert found(store) == expected
     store.write([document("new", [("tabby", 1.0)])])
@@ -193,6 +232,17 @@ def test_making_it_ends_when_somebody_wants_to_write(path):
         store._copy.make(partial(snapshot_writing.write_snapshot, reader))
         gate.open()
     assert store._copy.of_now() is None
+
+
+def test_who_finds_that_another_makes_it_leaves_its_draft(path):
+    store, gate = make(path), Gate(snapshot_path(path))
+    store.write([document("new", [("tabby", 1.0)])])
+    assert gate.shut()
+    draft = path.with_name(f".{snapshot_path(path).name}")
+    draft.write_bytes(b"half of it")
+    store.finish()
+    gate.open()
+    assert draft.read_bytes() == b"half of it"
 
 
 @pytest.mark.parametrize("documents", [[], [document("none", [])]])

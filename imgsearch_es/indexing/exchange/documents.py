@@ -19,7 +19,6 @@ from imgsearch_es.indexing.exchange.rows import (
     to_document,
     to_row,
 )
-from imgsearch_es.indexing.thumbnails import side_of
 from imgsearch_es.indexing.wanted_analyzer import are_alike
 from imgsearch_es.indexing.write import check_store
 from imgsearch_es.pictures.files import Limits, picture_id, read_bytes, saving, to_uri
@@ -161,7 +160,7 @@ def import_documents(
     present = store.settings()
     what = (present or settings).photo
     if present is None:
-        settings = settings.with_thumbnails(side_of(store, None, settings.thumbnails))
+        settings = settings.with_thumbnails(settings.thumbnails if store.keeps_thumbnails else 0)
         store.create(replace(settings, schema_version=SCHEMA_VERSION))
     elif not are_alike(settings, present):
         raise AnalyzerMismatchError(

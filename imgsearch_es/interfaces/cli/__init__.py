@@ -86,6 +86,8 @@ class _Commands(TyperGroup):
             if isinstance(error, OSError) and error.errno in _NO_ROOM:  # mostly of the output
                 _drop_output()
                 fail(f"cannot write: {error.strerror}; make room and run the command again")
+            if isinstance(error, MemoryError) or str(error) == "can't start new thread":
+                fail("there is not enough memory: end other programs, or ask for less at once")
             if isinstance(error, FileNotFoundError) and not error.filename and _is_lost():
                 fail("the folder that you are in was deleted: change to another one")
             if isinstance(error, FileNotFoundError) and not error.filename:  # of tempfile

@@ -31,6 +31,8 @@ SECURITY_HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
 }
+IS_HEAD = "imgsearch.head"
+"""In a request's scope, where nobody takes the body of its answer."""
 _OPEN_PATHS = ("/", "/health")
 """What needs no token anywhere: the page without content, and whether the server lives."""
 _OPEN_FOLDER = "/static/"
@@ -95,7 +97,7 @@ class Guard:
             await send({"type": "websocket.close", "code": 1008})
             return
         if scope["method"] == "HEAD":  # whoever sends the answer leaves the body out
-            scope = {**scope, "method": "GET"}
+            scope = {**scope, "method": "GET", IS_HEAD: True}
         answer = _Answer(send)
         began = time.perf_counter()
         with self._metrics.in_progress.track_inprogress():

@@ -21,6 +21,7 @@ from imgsearch_es.interfaces.server import schemas
 from imgsearch_es.interfaces.server.answers import RETRY_SOON, ProblemError, log
 from imgsearch_es.interfaces.server.api import alone, changes, router
 from imgsearch_es.interfaces.server.connections import owner_of
+from imgsearch_es.interfaces.server.guard import IS_HEAD
 from imgsearch_es.interfaces.server.services import Parts, Services
 from imgsearch_es.interfaces.server.uploads import UnknownPictureError
 from imgsearch_es.retrieval.documents import Document
@@ -93,6 +94,8 @@ class _Download(StreamingResponse):
                 await send(message)
 
         try:
+            if IS_HEAD in scope:
+                await self._zipped.aclose()  # before a file is read
             await super().__call__(scope, receive, in_time)
         except TimeoutError:
             log.warning("a download was given up: its client takes it too slowly")

@@ -36,6 +36,9 @@ _POLL_SECONDS = 0.01
 _LINE_SECONDS = 0.05
 """How often a writer asks for its turn while another one has it: seldom, so that those who read get
 theirs in between."""
+_ROOM_SECONDS = 5.0
+"""A reader makes room for a writer for so long: who waits longer waits for another program, and
+keeps nobody out meanwhile."""
 _KEEP_SECONDS = 2.0
 """A reader keeps the file this long after its last search ..."""
 _LOOK_SECONDS = 0.05
@@ -114,7 +117,8 @@ class DatabaseFile:
                 f"there is no index at {self.path}; `imgsearch index` makes one"
             )
         with deferred() as interrupt:
-            self._wait(self._may_read, interrupt, says=True)
+            asked_at = time.monotonic()
+            self._wait(lambda: self._may_read(asked_at), interrupt, says=True)
             try:
                 with translated(self.path), self.opened.cursor() as cursor:
                     interrupt.hurry = lambda: _stop(cursor)
@@ -222,10 +226,10 @@ class DatabaseFile:
                 _log.warning("%s; still waiting", error)
                 give_up += self.wait_seconds
 
-    def _may_read(self) -> bool:
+    def _may_read(self, asked_at: float) -> bool:
         if self._writer is not None:
             return False
-        if Gate(self.path).is_shut():
+        if Gate(self.path).is_shut() and time.monotonic() - asked_at < _ROOM_SECONDS:
             if not self._readers:
                 self.opened.detach()
             self.opened.holder = ""
@@ -268,9 +272,15 @@ class DatabaseFile:
     def _let_go_soon(self) -> None:
         self._used_at = time.monotonic()
         if self._keeper is None:
-            self._keeper = threading.Thread(target=self._keep, daemon=True)
-            self._keepers.add(self._keeper)
-            self._keeper.start()
+            keeper = threading.Thread(target=self._keep, daemon=True)
+            try:
+                keeper.start()
+            except RuntimeError:  # no memory for one, or too many: nobody would let go of it later
+                if not self._readers and self._writer is None:
+                    self.opened.detach()
+            else:
+                self._keeper = keeper
+                self._keepers.add(keeper)
 
     def _keep(self) -> None:
         """Let go once nobody has read for a while, or another process wants to write."""

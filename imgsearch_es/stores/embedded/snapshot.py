@@ -18,6 +18,7 @@ import os
 import struct
 import threading
 import time
+import weakref
 import zlib
 from collections.abc import Sequence
 from contextlib import suppress
@@ -136,12 +137,13 @@ class Snapshot:
 
     def __init__(self, path: Path) -> None:
         self._local = threading.local()
-        with path.open("rb") as file:
-            info = os.fstat(file.fileno())
-            self.written_at = info.st_mtime
-            if info.st_size < TAIL.size:
-                raise SnapshotError("it is cut off")
-            whole = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+        self._descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # nobody waits for a FIFO
+        weakref.finalize(self, os.close, self._descriptor)
+        self._info = os.fstat(self._descriptor)
+        self.written_at = self._info.st_mtime
+        if self._info.st_size < TAIL.size:
+            raise SnapshotError("it is cut off")
+        whole = memoryview(mmap.mmap(self._descriptor, 0, access=mmap.ACCESS_READ))
         checksum, size, magic = TAIL.unpack(whole[-TAIL.size :])
         footer = whole[-TAIL.size - size : -TAIL.size]
         if magic != MAGIC and magic.startswith(b"imgsnap"):
@@ -157,6 +159,11 @@ class Snapshot:
 
     def __len__(self) -> int:
         return len(self._columns["ids"])
+
+    def is_untouched(self) -> bool:
+        """Whether nobody cut the file off or wrote into it: to read on could end this process."""
+        now, then = os.fstat(self._descriptor), self._info
+        return (now.st_size, now.st_mtime_ns) == (then.st_size, then.st_mtime_ns)
 
     def list_of(self, table: str, term: int) -> tuple[Array, Array]:
         """The places of the documents that have a term, ascending, int32, and its scores."""

@@ -73,6 +73,8 @@ class KeptSnapshot(Generic[Kind]):
     def of_now(self) -> Kind | None:
         """The copy of the file as it is now, if there is one; a stale one is opened once."""
         mark = mark_of(self._file)
+        if self._open is not None and not self._open.is_untouched():
+            self._open, self._opened = None, "of what another program cut off or wrote over"
         if self._open is not None and self._open.mark == mark:
             return self._open
         there = mark_of(self._path)
@@ -103,13 +105,15 @@ class KeptSnapshot(Generic[Kind]):
         gate, wanted = Gate(self._path), Gate(self._file)
         try:
             mark = settled_mark_of(self._file)
-            if gate.shut():
-                write(draft, mark, lambda: not wanted.is_shut())
-                draft.replace(self._path)
+            if gate.shut():  # else the draft is somebody else's
+                try:
+                    write(draft, mark, lambda: not wanted.is_shut())
+                    draft.replace(self._path)
+                finally:
+                    draft.unlink(missing_ok=True)
         except (OSError, NotPossibleError, SnapshotError, MissingDependencyError) as error:
             _log.info("%s was not made: %s", self._path, error)
         finally:
-            draft.unlink(missing_ok=True)
             gate.open()
 
     def _is_too_soon(self) -> bool:

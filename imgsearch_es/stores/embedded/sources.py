@@ -339,11 +339,13 @@ class _Shelf(NamedTuple):
     def _telling(self) -> Iterator[None]:
         """Somebody wrote into it after it was looked at: no search uses it again."""
         try:
+            if not self.snapshot.is_untouched():
+                raise ValueError(self.snapshot.mark)
             yield
         except (ValueError, LookupError, TypeError) as error:
             self.snapshot.mark = "damaged"
             raise DamagedIndexError(
-                "the snapshot beside the index was written over while these hits were read: "
+                "the snapshot beside the index was written over before these hits were read: "
                 "search again"
             ) from error
 
