@@ -275,9 +275,9 @@ def _in_folder(item: Filter) -> dict[str, Any]:
         parts = re.split(r"([*?])", str(item.values[0]))
         shown = (re.sub(r"(\W)", r"\\\1", part) if part not in "*?" else part for part in parts)
         pattern = "".join({"*": ".*", "?": "."}.get(part, part) for part in shown)
-        below = {"regexp": {"uri": {"value": f"{pattern}/[^/]*", "flags": "NONE"}}}
+        within = {"regexp": {"uri": {"value": f"{pattern}/[^/]*", "flags": "NONE"}}}
         top = {"regexp": {"uri": {"value": "/[^/]*", "flags": "NONE"}}}
-        return {"bool": {"filter": [below], "must_not": [top]}}
+        return {"bool": {"filter": [within], "must_not": [top]}}
     ways = []
     for folder in filter(None, map(str, item.values)):
         below = _literal(folder) + "/*/*"
