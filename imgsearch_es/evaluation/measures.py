@@ -164,9 +164,9 @@ def _by_ir_measures(
     judged = {i: judgements.of(query) for i, query in asked.items()}
     qrels = {i: _with_zero(grades) for i, grades in judged.items() if grades}
     rankings = {
-        i: ranking
-        for i in qrels
-        if (ranking := run.falling(asked[i], judgements.junk.get(asked[i], _NONE)))
+        i: {document: float(-place) for place, document in enumerate(kept, start=-len(kept))}
+        for i in qrels  # by places: some take what a system scores below 0 for not found
+        if (kept := run.falling(asked[i], judgements.junk.get(asked[i], _NONE)))
     }
     columns = {name: [0.0] * len(queries) for name in names}
     try:

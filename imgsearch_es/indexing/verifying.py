@@ -142,9 +142,17 @@ class Verifier:
         """
         report = self._look(attrgetter("document") if repair else None)
         if repair and not report.is_whole:
-            repaired, report = report.repaired, self._look(Inspected.to_be_indexed)
-            report.repaired = repaired
+            first, report = report, self._look(Inspected.to_be_indexed)
+            report.repaired = first.repaired
+            self._check_lost(first.left, report)
         return report
+
+    def _check_lost(self, left: Sequence[tuple[str, str]], report: VerifyReport) -> None:
+        """Name what was there under another's id, and is no more as the other one was put right."""
+        uris = {picture_id(uri): uri for _, uri in {*left}.difference(report.left)}
+        for key in uris.keys() - self._store.known(list(uris)).keys():
+            report.add(Harm("document", "it is lost: index its picture again", key, uris[key]))
+            report.left.append((key, uris[key]))
 
     def _look(self, mend: Mend | None) -> VerifyReport:
         settings, report = known_settings(self._store), VerifyReport()
@@ -204,6 +212,7 @@ class Verifier:
     ) -> None:
         mark, total = self._store.mark(), self._store.count()
         waiting: list[tuple[str, Document]] = []
+        held: list[tuple[str, Document]] = []  # ids that two may have: a write replaces both
         documents, length, frequencies = 0, 0.0, Counter[str]()
         for item in self._store.inspect():
             report.documents += 1
@@ -218,13 +227,17 @@ class Verifier:
                 report.left.append((item.id, item.uri))
             if self._files and item.document and item.document.is_read:
                 self._check_file(item.document, report)
-            if mend and (item.harms or not item.has_checksum) and (right := mend(item)):
-                waiting.append((item.id, right))
+            if mend and (item.harms or not item.has_checksum):
+                is_named = all(part != "id" for part, _ in item.harms)
+                right = mend(item) or (None if is_named else item.to_be_indexed())
+                if right:
+                    is_named = is_named and right.id == item.id
+                    (waiting if is_named else held).append((item.id, right))
             if report.documents % _TOGETHER == 0:
                 report.repaired += self._write(waiting)
                 waiting = []
                 self._progress(report.documents, total)
-        report.repaired += self._write(waiting)
+        report.repaired += self._write(waiting) + self._write(held)
         self._progress(report.documents, report.documents)
         if report.is_whole and mark == self._store.mark():
             keys = settings.vocabulary.keys

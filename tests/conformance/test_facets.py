@@ -101,6 +101,7 @@ def make_documents() -> list[Document]:
             size, weight = 1024 - number % 20 // 10, 64 * 1024 - number % 20 // 10
         labels = (*document.labels, AWKWARD_NAMES[number % len(AWKWARD_NAMES)])
         odd = {"a [b] > 'c\"": {"d": AWKWARD_NAMES[number % len(AWKWARD_NAMES)]}}
+        odd["real"] = [1e16, -1e300, 1e-5, 123456789012345680.0, -0.0, 0.1][number % 6 :]
         document = replace(document, metadata={**document.metadata, **odd})
         made.append(replace(document, width=size, height=size, bytes=weight, labels=labels))
     return made
@@ -208,7 +209,7 @@ def test_of_a_picture_by_its_deep_feature_and_of_conditions_alone(case):
 @pytest.mark.parametrize(
     "field",
     ["camera", "tags", "place.indoor", "people.name", "people.seen.at.0", "a [b] > 'c\".d",
-     "people", "nothing"],
+     "people", "real", "nothing"],
 )  # fmt: skip
 def test_of_metadata(case, field):
     field = f"metadata.{field}"
@@ -216,6 +217,8 @@ def test_of_metadata(case, field):
     check(case, Selection(filters=parse_filters({"label": "pets"})), [field, "format"], size=1)
     words = Query((Term(KEYS[0], 1.0), Term(KEYS[1], 1.0)))
     check(case, words, [field], size=10_000)
+    of_one = Selection(filters=parse_filters({"metadata.real": [1e16, 0.1]}))
+    check(case, of_one, [field])
 
 
 def test_nothing_matches(case):

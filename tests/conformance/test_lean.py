@@ -132,8 +132,8 @@ def test_no_update_loses_a_deep_feature(place, layout):
 
 def test_a_lean_index_is_verified_and_repaired(place):
     location = place()
-    with filled(location, DOCUMENTS, IMPORTED, layout="lean") as store:
-        found = posting_lists(store, DOCUMENTS[:3])
+    with filled(location, DOCUMENTS, IMPORTED, layout="lean", impacts="cosine") as store:
+        found = posting_lists(store, DOCUMENTS[:9])
         store.finish()
         with ImageIndex(location) as index:
             report = index.verify()
@@ -156,9 +156,18 @@ def posting_lists(store, documents) -> set[str]:
     sources[0]["posterior"] = {k: v * 1.5 for k, v in sources[0]["posterior"].items()}
     sources[1]["width"] += 1
     sources[2]["hit"] = sources[2]["hit"][:40]
+    for source in (sources[0], *sources[2:]):
+        source["impacts"] = {"cosine": source["posterior"]}  # document 1 has none
+    sources[3]["indexed_at"] = "2025-01-01T00:00:00"
+    sources[4]["taken_at"] = "2025-01-01T00:00:00"
+    sources[5]["metadata"] = {**sources[5]["metadata"], "camera": "other"}
+    sources[6]["ordered"] = {"year": ["n0"]}
+    sources[7]["place"] = {"lat": 1, "lon": 2}
+    del sources[8]["indexed_at"]
     for document, source in zip(documents, sources, strict=True):
         store.client.index(index=store._name, id=document.id, document=source)
-    return {"posterior", "width", "document"}
+    changed = {"indexed_at", "taken_at", "metadata", "ordered", "place"}
+    return {"posterior", "width", "document", "impacts.cosine", *changed}
 
 
 def test_from_layout_to_layout(place, tmp_path, monkeypatch):

@@ -14,6 +14,7 @@ import pytest
 from imgsearch_es import ImageIndex
 from imgsearch_es.analysis.analyzer import Term
 from imgsearch_es.errors import QueryError
+from imgsearch_es.pictures.files import picture_id
 from imgsearch_es.pictures.photo import Photo
 from imgsearch_es.retrieval.conditions import parse_filters
 from imgsearch_es.retrieval.documents import Document
@@ -30,11 +31,13 @@ ODD = ("12", "-3.5e2", "1e400", "0x10", "2024-05-01", "2024-05-01 10:30", "2024-
 
 
 def make_documents() -> list[Document]:
+    first, *others = posteriors(240, seed=5)
+    top = replace(first, uri="/top.jpg", id=picture_id("/top.jpg"))  # in no folder with a name
     return [
         replace(
             d, metadata={**d.metadata, "odd": [ODD[i % len(ODD)], ODD[i % 4]], "n": i % 50 - 25}
         )
-        for i, d in enumerate(posteriors(240, seed=5))
+        for i, d in enumerate([top, *others])
     ]
 
 
@@ -93,8 +96,10 @@ CONDITIONS: dict[str, Any] = {
     "-within:48.11,179.96,48.15,179.97": lambda d: not inside(d, 48.11, 179.96, 48.15, 179.97),
     "album:/photos/3,/photos": lambda d: folder(d) == "/photos/3",
     "album:/photos": lambda d: False,
-    "-album:*s/?": lambda d: False,
+    "-album:*s/?": lambda d: d.uri == "/top.jpg",
     "album:*s/[3]": lambda d: False,
+    "album:*": lambda d: d.uri != "/top.jpg",
+    'album:"",/photos/3': lambda d: folder(d) == "/photos/3",
     "album:/p*3": lambda d: folder(d) == "/photos/3",
     "metadata.year:>=2003": lambda d: year(d) >= 2003,
     "metadata.year:2001..2003": lambda d: 2001 <= year(d) <= 2003,

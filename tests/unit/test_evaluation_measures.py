@@ -183,3 +183,12 @@ def test_wrong_features():
         rank_features(np.full((3, 2), np.nan, dtype=np.float32))
     with pytest.raises(EvaluationError, match="no comparison 'cosine'"):
         rank_features(FEATURES, comparison="cosine")
+
+
+@pytest.mark.parametrize("measure", ["Compat(p=0.8)", "nDCG@10", "AP"])
+def test_the_order_counts_and_not_the_scores(measure):
+    """Also below 0, as of distances: ir-measures takes them for worse than what was not found."""
+    judgements = Judgements({"q": {"a": 1, "b": 1, "c": 1, "d": 0}})
+    runs = [Run("x", {"q": [("d", s), ("a", s - 1)]}) for s in (2.0, -2.0)]
+    one, other = (score(judgements, run, measure).mean(measure) for run in runs)
+    assert one == other > 0

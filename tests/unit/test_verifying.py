@@ -49,6 +49,33 @@ def test_harm_is_found_told_and_put_right(run, asked, index, photos, cat, harm):
     assert index.count() == 12
 
 
+IDS = {
+    "another's": "id = (SELECT id FROM documents WHERE document = 9) WHERE document = 2",
+    "an earlier one's": "id = (SELECT id FROM documents WHERE document = 2) WHERE document = 9",
+    "none": "id = NULL WHERE document = 2",
+    "harmed": "id = (SELECT id FROM documents WHERE document = 9), width = 7 WHERE document = 2",
+}
+
+
+@pytest.mark.parametrize("harm", IDS)
+def test_a_document_with_a_wrong_id_is_put_right_or_named(index, monkeypatch, harm):
+    """Also where that id is another's, which lies in another batch: neither is lost in silence."""
+    monkeypatch.setattr("imgsearch_es.indexing.verifying._TOGETHER", 2)
+    monkeypatch.setattr("imgsearch_es.stores.embedded.inspecting._BLOCK", 3)
+    right = {d.id: d.checksum for d in index.store.documents()}
+    index.close()
+    with duckdb.connect(index.location) as connection:
+        ((key,),) = connection.execute("SELECT id FROM documents WHERE document = 2").fetchall()
+        connection.execute(f"UPDATE documents SET {IDS[harm]}")
+    report = index.verify(repair=True)
+    found = {d.id: d.checksum for d in index.store.documents()}
+    if harm == "harmed":
+        assert [left for left, _ in report.left] == [key]
+        del right[key]
+    assert report.is_whole == (harm != "harmed")
+    assert found == right
+
+
 def test_a_file_of_before_there_were_checksums(index, cat):
     index.close()
     with duckdb.connect(index.location) as connection:

@@ -270,14 +270,16 @@ def _phrase(words: str) -> dict[str, Any]:
 
 
 def _in_folder(item: Filter) -> dict[str, Any]:
-    """Whether a picture lies in a folder, and in none within it."""
+    """Whether a picture lies in a folder, and in none within it; "/" counts as none."""
     if item.operator == "wildcard":
         parts = re.split(r"([*?])", str(item.values[0]))
         shown = (re.sub(r"(\W)", r"\\\1", part) if part not in "*?" else part for part in parts)
         pattern = "".join({"*": ".*", "?": "."}.get(part, part) for part in shown)
-        return {"regexp": {"uri": {"value": f"{pattern}/[^/]*", "flags": "NONE"}}}
+        within = {"regexp": {"uri": {"value": f"{pattern}/[^/]*", "flags": "NONE"}}}
+        top = {"regexp": {"uri": {"value": "/[^/]*", "flags": "NONE"}}}
+        return {"bool": {"filter": [within], "must_not": [top]}}
     ways = []
-    for folder in map(str, item.values):
+    for folder in filter(None, map(str, item.values)):
         below = _literal(folder) + "/*/*"
         ways.append(
             {
@@ -287,7 +289,7 @@ def _in_folder(item: Filter) -> dict[str, Any]:
                 }
             }
         )
-    return _any(ways)
+    return _any(ways) if ways else {"match_none": {}}
 
 
 def _any(ways: list[dict[str, Any]]) -> dict[str, Any]:

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 import numpy as np
 from elasticsearch import Elasticsearch
 from numpy.typing import NDArray
 
+from imgsearch_es.retrieval.conditions import DATE_FIELDS, keyword
 from imgsearch_es.retrieval.dense import direction
 from imgsearch_es.retrieval.documents import Document, facts_of
+from imgsearch_es.retrieval.spans import text_of
 from imgsearch_es.stores.base import IndexSettings
 from imgsearch_es.stores.elastic.clauses import VISUAL_WORDS, sharing
 from imgsearch_es.stores.elastic.connection import Version
@@ -38,9 +41,9 @@ _TRUNCATION = 1 + 2.0**-8
 _DOC_VALUES = (
     "id", "filename", "uri", "sha256", "width", "height", "bytes", "format", "label", "synsets",
     "colors", "top_synset", "top_score", "length", "norm", "camera", "lens", "caption", "keywords",
-    KINDS,
+    KINDS, *DATE_FIELDS, "place", "metadata", "ordered",
 )  # fmt: skip
-"""Fields that searches read by their doc values."""
+"""Fields that searches read by their doc values; those of the last two have no names."""
 _COUNTED = 100
 """Synsets counted in one request."""
 
@@ -162,9 +165,28 @@ def _doc_value_harms(
     right: Mapping[str, Any], fields: Mapping[str, Any]
 ) -> Iterator[tuple[str, str]]:
     for name in _DOC_VALUES:
-        value = right.get(name, [])
-        if set(fields.get(name, ())) != set(value if isinstance(value, list) else [value]):
+        found, value = fields.get(name, []), right.get(name, [])
+        if not (_is_place(found, value) if name == "place" else set(found) == _sent(name, value)):
             yield name, "its doc values are not what the document says"
+
+
+def _sent(name: str, value: Any) -> set[Any]:
+    """The doc values that the server has of the value of a field."""
+    if name in DATE_FIELDS and value:
+        moment = datetime.fromisoformat(text_of(datetime.fromisoformat(value)))
+        return {f"{moment.isoformat(timespec='milliseconds')}Z"}
+    if isinstance(value, dict):
+        return set().union(*(_sent("", item) for item in value.values()))
+    if isinstance(value, list):
+        return set().union(*(_sent("", item) for item in value))
+    return set() if value is None else {keyword(value) if name == "" else value}
+
+
+def _is_place(found: Sequence[str], value: Any) -> bool:
+    if not (found and value):
+        return not found and not value
+    one = [float(part) for part in found[0].split(",")]
+    return len(found) == 1 and np.allclose(one, [value["lat"], value["lon"]], rtol=0, atol=1e-6)
 
 
 def glance(
@@ -206,11 +228,23 @@ def glance(
     return harms
 
 
-def wrong_weights(settings: IndexSettings) -> Iterator[dict[str, Any]]:
-    """Queries for the documents of a lean index with a weight that is not the score."""
+def wrong_weights(settings: IndexSettings, impacts: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """Queries for the documents of a lean index with a weight that is not the score.
+
+    Of impacts: for those that have a weight and no such synset, or the other way round.
+    """
     keys = settings.vocabulary.keys if settings.synset_fields else ()
     for start in range(0, len(keys), _COUNTED):
-        yield {"bool": {"should": [_wrong_weight(key) for key in keys[start : start + _COUNTED]]}}
+        part = keys[start : start + _COUNTED]
+        yield {"bool": {"should": [_wrong_weight(key) for key in part]}}
+        for field in ("posterior", *(f"{IMPACTS}.{name}" for name in impacts)):
+            yield {"bool": {"should": [_one_of_two(key, field) for key in part]}}
+
+
+def _one_of_two(key: str, field: str) -> dict[str, Any]:
+    one, other = sharing([key]), _weight(key, field)
+    ways = [{"bool": {"filter": [a], "must_not": [b]}} for a, b in ((one, other), (other, one))]
+    return {"bool": {"should": ways}}
 
 
 def _weight(key: str, field: str = "posterior") -> dict[str, Any]:

@@ -254,7 +254,8 @@ class ElasticStore(Writing):
     def mend(self) -> None:
         """Write documents of a lean index again whose weights are wrong, which they do not show."""
         settings = known_settings(self)
-        for query in inspecting.wrong_weights(settings) if self._is_lean else ():
+        wrong = inspecting.wrong_weights(settings, self._impacts)
+        for query in wrong if self._is_lean else ():
             found = []
             with translated(self._address):
                 ids = [hit["_id"] for hit in self._scan({"query": query})]

@@ -30,6 +30,7 @@ _BLOCK = 2048
 """Documents in memory at a time."""
 _ORPHAN = "document IS NULL OR document NOT IN (SELECT document FROM documents)"
 _NAMELESS = "id IS NULL OR document IS NULL"
+_NEW_NUMBER = "1 + rowid + (SELECT coalesce(max(document), 0) FROM documents)"
 _REPEATED = "count(*) - count(DISTINCT {})"
 _COUNTS = (
     ("postings", f"count(*) FROM postings WHERE {_ORPHAN}", "are of no document"),
@@ -92,7 +93,12 @@ def glance(reader: Reader) -> list[Harm]:
 
 
 def mend(connection: duckdb.DuckDBPyConnection, settings: IndexSettings) -> None:
-    """Delete what is of no document, and write again what follows from the settings."""
+    """Delete what is of no document, and write again what follows from the settings.
+
+    A document without an id gets that of its URI; one without a number gets a new one.
+    """
+    connection.execute("UPDATE documents SET id = substr(sha256(uri), 1, 32) WHERE id IS NULL")
+    connection.execute(f"UPDATE documents SET document = {_NEW_NUMBER} WHERE document IS NULL")
     connection.execute(f"DELETE FROM documents WHERE {_NAMELESS}")
     for table in (*schema.posting_tables(settings), "embeddings"):
         connection.execute(f"DELETE FROM {table} WHERE {_ORPHAN}")

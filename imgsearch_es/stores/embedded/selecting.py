@@ -50,6 +50,8 @@ _AS_TIME = (
     "THEN replace(leaf, ' ', 'T') || substr('T00:00:00', length(leaf) - 9) END"
 )
 """What ``spans.in_order`` says of a value of metadata."""
+_LEAF = "CASE WHEN type = 'DOUBLE' THEN (atom::DOUBLE)::VARCHAR ELSE atom ->> '$' END"
+"""A value of metadata; a number with a fraction or exponent as Python writes it (1e+16)."""
 _PLACES = r"""'("(?:[^"\\]|\\.)*")|\[\d+\]', '\1', 'gs'"""
 _QUOTES = r"""'\\(.)|"', '\1', 'gs'"""
 """How to take the places in lists, then the quotation marks, out of a path of ``json_tree``."""
@@ -234,7 +236,7 @@ def leaves(name: str) -> str:
     without its quotation marks and places in lists, is what a person writes.
     """
     return (
-        "SELECT atom ->> '$' AS leaf FROM json_tree(metadata) WHERE atom IS NOT NULL AND "
+        f"SELECT {_LEAF} AS leaf FROM json_tree(metadata) WHERE atom IS NOT NULL AND "
         f"regexp_replace(regexp_replace(fullkey, {_PLACES}), {_QUOTES}) = '$.' || ${name}"
     )
 
