@@ -1,19 +1,20 @@
 // What a person does beyond searching; each part is loaded when it is first needed.
 
-import { ask, busy, changed, go, parse, say } from "./page.js";
+import { ask, busy, changed, go, isUrl, keepOwn, noAnswer, parse, say, source } from "./page.js";
 
 const main = document.getElementById("main");
 const words = document.getElementById("q");
-export const page = { ask, busy, changed, go, main, say, words };
+export const page = { ask, busy, changed, go, isUrl, keepOwn, main, say, source, words };
 
 const loaded = new Map();
-const WITH_HTML = ["select", "kept"];
+const WITH_HTML = ["crop", "kept", "keys", "select"];
 
 /** What is only there once this person needs it: its style, and the dialogs of a module. */
 async function needed(name) {
-  if (!document.getElementById("doing-style")) {
+  const href = `/static/${name === "view" ? name : "doing"}.css`;
+  if (!document.querySelector(`link[href="${href}"]`)) {
     const style = document.createElement("link");
-    Object.assign(style, { id: "doing-style", rel: "stylesheet", href: "/static/doing.css" });
+    Object.assign(style, { rel: "stylesheet", href });
     const isThere = new Promise((resolve) => { style.onload = style.onerror = resolve; });
     document.head.append(style);
     await isThere;
@@ -25,11 +26,11 @@ async function needed(name) {
 }
 
 /** A module of this folder; what it offers is its functions. */
-function part(name) {
+export function part(name) {
   if (!loaded.has(name)) {
     loaded.set(name, needed(name).catch((error) => {
       loaded.delete(name);
-      say("The server does not answer.");
+      say(noAnswer());
       throw error;
     }));
   }
@@ -41,13 +42,17 @@ for (const [name, value] of Object.entries({
 })) words.setAttribute(name, value);
 words.addEventListener("input", () => part("finding").then((it) => it.typed()), { passive: true });
 document.addEventListener("pointerover", (event) => {
-  if (event.pointerType === "mouse" && event.target.closest(".card") && !loaded.has("select")) part("select");
+  if (event.pointerType === "mouse" && event.target.closest(".card")) ["select", "view"].forEach(part);
 });
 document.addEventListener("click", (event) => {
   const button = event.target.closest("button");
   if (button && "select" in button.dataset) begin();
   else if (button?.id === "keep") part("kept").then((it) => it.open());
-  else if (button?.id === "forget-token") forgetToken();
+  else if (button?.id === "help") part("keys").then((it) => it.open());
+  else if (button && "teach" in button.dataset) {
+    const shown = new URLSearchParams(location.search);
+    part("select").then((it) => it.teach(shown.getAll("like"), shown.getAll("dislike")));
+  }
 });
 
 let beginning = null;
@@ -69,11 +74,6 @@ document.addEventListener("keydown", (event) => {
   const card = document.activeElement.closest(".card");
   part("select").then((it) => (card ? it.toggle(card) : it.begin()));
 });
-
-function forgetToken() {
-  for (const storage of [localStorage, sessionStorage]) storage.removeItem("imgsearch-token");
-  location.reload();
-}
 
 // -- what follows when something new is shown --
 
