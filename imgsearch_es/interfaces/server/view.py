@@ -22,6 +22,7 @@ from imgsearch_es.analysis.models import reads_texts
 from imgsearch_es.errors import QueryError
 from imgsearch_es.interfaces.gallery import traces
 from imgsearch_es.interfaces.gallery.page import value_name as facet_value
+from imgsearch_es.interfaces.gallery.texts import shape as shape
 from imgsearch_es.interfaces.html import words
 from imgsearch_es.interfaces.server.answers import reason_of
 from imgsearch_es.interfaces.server.schemas import What
@@ -349,10 +350,3 @@ def ways(settings: IndexSettings, state: State, query: Query | None) -> list[tup
         if can and way.label:
             found.append((way.name, way.label))
     return found + ([] if state.has_pictures else list(SORTS.items()))
-
-
-def ratio_class(document: Document) -> str:
-    """The class of a card by its picture's shape, from 0.6 to 2.5 wide for each high, by 0.05."""
-    ratio = document.width / document.height if document.is_read else 4 / 3
-    shown = min(max(round(20 * ratio), 12), 50)
-    return f"r{shown}" + ("" if abs(shown / 20 - ratio) < 0.1 else " whole")
