@@ -52,6 +52,7 @@ PAGE_SIZE = 24
 LAST_PAGE = 400
 """So many pages are within the 10,000 hits that a search ranks."""
 _MONTH = re.compile(r"\d{4}-\d\d")
+_OF_TIMELINE = re.compile(r"\d{4}(-\d\d|\.\.\d{4})")
 _REGION = re.compile(r"\d(?:\.\d+)?(?:,\d(?:\.\d+)?){3}")
 FACET_FIELDS = {
     "top_synset": "Best seen in it",
@@ -284,7 +285,7 @@ def facet_groups(counted: Facets, state: State) -> list[tuple[str, list[FacetCou
     groups = []
     for field, counts in counted.items():
         chosen = {one.partition("=")[2] for one in state.where if one.startswith(f"{field}=")}
-        chosen = {one for one in chosen if not _MONTH.fullmatch(one)}  # of the timeline
+        chosen = {one for one in chosen if not _OF_TIMELINE.fullmatch(one)}
         known = {item["value"] for item in counts}
         gone: list[FacetCount] = [{"value": one, "count": 0} for one in sorted(chosen - known)]
         values = sorted([*counts, *gone], key=lambda item: item["value"] not in chosen)
@@ -311,6 +312,8 @@ def value_name(field: str, value: str) -> str:
         return f"{abs(y):.0f}° {'NS'[y < 0]}, {abs(x):.0f}° {'EW'[x < 0]}"
     if field == YEAR and _MONTH.fullmatch(value):
         return f"{calendar.month_name[int(value[5:]) % 13]} {value[:4]}"
+    if field == YEAR:
+        return value.replace("..", "–")
     return facet_value(field, value)
 
 
