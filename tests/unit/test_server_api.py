@@ -377,7 +377,7 @@ def test_a_log_that_cannot_be_written_stands_in_nobodys_way(start, tmp_path, wor
     assert "what was shown is not kept" in caplog.text
 
 
-def test_several_are_labeled_and_downloaded(own, photos):
+def test_several_are_labeled_and_downloaded(own, photos, monkeypatch):
     names = ("cats/cat.0.png", "dogs/dog.1.png", "cats/cat.3.png")
     ids = [picture_id(str(photos / name)) for name in names]
     body = {"pictures": [*ids, "0" * 32], "add": ["one", "two"], "drop": ["cats"]}
@@ -393,8 +393,15 @@ def test_several_are_labeled_and_downloaded(own, photos):
     try:
         asked = "&".join(f"picture={name}" for name in ids)
         answer = own.get(f"/api/v1/download?{asked}&picture={'0' * 32}")
+        monkeypatch.setattr(several, "_zipped", lambda *given: pytest.fail("a ZIP is made"))
+        head = own("HEAD", f"/api/v1/download?{asked}")
     finally:
         (photos / "aside.png").rename(photos / names[1])
+        monkeypatch.undo()
+    assert (head.status, head.data, own.services.downloading) == (200, b"", set())
+    for name in ("content-type", "content-disposition"):
+        assert head.headers[name] == answer.headers[name]
+    assert own("HEAD", f"/api/v1/download?picture={'0' * 32}").status == 404
     with zipfile.ZipFile(io.BytesIO(answer.data)) as found:
         assert found.testzip() is None
         assert found.namelist() == ["cat.0.png", "cat.3.png", "left out.txt"]

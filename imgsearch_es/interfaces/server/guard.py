@@ -95,7 +95,7 @@ class Guard:
             await send({"type": "websocket.close", "code": 1008})
             return
         if scope["method"] == "HEAD":  # whoever sends the answer leaves the body out
-            scope = {**scope, "method": "GET"}
+            scope = {**scope, "method": "GET", "is_head": True}
         answer = _Answer(send)
         began = time.perf_counter()
         with self._metrics.in_progress.track_inprogress():
