@@ -231,7 +231,7 @@ def test_a_picture_is_looked_at_large(open_page: Open, word: SimpleNamespace, id
 
 def is_at(page: Page, place: float) -> None:
     """Wait until the page is scrolled to a place."""
-    for _ in range(50):
+    for _ in range(150):
         if abs(page.evaluate("scrollY") - place) < 3:
             return
         page.wait_for_timeout(100)

@@ -85,7 +85,8 @@ def test_counts_are_kept_as_long_as_nobody_writes(path, monkeypatch):
         return count(reader, query, fields, size)
 
     def best(**where: object) -> dict[str, int]:
-        found = store.facets(Selection(filters=parse_filters(where)), ["top_synset"], 1000)["top_synset"]
+        wanted = Selection(filters=parse_filters(where))
+        found = store.facets(wanted, ["top_synset"], 1000)["top_synset"]
         counts = {item["value"]: item["count"] for item in found}
         found.clear()  # which is ours
         return counts

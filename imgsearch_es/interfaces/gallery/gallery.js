@@ -36,7 +36,7 @@ function shown(card) {
 }
 function open(link) {
   // Cards among widgets are each in a gallery of its own.
-  place = link.closest(`${galleries}:not(.ig-part-of)`) ?? link.closest("div.ig-grid, .jupyter-widgets") ?? document;
+  place = link.closest(`${galleries}:not(.ig-part-of)`) ?? link.closest(".ig-grid") ?? document;
   view ??= makeView({
     cards: () => [...place.querySelectorAll(".ig-card figure")],
     shown,

@@ -37,21 +37,27 @@ export function part(name) {
   return loaded.get(name);
 }
 
+/** Does something with a module, if it can be had; otherwise that is said. */
+export function use(name, act) {
+  part(name).catch(() => null).then((it) => it && act(it));
+}
+
 for (const [name, value] of Object.entries({
   role: "combobox", "aria-autocomplete": "list", "aria-controls": "completion", "aria-expanded": "false",
 })) words.setAttribute(name, value);
-words.addEventListener("input", () => part("finding").then((it) => it.typed()), { passive: true });
+words.addEventListener("input", () => use("finding", (it) => it.typed()), { passive: true });
 document.addEventListener("pointerover", (event) => {
-  if (event.pointerType === "mouse" && event.target.closest(".card")) ["select", "view"].forEach(part);
+  const isNear = event.pointerType === "mouse" && navigator.onLine && event.target.closest(".card");
+  if (isNear) for (const name of ["select", "view"]) use(name, () => {});
 });
 document.addEventListener("click", (event) => {
   const button = event.target.closest("button");
   if (button && "select" in button.dataset) begin();
-  else if (button?.id === "keep") part("kept").then((it) => it.open());
-  else if (button?.id === "help") part("keys").then((it) => it.open());
+  else if (button?.id === "keep") use("kept", (it) => it.open());
+  else if (button?.id === "help") use("keys", (it) => it.open());
   else if (button && "teach" in button.dataset) {
     const shown = new URLSearchParams(location.search);
-    part("select").then((it) => it.teach(shown.getAll("like"), shown.getAll("dislike")));
+    use("select", (it) => it.teach(shown.getAll("like"), shown.getAll("dislike")));
   }
 });
 
@@ -72,16 +78,18 @@ document.addEventListener("keydown", (event) => {
   if (event.key !== "x" || event.ctrlKey || event.metaKey || event.altKey) return;
   if (event.target.closest("input, select, textarea, dialog[open]")) return;
   const card = document.activeElement.closest(".card");
-  part("select").then((it) => (card ? it.toggle(card) : it.begin()));
+  use("select", (it) => (card ? it.toggle(card) : it.begin()));
 });
 
 // -- what follows when something new is shown --
 
+const showNewest = () => main.querySelector(".timeline")?.scrollTo({ left: 1e6 });
+main.addEventListener("load", (event) => event.target.localName === "link" && showNewest(), true); // its style
 let waiting = 0;
 document.addEventListener("arrived", () => {
-  main.querySelector(".timeline")?.scrollTo({ left: 1e6 });
-  if (document.getElementById("map")) part("map").then((it) => it.draw());
-  if (loaded.has("select")) part("select").then((it) => it.show());
+  showNewest();
+  if (document.getElementById("map")) use("map", (it) => it.draw());
+  if (loaded.has("select")) use("select", (it) => it.show());
   clearTimeout(waiting);
   if (main.querySelector("[data-waiting]")) waiting = setTimeout(look, 3000);
 });

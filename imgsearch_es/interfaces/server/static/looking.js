@@ -44,7 +44,7 @@ export function makeLooking(main, { part, ask, parse, source, arrived, clicked, 
       if (leaving) return;
       if (PICTURE.test(location.hash)) {
         if (opened) history.back();
-        else history.replaceState(history.state, "", location.pathname + location.search);
+        else forget();
       }
       opened = false;
       const picture = card?.querySelector(".picture");
@@ -60,13 +60,15 @@ export function makeLooking(main, { part, ask, parse, source, arrived, clicked, 
     opened = true;
     follow();
   }
+  /** That a picture is large. */
+  const forget = () => history.replaceState(history.state, "", location.pathname + location.search);
   /** The large view as the address has it, also when its module has come. */
   function follow() {
     const [, id] = location.hash.match(PICTURE) ?? [];
     const card = id && cardOf(id);
     opened &&= Boolean(id);
     if (!card) view?.close();
-    else if (!view) part("view").then((it) => { view ??= it.makeView(seen); follow(); });
+    else if (!view) part("view").then((it) => { view ??= it.makeView(seen); follow(); }, forget);
     else if (view.card !== card) view.open(card);
   }
 

@@ -1,7 +1,7 @@
 // Makes the page quick: links and forms change a part of it, pictures can be dropped and pasted.
 // What is shown is always in the URL; without this script the same links load whole pages.
 
-import { part } from "./doing.js";
+import { part, use } from "./doing.js";
 import { makeLooking } from "./looking.js";
 
 export { ask, busy, changed, go, isUrl, keepOwn, noAnswer, parse, say, source };
@@ -169,7 +169,7 @@ function arrived(focus) {
   const facets = document.getElementById("facets");
   if (facets && matchMedia("(max-width: 860px)").matches) facets.open = false;
   const cropped = main.querySelector("[data-region]");
-  if (cropped?.dataset.region) part("crop").then((it) => it.outline(main.querySelector("[data-crop-source]"), cropped.dataset.region));
+  if (cropped?.dataset.region) use("crop", (it) => it.outline(main.querySelector("[data-crop-source]"), cropped.dataset.region));
   showPictures([main]);
   if (focus) main.querySelector(focus)?.focus({ preventScroll: true });
   document.getElementById("status").textContent = document.getElementById("summary")?.textContent ?? "";
@@ -237,7 +237,7 @@ function isUrl(text) {
 function keepOwn(name, url) {
   own.set(name, url);
 }
-const searchBy = (given) => part("sending").then((it) => it.searchBy(given));
+const searchBy = (given) => use("sending", (it) => it.searchBy(given));
 
 document.getElementById("pick").addEventListener("click", () => document.getElementById("file").click());
 document.getElementById("file").addEventListener("change", (event) => {
@@ -281,7 +281,7 @@ document.addEventListener("click", (event) => {
   if ("view" in data || "nav" in data || "close" in data || "original" in data && needsToken) event.preventDefault();
   if (data.key === "similar") clicked(link);
   if ("view" in data) looking.open(link);
-  else if ("crop" in data) part("crop").then((it) => it.crop(data));
+  else if ("crop" in data) use("crop", (it) => it.crop(data));
   else if ("copy" in data) copy(data.copy, "Path copied");
   else if ("close" in data) link.closest("dialog").close();
   else if ("original" in data && needsToken) openOriginal(link.href);
@@ -359,7 +359,7 @@ document.addEventListener("keydown", (event) => {
     event.preventDefault();
     words.focus();
     words.select();
-  } else if (event.key === "?") part("keys").then((it) => it.open());
+  } else if (event.key === "?") use("keys", (it) => it.open());
   else if (card && event.key in ACTIONS) card.querySelector(`[data-key="${ACTIONS[event.key]}"]`).click();
   else if (event.key.startsWith("Arrow")) step(event, card);
 });
