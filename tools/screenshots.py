@@ -119,7 +119,7 @@ def take_strip(browser: str, folder: Path) -> None:
                 desk.locator(".act.like").nth(place).click()
                 desk.locator(".example.like").nth(place).wait_for()
             desk.locator("[data-teach]").click()
-            desk.fill("#taught", "our pets")
+            desk.get_by_role("dialog").get_by_label("Word").fill("our pets")
             shoot(desk)
             phone = chromium.new_page(viewport={"width": 390, "height": 844}, color_scheme="dark")
             phone.goto(f"{url}?q=animal")
@@ -173,10 +173,12 @@ def served(folder: Path, index: str = "photos.duckdb") -> Iterator[str]:
     server = uvicorn.Server(config_of(app))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
     thread.start()
-    yield url_of("127.0.0.1", listening.getsockname()[1])
-    server.should_exit = True
-    thread.join()
-    listening.close()
+    try:
+        yield url_of("127.0.0.1", listening.getsockname()[1])
+    finally:
+        server.should_exit = True
+        thread.join()
+        listening.close()
 
 
 def gallery_page(folder: Path) -> Path:

@@ -30,7 +30,7 @@ from imgsearch_es.retrieval.limits import check_feature, check_own, leaves, text
 from imgsearch_es.retrieval.packing import pack, unpack
 from imgsearch_es.retrieval.spans import orders
 from imgsearch_es.retrieval.texts import searched
-from imgsearch_es.vocabulary.colors import COLORS, is_color
+from imgsearch_es.vocabulary.colors import COLOR, COLORS, is_color
 from imgsearch_es.vocabulary.synsets import Vocabulary
 
 SCHEMA_VERSION = 1
@@ -118,6 +118,11 @@ class Document:
             {"synset": term.key, "score": term.score} | ({"box": list(box)} if box else {})
             for term, box in zip(self.terms, boxes, strict=True)
         ]
+
+    def shown_colors(self) -> dict[str, Any]:
+        """``{"colors": {"red": 0.4, ...}}``, shares of the pixels, most first; {} without any."""
+        colors = {term.key.removeprefix(COLOR): term.score for term in self.colors}
+        return {"colors": colors} if colors else {}
 
     @property
     def checksum(self) -> str:

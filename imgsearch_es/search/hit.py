@@ -123,6 +123,7 @@ class Hit:
             "uri": self.uri,
             "score": self.score,
             "synsets": self.document.shown_terms(),
+            **self.document.shown_colors(),
             "labels": list(self.labels),
             "metadata": dict(self.metadata),
             **({"photo": self.photo.to_dict()} if self.photo != NO_PHOTO else {}),

@@ -53,6 +53,8 @@ def suggestions(store: Store, vocabulary: Vocabulary, typed: str, limit: int) ->
     words = _counted(store, vocabulary, phrases(vocabulary, field, _WORDS))
     form = normalize(field)
     words.sort(key=lambda item: (not normalize(item.text).startswith(form), -(item.count or 0)))
+    if not (words or others) and " " in field:  # perhaps without its first word
+        return suggestions(store, vocabulary, field.partition(" ")[2], limit)
     if not (words or others) and len(field) >= _SHORTEST:
         words = _counted(store, vocabulary, vocabulary.suggest(field, limit))
     return [*words[: max(limit - len(others), limit // 2)], *others][:limit]

@@ -215,6 +215,18 @@ def test_words_are_completed_kept_beside_an_upload_and_never_a_dead_end(
     page.wait_for_url("**image=upload-*")
     settled(page)
     expect(box).to_have_value("motor dalmatian")
+    for typed, whole in (  # a phrase of several words
+        ("motor golden re", "motor golden retriever "),
+        ("motor -golden re", 'motor -"golden retriever" '),
+        ('"golden re', '"golden retriever" '),
+    ):
+        box.fill("")
+        box.press_sequentially(typed)
+        expect(page.get_by_role("option", name="golden retriever")).to_be_visible()
+        page.keyboard.press("ArrowDown")
+        page.keyboard.press("Tab")
+        expect(box).to_have_value(whole)
+    box.fill("motor dalmatian")
     ways = page.get_by_label("Rank by").locator("option")
     assert not any("Deep feature" in one for one in ways.all_inner_texts())
     page.goto(f"{page.url}&by=dense-cosine")

@@ -193,6 +193,8 @@ def test_what_is_typed_goes_on(case):
     assert parse_words(named.text, imagenet()).filters == (Filter("filename", "in", (name,)),)
     assert suggestions(case.store, imagenet(), f"name:{name[:3]}", 9)
     assert suggestions(case.store, imagenet(), "retreiver", 9)[0].text == "retriever"
+    for line in ("golden re", "zebra golden re"):  # a phrase, also after another word
+        assert suggestions(case.store, imagenet(), line, 9)[0].text == "golden retriever"
     assert suggestions(case.store, imagenet(), " ", 9) == []
 
 

@@ -70,6 +70,7 @@ def test_words_of_colors_are_words(folder, fake_model, tmp_path):
         assert names(text="gray -red -black AND gray")[0] == "orange40"
         hits = index.search(text="color:orange")
         assert hits[0].filename == "orange80.png"
+        assert next(iter(hits[0].to_dict()["colors"].items())) == ("orange", hits[0].score)
         (row,) = hits.explain(0).rows
         assert (row.key, row.query_weight, row.document_score) == ("color:orange", 1, hits[0].score)
         alone = index.search(text="orange")

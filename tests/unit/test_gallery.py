@@ -234,9 +234,10 @@ class TestResults:
         shown = body(gallery_html(Hits(hits, Query(strategy=strategy))))
         assert re.findall(r'style="width: ([\d.]+)%"', shown) == widths
 
-    def test_columns_are_a_maximum(self):
-        assert "(100% - 32px) / 3" in gallery_html(Hits((hit("/x"),)), columns=3)
-        assert "--ig-cell: min(150px" in gallery_html(Hits((hit("/x"),)), thumbnail=150)
+    def test_columns_and_widths_say_how_high_rows_are(self):
+        assert "(100% - 42px) / 3" in gallery_html(Hits((hit("/x"),)), columns=3)
+        small = gallery_html(Hits((hit("/x"),)), thumbnail=150)
+        assert "--row: calc(min(150px, 50% - 8px) / 1.35)" in small
         for options in ({"columns": 0}, {"thumbnail": 0}, {"max_bytes": -1}):
             with pytest.raises(ConfigurationError, match="at least"):
                 gallery_html(Hits(), **options)  # type: ignore[arg-type]
@@ -462,7 +463,8 @@ class TestPage:
         assert not re.search(r"<h\d", gallery_html(Hits((hit("/x"),))))
 
     def test_every_rule_is_scoped(self):
-        assert ".imgsearch-gallery {\n/* One" in gallery_page.style()  # the page's rules are nested
+        # the page's rules are nested
+        assert ".imgsearch-gallery {\n/* Of the page" in gallery_page.style()
         plain = re.sub(r"/\*.*?\*/", "", CSS, flags=re.DOTALL)
         plain = re.sub(r"@(?:media|container)[^{]*{(.*?})\s*}", r"\1", plain, flags=re.DOTALL)
         for selectors in re.findall(r"([^{}]+){[^}]*}", plain):

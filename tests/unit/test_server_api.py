@@ -6,7 +6,6 @@ import io
 import json
 import re
 import shutil
-import time
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -393,16 +392,16 @@ def test_several_are_labeled_and_downloaded(own, photos, monkeypatch):
     (photos / names[1]).rename(photos / "aside.png")
     try:
         asked = "&".join(f"picture={name}" for name in ids)
-        with monkeypatch.context() as patch:
-            read = mock.Mock(wraps=own.services.pictures.read)
-            patch.setattr(own.services.pictures, "read", read)
-            assert own("HEAD", f"/api/v1/download?{asked}").status == 200
-            while own.services.downloading:
-                time.sleep(0.01)
-        assert not read.called  # of the head alone
         answer = own.get(f"/api/v1/download?{asked}&picture={'0' * 32}")
+        monkeypatch.setattr(several, "_zipped", lambda *given: pytest.fail("a ZIP is made"))
+        head = own("HEAD", f"/api/v1/download?{asked}")
     finally:
         (photos / "aside.png").rename(photos / names[1])
+        monkeypatch.undo()
+    assert (head.status, head.data, own.services.downloading) == (200, b"", set())
+    for name in ("content-type", "content-disposition"):
+        assert head.headers[name] == answer.headers[name]
+    assert own("HEAD", f"/api/v1/download?picture={'0' * 32}").status == 404
     with zipfile.ZipFile(io.BytesIO(answer.data)) as found:
         assert found.testzip() is None
         assert found.namelist() == ["cat.0.png", "cat.3.png", "left out.txt"]

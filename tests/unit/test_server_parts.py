@@ -30,6 +30,7 @@ from imgsearch_es.errors import AnalyzerError, ImageError, QueryError
 from imgsearch_es.interfaces.server import fetching
 from imgsearch_es.interfaces.server.batching import MAX_TOGETHER, BatchingModel
 from imgsearch_es.interfaces.server.connections import RateLimit, owner_of
+from imgsearch_es.interfaces.server.panels import timeline
 from imgsearch_es.interfaces.server.pictures import ThumbnailCache
 from imgsearch_es.interfaces.server.services import Services
 from imgsearch_es.interfaces.server.uploads import WORKERS, Checker, UnknownPictureError, Uploads
@@ -450,3 +451,27 @@ def test_the_command_serves_and_ends_in_good_order(place, number):
         server.send_signal(number)
         assert server.wait(20) == 0
         assert server.stderr.read() == ""
+
+
+@pytest.mark.parametrize(
+    ("months", "where", "bars", "first", "condition"),
+    [
+        (("2019-05", "2021-04"), "", 36, "January 2019", "year=2019-05"),
+        (("2010-05", "2019-04"), "", 10, "2010", "year=2010"),
+        (("1850-05", "2019-04"), "", 17, "1850–1859", "year=1850..1859"),
+        (("0001-01", "9999-12"), "", 100, "0001–0099", "year=0001..0099"),
+        (("0001-01", "9999-12"), "year=0001..0099", 99, "0001", "year=0001"),
+        (("1850-05", "2019-04"), "year=2010..2019", 10, "2010", "year=2019"),
+        (("2010-05", "2019-04"), "year=2019-04", 12, "January 2019", "year=2019-04"),
+    ],
+)
+def test_a_timeline_is_as_coarse_as_it_must_be(months, where, bars, first, condition):
+    state = State(where=(where,) if where else ())
+    shown = timeline([{"value": month, "count": 2} for month in months], state)
+    all_bars = [bar for _, some in shown for bar in some]
+    assert (len(all_bars), all_bars[0].name) == (bars, first)
+    urls = [bar.url for bar in all_bars if bar.count]
+    is_chosen = condition == where
+    assert ("/" if is_chosen else State(where=(condition,)).url()) in urls
+    assert State(where=(condition,)).conditions() == {"year": [condition[5:]]}
+    assert sum(bar.count for bar in all_bars) == (4 if not where else 2)

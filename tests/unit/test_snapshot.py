@@ -16,8 +16,8 @@ import pytest
 from imgsearch_es.analysis.analyzer import Term
 from imgsearch_es.errors import DamagedIndexError
 from imgsearch_es.retrieval.conditions import of_score, parse_filters
-from imgsearch_es.retrieval.queries import Query
-from imgsearch_es.stores.embedded import snapshot_writing
+from imgsearch_es.retrieval.queries import Query, Selection
+from imgsearch_es.stores.embedded import searching, snapshot_writing
 from imgsearch_es.stores.embedded import store as embedded_store
 from imgsearch_es.stores.embedded.beside import Gate
 from imgsearch_es.stores.embedded.snapshot import Snapshot, mark_of, snapshot_path
@@ -75,6 +75,39 @@ def test_what_others_write_is_found_before_and_after_the_copy_is_made_anew(path)
     assert found(store) == added
     other.remove([added[0][1]])
     assert found(store) == before
+
+
+def test_counts_are_kept_as_long_as_nobody_writes(path, monkeypatch):
+    store, other, asked = make(path), EmbeddedStore(path), []
+    count = searching.facets
+
+    def facets(reader, query, fields, size):
+        asked.append(query)
+        return count(reader, query, fields, size)
+
+    def best(**where: object) -> dict[str, int]:
+        wanted = Selection(filters=parse_filters(where))
+        found = store.facets(wanted, ["top_synset"], 1000)["top_synset"]
+        counts = {item["value"]: item["count"] for item in found}
+        found.clear()  # which is ours
+        return counts
+
+    monkeypatch.setattr(searching, "facets", facets)
+    before = best()
+    assert best() == before
+    best(**{"metadata.seen": True})
+    best(**{"metadata.seen": 1})  # which Python takes for the same
+    assert len(asked) == 3
+    other.write([document("new", [("tabby", 1.0)])])
+    assert best() == best() == {**before, "tabby": before["tabby"] + 1}
+    other.finish()
+    assert best() == best()
+    assert len(asked) == 6  # twice while there was no copy of this state
+    few = searching.Counted(most=3)
+    few.keep("old", {"label": [{"value": "a", "count": 1}, {"value": "b", "count": 1}]})
+    few.keep("new", {"label": [{"value": "a", "count": 2}, {"value": "b", "count": 2}]})
+    assert few.get("old") is None
+    assert few.get("new") is not None
 
 
 def test_a_stale_one_is_opened_once(path, monkeypatch):

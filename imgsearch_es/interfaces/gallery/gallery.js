@@ -36,9 +36,9 @@ function shown(card) {
 }
 function open(link) {
   // Cards among widgets are each in a gallery of its own.
-  place = link.closest(`${galleries}:not(.ig-part-of)`) ?? link.closest(".widget-gridbox, .jupyter-widgets") ?? document;
+  place = link.closest(`${galleries}:not(.ig-part-of)`) ?? link.closest(".ig-grid") ?? document;
   view ??= makeView({
-    cards: () => [...place.querySelectorAll(".ig-grid figure, .ig-one figure")],
+    cards: () => [...place.querySelectorAll(".ig-card figure")],
     shown,
     closed: (card) => card?.querySelector(".ig-open").focus(),
     parent: () => link.closest(galleries),

@@ -18,6 +18,7 @@ from imgsearch_es.interfaces.gallery.texts import (
     link,
     matches,
     query_chips,
+    shape,
     summary,
     title,
     why,
@@ -64,8 +65,8 @@ def gallery_html(
 
     Args:
         hits: what to show.
-        columns: at most so many results in a row; None for as many as fit.
-        thumbnail: width of a result in CSS pixels, at least.
+        columns: so many results of 4:3 in a row; None for as many as fit.
+        thumbnail: width of a result of 4:3 in CSS pixels, at least; rows are as high as that.
         standalone: a whole page, with links to the originals, instead of a notebook's fragment.
         max_bytes: limit for all embedded thumbnails together, encoded. Thumbnails get smaller to
             stay below it, and the last ones are left out.
@@ -80,7 +81,7 @@ def gallery_html(
     # On a phone two results fit side by side.
     cell = f"min({thumbnail}px, 50% - 8px)"
     if columns is not None:
-        cell = f"max(min(120px, 50% - 8px), (100% - {16 * (columns - 1)}px) / {columns})"
+        cell = f"max(min(120px, 50% - 8px), (100% - {14 * columns}px) / {columns})"
     pictures = list(hits.query.pictures)
     thumbs = embed([*pictures, *(hit.uri for hit in hits)], thumbnail, max_bytes)
     content = parts().gallery(
@@ -134,6 +135,7 @@ def cards_of(hits: Hits, thumbs: Sequence[Thumb], *, standalone: bool = False) -
         card = parts().card(
             hit=hit,
             thumb=thumb,
+            shape=shape(hit.document),
             full=full,
             link=link(hit.uri) if standalone else None,
             terms=hit_chips(hit.synsets, explanation),
@@ -145,7 +147,8 @@ def cards_of(hits: Hits, thumbs: Sequence[Thumb], *, standalone: bool = False) -
 
 def style() -> str:
     """The style sheet of galleries; all its rules are scoped to one class."""
-    return f"{_data('gallery.css')}\n.imgsearch-gallery {{\n{_shared('view.css')}}}\n"
+    shared = "".join(map(_shared, ("grid.css", "view.css")))
+    return f"{_data('gallery.css')}\n.imgsearch-gallery {{\n{shared}}}\n"
 
 
 def script() -> str:

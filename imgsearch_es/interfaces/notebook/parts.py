@@ -19,12 +19,14 @@ from imgsearch_es.interfaces.gallery.page import (
     parts,
     script,
 )
+from imgsearch_es.interfaces.gallery.texts import shape
 from imgsearch_es.pictures.thumbnails import embed
 from imgsearch_es.retrieval.conditions import Filter
+from imgsearch_es.search.hit import Hit
 from imgsearch_es.search.hits import Hits
 
 CELL_PIXELS = 190
-"""The narrowest that a result may be."""
+"""The least width of a result of 4:3."""
 MAX_BYTES = 2_000_000
 """Of all thumbnails together."""
 
@@ -76,11 +78,11 @@ class ResultGrid:
         self._more = more
         self.cells: list[Cell] = []
         self.cards: list[Markup] = []
-        columns = f"repeat(auto-fill, minmax(min({CELL_PIXELS}px, 45%), 1fr))"
-        layout = widgets.Layout(
-            grid_template_columns=columns, grid_gap="20px 14px", flex="1 1 420px"
-        )
-        self.widget = widgets.GridBox(layout=layout)
+        self._rows = widgets.Box().add_class("ig-grid")
+        layout = widgets.Layout(flex="1 1 420px", width="auto", min_width="0", overflow="visible")
+        self.widget = widgets.VBox([self._rows], layout=layout)
+        for name in ("imgsearch-gallery", "ig-part-of"):
+            self.widget.add_class(name)
 
     def show(self, hits: Hits | None) -> None:
         """Show these hits instead of those before."""
@@ -89,10 +91,10 @@ class ResultGrid:
             thumbs = embed([hit.uri for hit in hits], CELL_PIXELS, MAX_BYTES)
             self.cards = cards_of(hits, thumbs)
             self.cells = [
-                Cell(card, hits[i].filename, self._changed, partial(self._more, i))
+                Cell(card, hits[i], self._changed, partial(self._more, i))
                 for i, card in enumerate(self.cards)
             ]
-        self.widget.children = tuple(cell.widget for cell in self.cells)
+        self._rows.children = tuple(cell.widget for cell in self.cells)
         for cell in before:
             _close_all((*cell.buttons.children, *cell.widget.children, cell.widget))
 
@@ -111,20 +113,22 @@ class Cell:
     """A card with its buttons: like, dislike, and search for more of its kind."""
 
     def __init__(
-        self, card: str, filename: str, changed: Callable[[], None], more: Callable[[], None]
+        self, card: str, hit: Hit, changed: Callable[[], None], more: Callable[[], None]
     ) -> None:
         self._changed = changed
         self.card = widgets.HTML(str(parts().one(card)))
-        goes = f"{filename}: the next search goes"
+        goes = f"{hit.filename}: the next search goes"
         self.like = _toggle("Like", "thumbs-up", f"Like {goes} closer to it")
         self.dislike = _toggle("Dislike", "thumbs-down", f"Dislike {goes} further from it")
-        self.more = button("More like it", more, tooltip=f"Search for more like {filename}")
+        self.more = button("More like it", more, tooltip=f"Search for more like {hit.filename}")
         self.more.layout = _flex()
         self.like.observe(lambda change: self._judged(change, self.dislike), "value")
         self.dislike.observe(lambda change: self._judged(change, self.like), "value")
         self.buttons = buttons([self.like, self.dislike, self.more])
         tall = widgets.Layout(justify_content="space-between", overflow="visible")
         self.widget = widgets.VBox([self.card, self.buttons], layout=tall)
+        for name in ("ig-card", *shape(hit.document).split()):
+            self.widget.add_class(name)
 
     def _judged(self, change: Any, other: Any) -> None:
         if change["new"]:

@@ -373,5 +373,6 @@ def _described(document: Document) -> Response:
         "labels": list(document.labels),
         "metadata": dict(document.metadata),
         "synsets": document.shown_terms(),
+        **document.shown_colors(),
     }
     return JSONResponse(answer)

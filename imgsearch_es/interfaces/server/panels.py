@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import calendar
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import groupby, product
@@ -18,8 +19,11 @@ from imgsearch_es.search.query_building import LISTED_BY
 COUNTED = {"timeline": (MONTH,), "map": (PLACE,), "albums": (ALBUM,)}
 """The facets that each of them shows."""
 MOST = {"timeline": 10_000, "map": 10_000, "albums": 60}
-_YEARS = 8
-"""Of more than so many the timeline shows years, not months."""
+_YEARS, _BARS = 8, 100
+"""Of more years the timeline shows no months; nor ever more bars of years than these."""
+_STEPS = (1, 10, 100)
+"""Years of a bar."""
+_ASKED = re.compile(r"year=(\d{4})(?:-\d\d|\.\.(\d{4}))?")
 _COVERS = 24
 _LEAST_WIDTH = 40.0
 """Degrees that a map shows, so that coasts tell where it is."""
@@ -67,21 +71,32 @@ def opened(counts: Sequence[FacetCount], state: State, parts: Services) -> dict[
 
 
 def timeline(counts: Sequence[FacetCount], state: State) -> list[tuple[str, list[Bar]]]:
-    """Years from the first on, each with its twelve months; of many years with itself alone."""
+    """Years, each with its twelve months; of many years, or decades, or centuries one bar each."""
     months = {item["value"]: item["count"] for item in counts}
-    if not months:
-        return []
+    asked = {
+        year
+        for found in filter(None, map(_ASKED.fullmatch, state.where))
+        for year in range(int(found[1]), int(found[2] or found[1]) + 1)
+    }
     years = {year: sum(months[m] for m in group) for year, group in groupby(months, _year)}
-    first, last = int(min(years)), int(max(years))
-    asked = {one[5:9] for one in state.where if one.startswith("year=")}
-    shown = sorted(asked & years.keys()) or [f"{year:04}" for year in range(first, last + 1)]
-    if len(shown) > _YEARS:
-        most = max(years.values())
-        return [(year, [_bar(year, years.get(year, 0), most, state)]) for year in shown]
-    most = max(months.values())
-    return [
-        (year, [_bar(m, months.get(m, 0), most, state) for m in _months(year)]) for year in shown
-    ]
+    if not years:
+        return []
+    shown = sorted(asked) if asked & years.keys() else range(min(years), max(years) + 1)
+    if len(shown) <= _YEARS:
+        most = max(months.values())
+        return [
+            (f"{year:04}", [_bar(m, months.get(m, 0), most, state) for m in _months(year)])
+            for year in shown
+        ]
+    step = next(step for step in _STEPS if (shown[-1] - shown[0]) // step < _BARS)
+    bars = {
+        _span(first, step): sum(years.get(year, 0) for year in group)
+        for first, group in groupby(shown, lambda year: year // step * step)
+    }
+    most = max(bars.values())
+    names = (f"{t[:4]}s" if step == 10 else value_name("year", t) for t in bars)
+    each = ([_bar(t, many, most, state)] for t, many in bars.items())
+    return list(zip(names, each, strict=True))
 
 
 def map_of(counts: Sequence[FacetCount], state: State) -> dict[str, Any]:
@@ -152,12 +167,17 @@ def _bar(time: str, count: int, most: int, state: State) -> Bar:
     return Bar(value_name("year", time), count, round(height, 1), url if count else None, is_chosen)
 
 
-def _year(month: str) -> str:
-    return month[:4]
+def _year(month: str) -> int:
+    return int(month[:4])
 
 
-def _months(year: str) -> list[str]:
-    return [f"{year}-{month:02}" for month in range(1, len(calendar.month_name))]
+def _months(year: int) -> list[str]:
+    return [f"{year:04}-{month:02}" for month in range(1, len(calendar.month_name))]
+
+
+def _span(first: int, years: int) -> str:
+    """So many years as a condition names them; there is no year 0."""
+    return f"{first:04}" if years == 1 else f"{max(first, 1):04}..{first + years - 1:04}"
 
 
 def _around(boxes: Sequence[Box]) -> Box:

@@ -195,6 +195,7 @@ class _Picture(_Model):
     metadata: dict[str, Any]
     photo: dict[str, Any] | None = Field(None, description="How it was taken, from EXIF and XMP.")
     synsets: list[TermAnswer]
+    colors: dict[str, float] | None = Field(None, description="Shares of the pixels, most first.")
 
 
 class HitAnswer(_Picture):

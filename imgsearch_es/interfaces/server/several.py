@@ -33,6 +33,7 @@ _MOST_DOWNLOADS = 4
 _BLOCK, _BLOCK_SECONDS = 1024**2, 60.0
 """What is sent at once, and how long a client may take for it: it has one of a few places."""
 _LEFT_OUT = "left out.txt"
+_ATTACHED = {"Content-Disposition": 'attachment; filename="pictures.zip"'}
 
 ROUTERS = (changes, router)
 """Those of the API, with what is here."""
@@ -68,6 +69,8 @@ async def download(
         whose = "yours" if client in parts.downloading else "others"
         message = f"a download of {whose} is under way: try again when it has ended"
         raise ProblemError(503, "Busy", message, RETRY_SOON)
+    if IS_HEAD in http.scope:  # its size is known when it is made
+        return StreamingResponse((), media_type="application/zip", headers=_ATTACHED)
     parts.downloading.add(client)
     return _Download(parts, wanted, [name for name in ids if name not in found], client)
 
@@ -83,9 +86,8 @@ class _Download(StreamingResponse):
     def __init__(
         self, parts: Services, documents: Sequence[Document], unknown: Sequence[str], client: str
     ) -> None:
-        headers = {"Content-Disposition": 'attachment; filename="pictures.zip"'}
         self._zipped = _zipped(parts, documents, unknown)
-        super().__init__(self._zipped, media_type="application/zip", headers=headers)
+        super().__init__(self._zipped, media_type="application/zip", headers=_ATTACHED)
         self._end = partial(parts.downloading.discard, client)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -94,8 +96,6 @@ class _Download(StreamingResponse):
                 await send(message)
 
         try:
-            if IS_HEAD in scope:
-                await self._zipped.aclose()  # before a file is read
             await super().__call__(scope, receive, in_time)
         except TimeoutError:
             log.warning("a download was given up: its client takes it too slowly")

@@ -22,6 +22,7 @@ from imgsearch_es.analysis.models import reads_texts
 from imgsearch_es.errors import QueryError
 from imgsearch_es.interfaces.gallery import traces
 from imgsearch_es.interfaces.gallery.page import value_name as facet_value
+from imgsearch_es.interfaces.gallery.texts import shape as shape
 from imgsearch_es.interfaces.html import words
 from imgsearch_es.interfaces.server.answers import reason_of
 from imgsearch_es.interfaces.server.schemas import What
@@ -51,6 +52,7 @@ PAGE_SIZE = 24
 LAST_PAGE = 400
 """So many pages are within the 10,000 hits that a search ranks."""
 _MONTH = re.compile(r"\d{4}-\d\d")
+_OF_TIMELINE = re.compile(r"\d{4}(-\d\d|\.\.\d{4})")
 _REGION = re.compile(r"\d(?:\.\d+)?(?:,\d(?:\.\d+)?){3}")
 FACET_FIELDS = {
     "top_synset": "Best seen in it",
@@ -283,7 +285,7 @@ def facet_groups(counted: Facets, state: State) -> list[tuple[str, list[FacetCou
     groups = []
     for field, counts in counted.items():
         chosen = {one.partition("=")[2] for one in state.where if one.startswith(f"{field}=")}
-        chosen = {one for one in chosen if not _MONTH.fullmatch(one)}  # of the timeline
+        chosen = {one for one in chosen if not _OF_TIMELINE.fullmatch(one)}
         known = {item["value"] for item in counts}
         gone: list[FacetCount] = [{"value": one, "count": 0} for one in sorted(chosen - known)]
         values = sorted([*counts, *gone], key=lambda item: item["value"] not in chosen)
@@ -310,6 +312,8 @@ def value_name(field: str, value: str) -> str:
         return f"{abs(y):.0f}° {'NS'[y < 0]}, {abs(x):.0f}° {'EW'[x < 0]}"
     if field == YEAR and _MONTH.fullmatch(value):
         return f"{calendar.month_name[int(value[5:]) % 13]} {value[:4]}"
+    if field == YEAR:
+        return value.replace("..", "–")
     return facet_value(field, value)
 
 
@@ -349,10 +353,3 @@ def ways(settings: IndexSettings, state: State, query: Query | None) -> list[tup
         if can and way.label:
             found.append((way.name, way.label))
     return found + ([] if state.has_pictures else list(SORTS.items()))
-
-
-def ratio_class(document: Document) -> str:
-    """The class of a card by its picture's shape, from 0.6 to 2.5 wide for each high, by 0.05."""
-    ratio = document.width / document.height if document.is_read else 4 / 3
-    shown = min(max(round(20 * ratio), 12), 50)
-    return f"r{shown}" + ("" if abs(shown / 20 - ratio) < 0.1 else " whole")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 import numpy as np
@@ -51,19 +52,19 @@ from imgsearch_es.stores.shared import listing
 from imgsearch_es.vocabulary.colors import COLOR, is_color
 
 _VALUES = {
-    "label": "unnest(list_distinct(label))",
-    "keywords": "unnest(list_distinct(photo.keywords))",
-    "camera": "photo.camera",
-    "lens": "photo.lens",
-    YEAR: "strftime(photo.taken_at, '%Y')",
-    MONTH: "strftime(photo.taken_at, '%Y-%m')",
-    PLACE: TILE,
-    ALBUM: column_of(ALBUM),
-    "format": "format",
-    "synsets": "unnest(terms)",
-    "top_synset": "terms[1]",
+    "label": "list_distinct(label)",
+    "keywords": "list_distinct(photo.keywords)",
+    "camera": "[photo.camera]",
+    "lens": "[photo.lens]",
+    YEAR: "[strftime(photo.taken_at, '%Y')]",
+    MONTH: "[strftime(photo.taken_at, '%Y-%m')]",
+    PLACE: f"[{TILE}]",
+    ALBUM: f"[{column_of(ALBUM)}]",
+    "format": "[format]",
+    "synsets": "terms",
+    "top_synset": "terms[1:1]",
 }
-_METADATA = f"unnest(list_distinct(ARRAY({leaves('counted')})))"
+"""SQL for the list of values that a document has of a field."""
 
 
 def search(source: Source, queries: Sequence[Weighted]) -> list[SearchResult]:
@@ -164,24 +165,78 @@ def count(source: Source, query: Query, counts: Filter) -> int:
 
 
 def facets(reader: Reader, query: Selection, fields: Sequence[str], size: int) -> Facets:
-    """Count values and ranges of the documents that a query matches, or of all."""
+    """Count values and ranges of the documents that a query matches, or of all.
+
+    In one statement: to find the documents takes longer than to count what they have.
+    """
     where, parameters = _matching(query, reader.numbers)
-    facets: Facets = {}
-    for field in fields:
-        if field in BOUNDS:
-            facets[field] = _ranges(reader, field, where, parameters)
-            continue
-        name = {} if field in _VALUES else {"counted": field.removeprefix(METADATA)}
-        rows = reader.rows(
-            f"SELECT value, count(*) FROM (SELECT {_VALUES.get(field, _METADATA)} AS value "
-            f"FROM documents {where}) WHERE value IS NOT NULL GROUP BY value",
-            {**parameters, **name},
-        )
-        if field in ("synsets", "top_synset"):
-            named = ((reader.keys[number], count) for number, count in rows)
-            rows = [(key, count) for key, count in named if not is_color(key)]
-        facets[field] = by_time(rows) if field in PERIODS else most_frequent(rows, size)
-    return facets
+    lists = ", ".join(_values(field, parameters) for field in fields)
+    rows = reader.rows(
+        "SELECT field, value, count(*) FROM (SELECT field, unnest(lists) AS value FROM ("
+        f"SELECT unnest(range({len(fields)})) AS field, unnest([{lists}]) AS lists "
+        f"FROM documents {where})) WHERE value IS NOT NULL GROUP BY field, value",
+        parameters,
+    )
+    found: list[dict[str, int]] = [{} for _ in fields]
+    for number, value, many in rows:
+        found[number][value] = many
+    return {
+        field: _facet(reader, field, counts, size)
+        for field, counts in zip(fields, found, strict=True)
+    }
+
+
+class Counted:
+    """What was counted lately, by what was asked and of which state of the file."""
+
+    def __init__(self, most: int = 50_000) -> None:
+        self._known: dict[Hashable, Facets] = {}
+        self._most = most
+        self._lock = threading.Lock()
+
+    def get(self, key: Hashable) -> Facets | None:
+        """A copy of it, if it is still here."""
+        found = self._known.get(key)
+        return None if found is None else _copy(found)
+
+    def keep(self, key: Hashable, counts: Facets) -> None:
+        """Keep a copy, and of all together so many values at most, the latest ones."""
+        with self._lock:
+            self._known[key] = _copy(counts)
+            while self._known and sum(map(_size, self._known.values())) > self._most:
+                del self._known[next(iter(self._known))]
+
+
+def _copy(counts: Facets) -> Facets:
+    return {field: [{**item} for item in items] for field, items in counts.items()}
+
+
+def _size(counts: Facets) -> int:
+    return sum(map(len, counts.values()))
+
+
+def _values(field: str, parameters: dict[str, Any]) -> str:
+    """SQL for the list of a document's values of a field, as texts."""
+    if field in BOUNDS:
+        *lower, highest = ranges(field)
+        cases = " ".join(f"WHEN {field} < {item.high} THEN '{item.value}'" for item in lower)
+        return f"[CASE {cases} ELSE '{highest.value}' END]"
+    if field in _VALUES:
+        return f"{_VALUES[field]}::VARCHAR[]"
+    name = f"counted{len(parameters)}"
+    parameters[name] = field.removeprefix(METADATA)
+    return f"list_distinct(ARRAY({leaves(name)}))"
+
+
+def _facet(reader: Reader, field: str, counts: dict[str, int], size: int) -> list[FacetCount]:
+    if field in BOUNDS:
+        return not_empty((item.value, counts.get(item.value, 0)) for item in ranges(field))
+    if field in PERIODS:
+        return by_time(counts.items())
+    if field in ("synsets", "top_synset"):
+        named = {reader.keys[int(number)]: many for number, many in counts.items()}
+        counts = {key: many for key, many in named.items() if not is_color(key)}
+    return most_frequent(counts.items(), size)
 
 
 def matching(reader: Reader, query: Query) -> list[str]:
@@ -239,17 +294,6 @@ def _fused(source: Source, query: Query, statistics: Statistics) -> Best:
         column = [None if np.isnan(score) else float(score) for score in scores[:, place]]
         parts[place] = summed(query.parts, column)
     return best._replace(parts=parts)
-
-
-def _ranges(reader: Reader, field: str, where: str, parameters: dict[str, Any]) -> list[FacetCount]:
-    wanted = ranges(field)
-    conditions = [
-        f"count(*) FILTER (WHERE {field} >= {item.low or 0}"
-        + (f" AND {field} < {item.high})" if item.high is not None else ")")
-        for item in wanted
-    ]
-    (row,) = reader.rows(f"SELECT {', '.join(conditions)} FROM documents {where}", parameters)
-    return not_empty((item.value, count) for item, count in zip(wanted, row, strict=True))
 
 
 def _matching(query: Selection, numbers: dict[str, int]) -> tuple[str, dict[str, Any]]:

@@ -89,6 +89,11 @@ class KeptSnapshot(Generic[Kind]):
         found = self._open
         return found if found is not None and found.mark == mark else None
 
+    def mark(self) -> str:
+        """The state of the file, if there is a copy of it: any change makes another; else ""."""
+        found = self.of_now()
+        return "" if found is None else found.mark
+
     def give_up(self, error: Exception) -> None:
         """Use it no more, as it is damaged; searches read the index file, which is slower."""
         _log.warning("%s is not used: %s", self._path, error)

@@ -19,7 +19,7 @@ from imgsearch_es.retrieval.conditions import Filter
 from imgsearch_es.retrieval.documents import Document, storable, without_thumbnails
 from imgsearch_es.retrieval.duplicates import Fingerprint
 from imgsearch_es.retrieval.facets import Facets
-from imgsearch_es.retrieval.queries import Query, Selection
+from imgsearch_es.retrieval.queries import Query, Selection, counted
 from imgsearch_es.retrieval.scoring import Statistics
 from imgsearch_es.stores.base import (
     IndexSettings,
@@ -77,6 +77,7 @@ class EmbeddedStore(OpenIndex):
         check_kind(vectors, self.location)
         self._vectors = vectors
         self.ledger = EmbeddedLedger(self._file)
+        self._counted = searching.Counted()
 
     def stored_settings(self) -> IndexSettings | None:
         return self.settings()
@@ -280,8 +281,17 @@ class EmbeddedStore(OpenIndex):
             yield listing(query, (found[key] for key in page if key in found), len(ids), 0.0)
 
     def facets(self, query: Selection, fields: Sequence[str], size: int) -> Facets:
+        wanted, mark = counted(query), self._copy.mark()
+        # By its text: True and 1 are equal, but not the same in metadata.
+        key = (mark, repr(wanted), *fields, size)
+        kept = bool(mark) and not isinstance(wanted, Query)
+        if kept and (known := self._counted.get(key)) is not None:
+            return known
         with self._reading() as reader:
-            return searching.facets(reader, query, fields, size)
+            found = searching.facets(reader, query, fields, size)
+            if kept and mark == self._copy.mark():
+                self._counted.keep(key, found)
+        return found
 
     def fingerprints(self, *, embeddings: bool) -> Iterator[Fingerprint]:
         return self._in_blocks(partial(next_fingerprints, embeddings=embeddings))

@@ -1,11 +1,13 @@
 // Choosing a part of a picture, by pointer or by keys.
 
+import { page } from "./doing.js";
+
 const STEP = 0.02;
 const SMALLEST = 0.05;
 const clamp = (value, low, high) => Math.min(high, Math.max(low, value));
 
 /** Resolves to "left,top,right,bottom" as fractions, or null when the person changes their mind. */
-export function chooseRegion(source, before) {
+function chooseRegion(source, before) {
   const dialog = document.getElementById("crop");
   const stage = document.getElementById("stage");
   const frame = document.getElementById("frame");
@@ -99,8 +101,14 @@ export function chooseRegion(source, before) {
   });
 }
 
+/** Asks for a part of the query's picture, and searches for it. */
+export async function crop(data) {
+  const region = await chooseRegion(await page.source(`/thumbnails/${data.crop}/1280`), data.region);
+  if (region) page.go(page.changed({ region }));
+}
+
 /** Shows on the query's picture which part of it counts. */
-export function outlineRegion(image, region) {
+export function outline(image, region) {
   const [left, top, right, bottom] = region.split(",").map((value) => 100 * Number(value));
   const box = document.createElement("span");
   box.className = "outline";

@@ -1,19 +1,20 @@
 // What a person does beyond searching; each part is loaded when it is first needed.
 
-import { ask, busy, changed, go, parse, say } from "./page.js";
+import { ask, busy, changed, go, isUrl, keepOwn, noAnswer, parse, say, source } from "./page.js";
 
 const main = document.getElementById("main");
 const words = document.getElementById("q");
-export const page = { ask, busy, changed, go, main, say, words };
+export const page = { ask, busy, changed, go, isUrl, keepOwn, main, say, source, words };
 
 const loaded = new Map();
-const WITH_HTML = ["select", "kept"];
+const WITH_HTML = ["crop", "kept", "keys", "select"];
 
 /** What is only there once this person needs it: its style, and the dialogs of a module. */
 async function needed(name) {
-  if (!document.getElementById("doing-style")) {
+  const href = `/static/${name === "view" ? name : "doing"}.css`;
+  if (!document.querySelector(`link[href="${href}"]`)) {
     const style = document.createElement("link");
-    Object.assign(style, { id: "doing-style", rel: "stylesheet", href: "/static/doing.css" });
+    Object.assign(style, { rel: "stylesheet", href });
     const isThere = new Promise((resolve) => { style.onload = style.onerror = resolve; });
     document.head.append(style);
     await isThere;
@@ -25,29 +26,39 @@ async function needed(name) {
 }
 
 /** A module of this folder; what it offers is its functions. */
-function part(name) {
+export function part(name) {
   if (!loaded.has(name)) {
     loaded.set(name, needed(name).catch((error) => {
       loaded.delete(name);
-      say("The server does not answer.");
+      say(noAnswer());
       throw error;
     }));
   }
   return loaded.get(name);
 }
 
+/** Does something with a module, if it can be had; otherwise that is said. */
+export function use(name, act) {
+  part(name).catch(() => null).then((it) => it && act(it));
+}
+
 for (const [name, value] of Object.entries({
   role: "combobox", "aria-autocomplete": "list", "aria-controls": "completion", "aria-expanded": "false",
 })) words.setAttribute(name, value);
-words.addEventListener("input", () => part("finding").then((it) => it.typed()), { passive: true });
+words.addEventListener("input", () => use("finding", (it) => it.typed()), { passive: true });
 document.addEventListener("pointerover", (event) => {
-  if (event.pointerType === "mouse" && event.target.closest(".card") && !loaded.has("select")) part("select");
+  const isNear = event.pointerType === "mouse" && navigator.onLine && event.target.closest(".card");
+  if (isNear) for (const name of ["select", "view"]) use(name, () => {});
 });
 document.addEventListener("click", (event) => {
   const button = event.target.closest("button");
   if (button && "select" in button.dataset) begin();
-  else if (button?.id === "keep") part("kept").then((it) => it.open());
-  else if (button?.id === "forget-token") forgetToken();
+  else if (button?.id === "keep") use("kept", (it) => it.open());
+  else if (button?.id === "help") use("keys", (it) => it.open());
+  else if (button && "teach" in button.dataset) {
+    const shown = new URLSearchParams(location.search);
+    use("select", (it) => it.teach(shown.getAll("like"), shown.getAll("dislike")));
+  }
 });
 
 let beginning = null;
@@ -67,21 +78,18 @@ document.addEventListener("keydown", (event) => {
   if (event.key !== "x" || event.ctrlKey || event.metaKey || event.altKey) return;
   if (event.target.closest("input, select, textarea, dialog[open]")) return;
   const card = document.activeElement.closest(".card");
-  part("select").then((it) => (card ? it.toggle(card) : it.begin()));
+  use("select", (it) => (card ? it.toggle(card) : it.begin()));
 });
-
-function forgetToken() {
-  for (const storage of [localStorage, sessionStorage]) storage.removeItem("imgsearch-token");
-  location.reload();
-}
 
 // -- what follows when something new is shown --
 
+const showNewest = () => main.querySelector(".timeline")?.scrollTo({ left: 1e6 });
+main.addEventListener("load", (event) => event.target.localName === "link" && showNewest(), true); // its style
 let waiting = 0;
 document.addEventListener("arrived", () => {
-  main.querySelector(".timeline")?.scrollTo({ left: 1e6 });
-  if (document.getElementById("map")) part("map").then((it) => it.draw());
-  if (loaded.has("select")) part("select").then((it) => it.show());
+  showNewest();
+  if (document.getElementById("map")) use("map", (it) => it.draw());
+  if (loaded.has("select")) use("select", (it) => it.show());
   clearTimeout(waiting);
   if (main.querySelector("[data-waiting]")) waiting = setTimeout(look, 3000);
 });

@@ -1,4 +1,4 @@
-// Completion of the last word: an editable combobox with a list, as the ARIA practices guide has it
+// Completion of the last words: an editable combobox with a list, as the ARIA practices guide has it
 // (https://www.w3.org/WAI/ARIA/apg/patterns/combobox/).
 
 import { page } from "./doing.js";
@@ -9,22 +9,29 @@ const list = document.getElementById("completion");
 
 let found = [];
 let active = -1;
-let before = "";
+let typedIn = []; // of what is being completed: the last three words, two and one
 let waiting = 0;
 let asking = new AbortController();
+
+/** The last so many words: what is before them, a sign, and they, which may be a phrase. */
+function last(line, many) {
+  const more = `(?:[^\\s":]+\\s+){${many - 1}}[^\\s"${many > 1 ? ":" : ""}]{2,}`;
+  const [, before, sign, phrase] = line.match(new RegExp(`^(|.*[\\s"])([-+]?)(${more})$`, "su")) ?? [];
+  return phrase && { before, sign, phrase };
+}
 
 /** What was typed is completed, when this person pauses. */
 export function typed() {
   clearTimeout(waiting);
-  const [, start, last] = words.value.match(/^(.*?)([^\s"]{2,})$/su) ?? [];
-  if (!last || words.selectionStart !== words.value.length) return close();
-  waiting = setTimeout(() => fetched(start, last), 120);
+  const found = [3, 2, 1].map((many) => last(words.value, many)).filter(Boolean);
+  if (!found.length || words.selectionStart !== words.value.length) return close();
+  waiting = setTimeout(() => fetched(found), 120);
 }
 
-async function fetched(start, last) {
+async function fetched(phrases) {
   asking.abort();
   asking = new AbortController();
-  const [, sign, word] = last.match(/^([-+]?)(.*)$/s);
+  const word = phrases[0].phrase;
   try {
     const response = await ask(`/api/v1/suggest?${new URLSearchParams({ word })}`, { signal: asking.signal });
     const answer = await response.json();
@@ -33,7 +40,7 @@ async function fetched(start, last) {
   } catch {
     return;
   }
-  before = start + sign;
+  typedIn = phrases;
   show();
 }
 
@@ -82,7 +89,11 @@ const quoted = (text) => (/^[^\s",*?^<>:]+$/.test(text) ? text : `"${text.replac
 function take(place, search) {
   const { text, kind } = found[place];
   const isBegun = text.endsWith(":"); // a field, whose value comes next
-  words.value = before + (kind === "taught" ? quoted(text) : text) + (isBegun || search ? "" : " ");
+  const isPart = ({ phrase }) => text.toLowerCase().includes(phrase.toLowerCase().replace(/\s+/g, " "));
+  const { before, sign } = typedIn.find(isPart) ?? typedIn.at(-1);
+  const opened = before.endsWith('"') && !isBegun; // a quotation, which ends with this
+  const isOne = kind === "taught" || (kind === "word" && (sign || opened)); // else several words would be several
+  words.value = before.slice(0, before.length - opened) + sign + (isOne ? quoted(text) : text) + (isBegun || search ? "" : " ");
   close();
   words.focus();
   if (isBegun) typed();

@@ -1,13 +1,11 @@
 // Looking through results: a picture large (see view.js), its size in the grid, and more of them as
 // one scrolls. The address says which picture is large; the place is kept in the browser's history.
 
-import { makeView } from "./view.js";
-
 const SIZE = "imgsearch-size";
 const PICTURE = /^#picture-([0-9a-f]{32})$/;
 
 /** What page.js calls; the others are its own. */
-export function makeLooking(main, { ask, parse, source, arrived, clicked, say }) {
+export function makeLooking(main, { part, ask, parse, source, arrived, clicked, say }) {
   const cards = () => [...main.querySelectorAll(".card")].filter((card) => !card.closest("details:not([open])"));
   const cardOf = (id) => main.querySelector(`.card[data-id="${id}"]`);
   let leaving = false;
@@ -36,7 +34,8 @@ export function makeLooking(main, { ask, parse, source, arrived, clicked, say })
       }),
     };
   }
-  const view = makeView({
+  let view = null; // made for the first picture
+  const seen = {
     cards,
     shown,
     more: () => append(),
@@ -45,28 +44,31 @@ export function makeLooking(main, { ask, parse, source, arrived, clicked, say })
       if (leaving) return;
       if (PICTURE.test(location.hash)) {
         if (opened) history.back();
-        else history.replaceState(history.state, "", location.pathname + location.search);
+        else forget();
       }
       opened = false;
       const picture = card?.querySelector(".picture");
       picture?.focus({ preventScroll: true });
       card?.scrollIntoView({ block: "nearest" });
     },
-  });
+  };
 
   function open(link) {
     const card = link.closest(".card");
     clicked(link);
     history.pushState({ ...history.state, large: true }, "", `#picture-${card.dataset.id}`);
     opened = true;
-    view.open(card);
+    follow();
   }
-  /** The large view as the address has it. */
+  /** That a picture is large. */
+  const forget = () => history.replaceState(history.state, "", location.pathname + location.search);
+  /** The large view as the address has it, also when its module has come. */
   function follow() {
     const [, id] = location.hash.match(PICTURE) ?? [];
     const card = id && cardOf(id);
     opened &&= Boolean(id);
-    if (!card) view.close();
+    if (!card) view?.close();
+    else if (!view) part("view").then((it) => { view ??= it.makeView(seen); follow(); }, forget);
     else if (view.card !== card) view.open(card);
   }
 
@@ -135,7 +137,7 @@ export function makeLooking(main, { ask, parse, source, arrived, clicked, say })
   /** Before another page is shown. */
   function leave() {
     leaving = true;
-    view.close();
+    view?.close();
     leaving = opened = false;
     clearTimeout(keeping);
     keep();

@@ -1,12 +1,10 @@
 // Makes the page quick: links and forms change a part of it, pictures can be dropped and pasted.
 // What is shown is always in the URL; without this script the same links load whole pages.
 
-import { chooseRegion, outlineRegion } from "./crop.js";
-import "./doing.js";
+import { part, use } from "./doing.js";
 import { makeLooking } from "./looking.js";
-import { send, showOwn, smaller } from "./sending.js";
 
-export { ask, busy, changed, go, parse, say };
+export { ask, busy, changed, go, isUrl, keepOwn, noAnswer, parse, say, source };
 
 const TOKEN = "imgsearch-token";
 const main = document.getElementById("main");
@@ -23,21 +21,22 @@ const own = new Map(); // what this person gave, by the id of the upload
 /** The token of this browser, or, where it is not to be remembered, of this tab. */
 const token = () => localStorage.getItem(TOKEN) ?? sessionStorage.getItem(TOKEN);
 
-async function ask(url, { told, ...options } = {}) {
+/** Asks; ``by`` asks instead of fetch, and takes what that takes. */
+async function ask(url, { by = fetch, ...options } = {}) {
   const given = token();
   const headers = { ...(options.headers ?? {}), ...(given ? { Authorization: `Bearer ${given}` } : {}) };
-  const sent = told ? send(url, options.body, headers, told) : fetch(url, { ...options, headers, credentials: "omit" });
-  const response = await sent.catch(noAnswer);
+  const response = await by(url, { ...options, headers, credentials: "omit" }).catch((error) => {
+    throw error.name === "AbortError" ? error : new Error(noAnswer());
+  });
   if (response.status === 401) {
     if (token() === given) await unlock(given !== null);
-    return ask(url, { told, ...options });
+    return ask(url, { by, ...options });
   }
   return response;
 }
 
-function noAnswer(error) {
-  if (error.name === "AbortError") throw error;
-  throw new Error(navigator.onLine ? "The server does not answer. Is it still running?" : "You are offline. Try again when you are connected.");
+function noAnswer() {
+  return navigator.onLine ? "The server does not answer. Is it still running?" : "You are offline. Try again when you are connected.";
 }
 
 let unlocking = null;
@@ -170,7 +169,7 @@ function arrived(focus) {
   const facets = document.getElementById("facets");
   if (facets && matchMedia("(max-width: 860px)").matches) facets.open = false;
   const cropped = main.querySelector("[data-region]");
-  if (cropped?.dataset.region) outlineRegion(main.querySelector("[data-crop-source]"), cropped.dataset.region);
+  if (cropped?.dataset.region) use("crop", (it) => it.outline(main.querySelector("[data-crop-source]"), cropped.dataset.region));
   showPictures([main]);
   if (focus) main.querySelector(focus)?.focus({ preventScroll: true });
   document.getElementById("status").textContent = document.getElementById("summary")?.textContent ?? "";
@@ -232,49 +231,13 @@ function changed(changes) {
 
 // -- pictures of this person --
 
-async function searchBy(file) {
-  const url = URL.createObjectURL(file);
-  const picture = showOwn(main, url);
-  busy(true);
-  try {
-    const sent = await smaller(file);
-    if (sent.size > Number(document.body.dataset.maxBytes)) {
-      throw new Error(`The picture is larger than ${Math.round(document.body.dataset.maxBytes / 2 ** 20)} MB.`);
-    }
-    const body = new FormData();
-    body.append("picture", sent, "picture");
-    await upload("/api/v1/uploads", { body, told: picture.told }, (name) => own.set(name, url));
-  } catch (error) {
-    say(error.message);
-  } finally {
-    picture.remove();
-    busy(false);
-  }
+function isUrl(text) {
+  return /^https?:\/\/\S+$/.test(text);
 }
-
-const isUrl = (text) => /^https?:\/\/\S+$/.test(text);
-
-function searchByUrl(url) {
-  const headers = { "Content-Type": "application/json" };
-  return upload("/api/v1/uploads/url", { headers, body: JSON.stringify({ url }) });
+function keepOwn(name, url) {
+  own.set(name, url);
 }
-
-async function upload(path, options, kept = () => {}) {
-  busy(true);
-  try {
-    const response = await ask(path, { method: "POST", ...options });
-    const answer = await response.json();
-    if (!response.ok) return say(answer.error.message);
-    kept(answer.id);
-    const text = words.value.trim();
-    const q = isUrl(text) ? new URLSearchParams(location.search).get("q") : text;
-    return await go(changed({ image: answer.id, q: q || null, region: null, like: null, dislike: null }));
-  } catch (error) {
-    return say(error.message);
-  } finally {
-    busy(false);
-  }
-}
+const searchBy = (given) => use("sending", (it) => it.searchBy(given));
 
 document.getElementById("pick").addEventListener("click", () => document.getElementById("file").click());
 document.getElementById("file").addEventListener("change", (event) => {
@@ -318,8 +281,7 @@ document.addEventListener("click", (event) => {
   if ("view" in data || "nav" in data || "close" in data || "original" in data && needsToken) event.preventDefault();
   if (data.key === "similar") clicked(link);
   if ("view" in data) looking.open(link);
-  else if ("crop" in data) crop(data);
-  else if ("teach" in data) document.getElementById("teach").showModal();
+  else if ("crop" in data) use("crop", (it) => it.crop(data));
   else if ("copy" in data) copy(data.copy, "Path copied");
   else if ("close" in data) link.closest("dialog").close();
   else if ("original" in data && needsToken) openOriginal(link.href);
@@ -336,7 +298,7 @@ document.addEventListener("click", (event) => {
 document.getElementById("search").addEventListener("submit", (event) => {
   event.preventDefault();
   const text = words.value.trim();
-  if ("urls" in document.body.dataset && isUrl(text)) return searchByUrl(text);
+  if ("urls" in document.body.dataset && isUrl(text)) return searchBy(text);
   words.blur();
   return go(changed({ q: text || null }), { focus: "#results" });
 });
@@ -358,38 +320,6 @@ function clicked(link) {
   ask("/clicks", { method: "POST", headers, body: JSON.stringify({ search, picture }), keepalive: true }).catch(() => {});
 }
 
-document.getElementById("teach-form").addEventListener("submit", async (event) => {
-  event.preventDefault();
-  const [dialog, problem] = ["teach", "teach-problem"].map((id) => document.getElementById(id));
-  const shown = new URLSearchParams(location.search);
-  const word = document.getElementById("taught").value.trim();
-  const body = JSON.stringify({ word, like: shown.getAll("like"), unlike: shown.getAll("dislike") });
-  const headers = { "Content-Type": "application/json" };
-  event.submitter.disabled = true;
-  problem.textContent = "";
-  try {
-    const response = await ask("/api/v1/words", { method: "POST", headers, body });
-    const answer = await response.json();
-    if (!response.ok) throw new Error(answer.error.message);
-    dialog.close();
-    event.target.reset();
-    await go(changed({ q: `"${answer.name}"`, image: null, region: null, like: null, dislike: null }));
-    say(`Taught ${answer.name}: ${answer.pictures} pictures have it.`);
-  } catch (error) {
-    problem.textContent = error.message;
-  } finally {
-    event.submitter.disabled = false;
-  }
-});
-
-async function crop(data) {
-  const image = main.querySelector("[data-crop-source]");
-  const large = `/thumbnails/${data.crop}/1280`;
-  const source = needsToken ? URL.createObjectURL(await (await ask(large)).blob()) : large;
-  const region = await chooseRegion(source || image.src, data.region);
-  if (region) go(changed({ region }));
-}
-
 async function openOriginal(url) {
   const opened = URL.createObjectURL(await (await ask(url)).blob());
   window.open(opened, "_blank", "noopener");
@@ -408,7 +338,6 @@ document.getElementById("share").addEventListener("click", () => {
   const link = main.querySelector(".layout")?.dataset.share;
   copy(new URL(link ?? location.href, location.href).href, link ? "Link copied. It holds what was seen in your picture, not the picture." : "Link copied");
 });
-document.getElementById("help").addEventListener("click", () => document.getElementById("keys").showModal());
 document.getElementById("theme").addEventListener("click", () => {
   const root = document.documentElement;
   const dark = root.dataset.theme ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
@@ -430,7 +359,7 @@ document.addEventListener("keydown", (event) => {
     event.preventDefault();
     words.focus();
     words.select();
-  } else if (event.key === "?") document.getElementById("keys").showModal();
+  } else if (event.key === "?") use("keys", (it) => it.open());
   else if (card && event.key in ACTIONS) card.querySelector(`[data-key="${ACTIONS[event.key]}"]`).click();
   else if (event.key.startsWith("Arrow")) step(event, card);
 });
@@ -455,7 +384,7 @@ function rows(cards, card, key) {
   return nearest ? cards.indexOf(nearest) - here : NaN;
 }
 
-const looking = makeLooking(main, { ask, parse, source, arrived: showPictures, clicked, say });
+const looking = makeLooking(main, { part, ask, parse, source, arrived: showPictures, clicked, say });
 if (needsToken) go(location.href, { push: false, state: history.state });
 else {
   arrived(null);

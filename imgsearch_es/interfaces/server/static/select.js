@@ -118,10 +118,17 @@ async function again(text) {
   say(text);
 }
 
-function asked(dialog) {
-  document.getElementById(`${dialog}-count`).textContent = many(chosen.size);
+function asked(dialog, count = chosen.size) {
+  document.getElementById(`${dialog}-count`).textContent = many(count);
   document.getElementById(`${dialog}-problem`).textContent = "";
   document.getElementById(dialog).showModal();
+}
+
+let examples = {};
+/** Asks for a word that pictures show, and others do not. */
+export function teach(like, unlike = []) {
+  examples = { like, unlike };
+  asked("teach", like.length);
 }
 
 async function save(response, name) {
@@ -155,7 +162,7 @@ const ACTS = {
   none: end,
   like: () => go(changed({ like: ids().slice(0, MOST_EXAMPLES) }), { focus: "#results" }).then(end),
   label: () => asked("label"),
-  teach: () => asked("teach-several"),
+  teach: () => teach(ids().slice(0, MOST_EXAMPLES)),
   remove: () => asked("remove"),
   paths: async () => {
     const text = [...chosen.values()].join("\n");
@@ -200,8 +207,8 @@ form("label", async (given, problem) => {
   const answer = await change("/api/v1/documents/label", body, problem);
   return answer && { text: `${many(answer.changed)} labeled` };
 });
-form("teach-several", async (given, problem) => {
-  const answer = await change("/api/v1/words", { word: given.get("word").trim(), like: ids().slice(0, MOST_EXAMPLES) }, problem);
+form("teach", async (given, problem) => {
+  const answer = await change("/api/v1/words", { word: given.get("word").trim(), ...examples }, problem);
   return answer && {
     text: `Taught ${answer.name}: ${many(answer.pictures)} have it.`,
     url: changed({ q: `"${answer.name}"`, image: null, region: null, like: null, dislike: null }),

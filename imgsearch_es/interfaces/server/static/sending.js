@@ -1,9 +1,12 @@
 // A picture of this person on its way: smaller, if the model needs no more of it, and how far it is.
 
+import { page } from "./doing.js";
+
+const { ask, busy, changed, go, isUrl, keepOwn, main, say, words } = page;
 const LONGEST = 1024;
 
 /** A JPEG of at most 1,024 pixels a side; the file itself where it is small, or this browser cannot read it. */
-export async function smaller(file) {
+async function smaller(file) {
   try {
     const picture = await createImageBitmap(file, { imageOrientation: "from-image" });
     const scale = LONGEST / Math.max(picture.width, picture.height);
@@ -23,8 +26,8 @@ export async function smaller(file) {
   }
 }
 
-/** Posts a form; `told` is called with the share that is sent. Resolves to a Response. */
-export function send(url, body, headers, told) {
+/** As fetch; `told` is called with the share that is sent. */
+function send(url, { body, headers }, told) {
   return new Promise((resolve, reject) => {
     const request = new XMLHttpRequest();
     request.open("POST", url);
@@ -38,7 +41,7 @@ export function send(url, body, headers, told) {
 }
 
 /** The picture as it is here, before the server has it, with what is done now. */
-export function showOwn(main, url) {
+function showOwn(url) {
   const figure = document.createElement("figure");
   figure.className = "example image own";
   const frame = figure.appendChild(document.createElement("div"));
@@ -58,4 +61,49 @@ export function showOwn(main, url) {
     told(share) { said.textContent = share < 1 ? `Sending ${Math.round(100 * share)} %` : "Looking at it…"; },
     remove() { shelf.remove(); },
   };
+}
+
+/** Searches by a file of this person, or by what is at an address. */
+export const searchBy = (given) => (given instanceof File ? searchByFile(given) : searchByUrl(given));
+
+async function searchByFile(file) {
+  const url = URL.createObjectURL(file);
+  const picture = showOwn(url);
+  busy(true);
+  try {
+    const sent = await smaller(file);
+    if (sent.size > Number(document.body.dataset.maxBytes)) {
+      throw new Error(`The picture is larger than ${Math.round(document.body.dataset.maxBytes / 2 ** 20)} MB.`);
+    }
+    const body = new FormData();
+    body.append("picture", sent, "picture");
+    await upload("/api/v1/uploads", { body, by: (...asked) => send(...asked, picture.told) }, (name) => keepOwn(name, url));
+  } catch (error) {
+    say(error.message);
+  } finally {
+    picture.remove();
+    busy(false);
+  }
+}
+
+function searchByUrl(url) {
+  const headers = { "Content-Type": "application/json" };
+  return upload("/api/v1/uploads/url", { headers, body: JSON.stringify({ url }) });
+}
+
+async function upload(path, options, kept = () => {}) {
+  busy(true);
+  try {
+    const response = await ask(path, { method: "POST", ...options });
+    const answer = await response.json();
+    if (!response.ok) return say(answer.error.message);
+    kept(answer.id);
+    const text = words.value.trim();
+    const q = isUrl(text) ? new URLSearchParams(location.search).get("q") : text;
+    return await go(changed({ image: answer.id, q: q || null, region: null, like: null, dislike: null }));
+  } catch (error) {
+    return say(error.message);
+  } finally {
+    busy(false);
+  }
 }
