@@ -29,13 +29,8 @@ from imgsearch_es.retrieval.queries import Query, Selection, counted, part_queri
 from imgsearch_es.retrieval.scoring import NO_STATISTICS, Statistics
 from imgsearch_es.stores.base import Scored, SearchResult
 from imgsearch_es.stores.embedded.nearest import Scores
-from imgsearch_es.stores.embedded.ranking import (
-    Weighted,
-    all_hits,
-    best_places,
-    least_score,
-    many_scores,
-)
+from imgsearch_es.stores.embedded.pruning import least_score
+from imgsearch_es.stores.embedded.ranking import Weighted, all_hits, best_places, many_scores
 from imgsearch_es.stores.embedded.rows import Reader, stored
 from imgsearch_es.stores.embedded.selecting import (
     TILE,
