@@ -96,7 +96,7 @@ def small_blocks() -> Iterator[None]:
 
 
 def answers(store: Store, queries: Sequence[Query]) -> list[SearchResult]:
-    """A store's answers; a file gives the same by its snapshot, by all of it or by blocks, and without it."""
+    """A store's answers; a file gives the same by its snapshot, by blocks of it and without it."""
 
     def ask() -> list[SearchResult]:
         return store.search_many(queries) if len(queries) > 1 else [store.search(queries[0])]

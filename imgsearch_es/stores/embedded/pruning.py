@@ -79,12 +79,11 @@ def best_of(
         return Scores(*added(np.flatnonzero(~(bounds < least))))
     count = query.offset + query.k
     most = min(len(bounds), _FIRST + 4 * count // rows)
-    first = np.argpartition(bounds, -most)[-most:]
-    places, scores = added(first)
+    first = bounds >= max(least, np.partition(bounds, -most)[-most])
+    places, scores = added(np.flatnonzero(first))
     if len(scores) >= count:
         least = np.partition(scores, -count)[-count]
-    bounds[first] = 0
-    more, others = added(np.flatnonzero(~(bounds < least)))
+    more, others = added(np.flatnonzero(~(first | (bounds < least))))
     total = lists.count(meets, out)
     return Scores(np.concatenate([places, more]), np.concatenate([scores, others]), total)
 

@@ -101,9 +101,12 @@ def result(
     if query.fusion is not None:
         strategy, means = query.fusion.method, "every posting and vector of the parts was scored"
     elif not query.is_dense:
-        strategy, means = "postings", "every posting of the query's synsets was added up"
+        strategy, means = (
+            "postings",
+            "all pictures with the query's synsets were added up, or bounded below these",
+        )
     elif query.by_words:
-        means = "every posting of the query's visual words was added up"
+        means = "all pictures with the query's visual words were added up, or bounded below these"
     elif is_near:
         means = (
             f"{total} pictures that an index of neighbors found were compared exactly; nearer ones "

@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 
 MAGIC = b"imgsnap4"
 """Another one whenever the form changes; ``imgsnap3`` had documents in the order of their ids."""
-BLOCK = 1 << 16
+BLOCK = 1 << 14
 """Bytes that have a checksum of their own, looked at when something of them is first read."""
 TAIL = struct.Struct("<II8s")
 _INDEXED_AT = 7
@@ -79,7 +79,7 @@ class Column:
         offset, kind, size, self._sums = place
         self._bytes = whole[offset : offset + size]
         self._array: Array = np.frombuffer(self._bytes, dtype=kind)
-        self._checked = np.zeros(len(self._sums), bool)
+        self._checked = np.array([False] * len(self._sums) + [True])
         self._unchecked = len(self._sums)
 
     def __len__(self) -> int:
@@ -108,9 +108,7 @@ class Column:
             return
         width = self._array.itemsize
         begins, ends = first * width // BLOCK, -(-end * width // BLOCK)
-        last = len(self._checked) - 1
-        known = self._checked[np.minimum(begins, last)] & self._checked[np.maximum(ends - 1, 0)]
-        unknown = ~known | (ends - begins > 2)
+        unknown = ~(self._checked[begins] & self._checked[ends - 1]) | (ends - begins > 2)
         for begin, stop in set(zip(begins[unknown].tolist(), ends[unknown].tolist(), strict=True)):
             for block in range(begin, stop):
                 if not self._checked[block]:
@@ -125,7 +123,7 @@ class Column:
         if zlib.crc32(found) != self._sums[block]:
             raise SnapshotError("a checksum is wrong")
         self._checked[block] = True
-        self._unchecked = len(self._sums) - np.count_nonzero(self._checked)
+        self._unchecked = len(self._checked) - np.count_nonzero(self._checked)
 
 
 class Snapshot:
