@@ -9,7 +9,7 @@ Faster Learned Sparse Retrieval with Block-Max Pruning. SIGIR 2024).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,8 +20,9 @@ from imgsearch_es.stores.embedded.nearest import Scores
 from imgsearch_es.stores.embedded.snapshot import Snapshot
 
 ABOVE_0: np.float32 = np.nextafter(np.float32(0), np.float32(1))
-_FEW = 1 << 14
-"""So many postings are added up in less time than blocks are chosen."""
+_FEW = 1 << 15
+"""So many postings are added up in less time than blocks are chosen; twice as many where the lists
+were read for other queries."""
 _FIRST = 32
 """Blocks that are added up first; more where many hits are wanted."""
 _SLACK = 1 + 2.0**-40
@@ -95,6 +96,7 @@ class Lists:
         snapshot: which has them.
         table: in which of its tables.
         asked: the terms.
+        spans: where the list of each is.
         summand: of the query's formula, which ``needs_lengths`` of documents or not.
     """
 
@@ -103,18 +105,20 @@ class Lists:
         snapshot: Snapshot,
         table: str,
         asked: Asked,
+        spans: Mapping[int, tuple[int, int]],
         summand: Summand,
         *,
         needs_lengths: bool,
     ) -> None:
         self.snapshot, self._table, self._summand = snapshot, table, summand
         self._needs_lengths = needs_lengths
-        self._spans = [snapshot.span(table, term) for term, _ in asked]
+        self._spans = [spans[term] for term, _ in asked]
         self._asked = [pair for pair, (a, b) in zip(asked, self._spans, strict=True) if a < b]
 
-    def can_be_pruned(self) -> bool:
+    def can_be_pruned(self, *, alone: bool) -> bool:
         """Whether it pays, and each document that has a term scores above 0."""
-        if sum(end - first for first, end in self._spans) < max(_FEW, 1):
+        count = sum(end - first for first, end in self._spans)
+        if not count or count < (_FEW if alone else 2 * _FEW):
             return False
         terms, weights = map(np.array, zip(*self._asked, strict=True))
         least = self.snapshot.column(f"{self._table}.least")[terms].astype(np.float64)

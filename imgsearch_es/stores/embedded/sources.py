@@ -277,11 +277,13 @@ class SnapshotSource(Source):
         queries: Sequence[tuple[Query, Summand]],
         conditions: Selection,
     ) -> list[Scores | None]:
+        snapshot, terms = self._snapshot, {term for own in asked for term, _ in own}
+        spans = {term: snapshot.span(table, term) for term in terms}
         lists = [
-            Lists(self._snapshot, table, own, summand, needs_lengths=not query.formula.is_linear)
+            Lists(snapshot, table, own, spans, summand, needs_lengths=not query.formula.is_linear)
             for own, (query, summand) in zip(asked, queries, strict=True)
         ]
-        chosen = [own.can_be_pruned() for own in lists]
+        chosen = [own.can_be_pruned(alone=len(lists) == 1) for own in lists]
         meets = self._meeting(conditions) if any(chosen) else None
         return [
             best_of(own, query, meets, list(self.places(query.exclude).values()))
