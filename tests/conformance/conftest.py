@@ -92,11 +92,12 @@ def small_blocks() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(snapshot_writing, "_ROWS", 4)
         patch.setattr(pruning, "_FIRST", 3)
+        patch.setattr(pruning, "_FEW", 0)
         yield
 
 
 def answers(store: Store, queries: Sequence[Query]) -> list[SearchResult]:
-    """A store's answers; a file gives the same by its snapshot, by blocks of it and without it."""
+    """A store's answers; a file gives the same by its snapshot, by all of it and without it."""
 
     def ask() -> list[SearchResult]:
         return store.search_many(queries) if len(queries) > 1 else [store.search(queries[0])]
@@ -104,7 +105,7 @@ def answers(store: Store, queries: Sequence[Query]) -> list[SearchResult]:
     found = ask()
     ways: list[tuple[object, str, Any]] = []
     if isinstance(store, EmbeddedStore):
-        ways = [(store._copy, "of_now", lambda: None), (pruning, "_FEW", 0)]
+        ways = [(store._copy, "of_now", lambda: None), (pruning, "_FEW", 1 << 40)]
     for way in ways:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(*way)
