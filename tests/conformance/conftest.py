@@ -18,7 +18,7 @@ from imgsearch_es.search.hits import Hits
 from imgsearch_es.stores import open_store
 from imgsearch_es.stores.base import IndexSettings, SearchResult, Store
 from imgsearch_es.stores.elastic import shown
-from imgsearch_es.stores.embedded import ranking as embedded_ranking
+from imgsearch_es.stores.embedded import pruning, snapshot_writing
 from imgsearch_es.stores.embedded.store import EmbeddedStore
 from imgsearch_es.vocabulary.synsets import imagenet
 from tests.conformance.collections import DIMENSIONS, KEYS, extremes, posteriors
@@ -86,8 +86,18 @@ def filled(
     store.close()
 
 
+@pytest.fixture(autouse=True, scope="session")
+def small_blocks() -> Iterator[None]:
+    """Blocks of a few documents, of which most are passed over."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(snapshot_writing, "_ROWS", 4)
+        patch.setattr(pruning, "_FIRST", 3)
+        patch.setattr(pruning, "_FEW", 0)
+        yield
+
+
 def answers(store: Store, queries: Sequence[Query]) -> list[SearchResult]:
-    """A store's answers; a file gives the same by its snapshot, by blocks of it and without it."""
+    """A store's answers; a file gives the same by its snapshot, by all of it and without it."""
 
     def ask() -> list[SearchResult]:
         return store.search_many(queries) if len(queries) > 1 else [store.search(queries[0])]
@@ -95,7 +105,7 @@ def answers(store: Store, queries: Sequence[Query]) -> list[SearchResult]:
     found = ask()
     ways: list[tuple[object, str, Any]] = []
     if isinstance(store, EmbeddedStore):
-        ways = [(store._copy, "of_now", lambda: None), (embedded_ranking, "_CACHED", 16)]
+        ways = [(store._copy, "of_now", lambda: None), (pruning, "_FEW", 1 << 40)]
     for way in ways:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(*way)

@@ -17,7 +17,7 @@ from imgsearch_es.analysis.analyzer import Term
 from imgsearch_es.errors import DamagedIndexError
 from imgsearch_es.retrieval.conditions import of_score, parse_filters
 from imgsearch_es.retrieval.queries import Query, Selection
-from imgsearch_es.stores.embedded import searching, snapshot_writing
+from imgsearch_es.stores.embedded import pruning, searching, snapshot_writing
 from imgsearch_es.stores.embedded import store as embedded_store
 from imgsearch_es.stores.embedded.beside import Gate
 from imgsearch_es.stores.embedded.snapshot import Snapshot, mark_of, snapshot_path
@@ -123,6 +123,28 @@ def test_a_stale_one_is_opened_once(path, monkeypatch):
     for _ in range(3):
         assert found(store)[0][1] == document("new", []).id
     assert len(opened) == 1
+
+
+def test_most_postings_are_passed_over(path, monkeypatch):
+    monkeypatch.setattr(snapshot_writing, "_ROWS", 4)
+    store, sizes = make(path), []
+    expected, picked = found(store), Snapshot.picked
+
+    def count(*given):
+        sizes.append(len(given[-1]))
+        return picked(*given)
+
+    monkeypatch.setattr(Snapshot, "picked", count)
+    monkeypatch.setattr(pruning, "_FEW", 0)
+    monkeypatch.setattr(pruning, "_FIRST", 1)
+    query = Query(QUERY.terms, k=2, offset=1)
+    result = store.search(query)
+    assert ranking(result) == expected[1:3]
+    copy, numbers = store._copy.of_now(), store.settings().numbers
+    spans = [copy.span("postings", numbers[term.key]) for term in QUERY.terms]
+    places = [copy.part("postings.places", *span).tolist() for span in spans]
+    assert result.total == len({place for some in places for place in some})
+    assert 0 < sum(sizes[:-1]) < sum(map(len, places))  # scores and places, then the hits' ranks
 
 
 def test_conditions_are_asked_of_the_file_and_ranked_by_the_copy(path, monkeypatch):

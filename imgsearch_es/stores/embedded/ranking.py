@@ -17,30 +17,21 @@ from imgsearch_es.retrieval.queries import Query, Selection
 from imgsearch_es.retrieval.scoring import Context, Statistics
 from imgsearch_es.retrieval.strategies import STRATEGIES
 from imgsearch_es.stores.embedded.nearest import BOUNDED, Scores
-from imgsearch_es.stores.embedded.sources import Places, Posting, Source
+from imgsearch_es.stores.embedded.pruning import ABOVE_0, Asked, Posting, Summand, least_score
+from imgsearch_es.stores.embedded.sources import Places, Source
 
 _BLOCK = 512
 """Documents whose best score is looked at first when the best of all are looked for."""
 _SPARSE = 16
 """All documents are looked at where there are at most so many for a posting."""
-_CACHED = 1 << 17
-"""Documents whose sums are added up at a time where there are many more: 1 MB, which stays in the
-processor's cache."""
 _AT_ONCE = 20
 """Queries whose scores of all deep features are in memory."""
-_ABOVE_0: np.float32 = np.nextafter(np.float32(0), np.float32(1))
 
 T = TypeVar("T")
 Weighted = tuple[Query, Statistics]
 """A query whose synsets are weighted by its formula, and what that was based on."""
-Way = Callable[[Source, Sequence[Weighted], Selection], Iterable[Scores]]
-"""The scores by each of some queries, of documents that meet conditions."""
-
-
-def least_score(query: Query) -> np.float32:
-    """Hits score no less: by postings above 0 and, as by deep features, ``min_score``."""
-    least: np.float32 = np.float32(-np.inf if query.min_score is None else query.min_score)
-    return least if query.compares_all else max(least, _ABOVE_0)
+Way = Callable[[Source, Sequence[Weighted], Selection, bool], Iterable[Scores]]
+"""The scores by each of some queries, of documents that meet conditions; or of the best alone."""
 
 
 def many_scores(
@@ -64,7 +55,7 @@ def many_scores(
     for (way, filters), places in together.items():
         conditions = Selection(filters=filters)
         some = [queries[i] for i in places]
-        for i, scores in zip(places, way(source, some, conditions), strict=True):
+        for i, scores in zip(places, way(source, some, conditions, best_alone), strict=True):
             query = queries[i][0]
             check_numbers(scores.scores)
             out = [excluded[key] for key in query.exclude if key in excluded]
@@ -98,7 +89,7 @@ def all_hits(query: Query, found: Scores) -> tuple[Places, NDArray[np.float32]]:
 
 
 def best_places(
-    scores: NDArray[np.float32], count: int, least: np.float32 = _ABOVE_0
+    scores: NDArray[np.float32], count: int, least: np.float32 = ABOVE_0
 ) -> NDArray[np.intp]:
     """Where the ``count`` highest scores of ``least`` or more are, and all that tie with the last.
 
@@ -134,24 +125,6 @@ def sums(zeros: NDArray[np.float64], lists: Sequence[NDArray[np.intp]]) -> Score
     return Scores(every, values.astype(np.float32))
 
 
-def _sums_in_blocks(
-    size: int, lists: Sequence[tuple[NDArray[np.intp], NDArray[np.float64]]]
-) -> NDArray[np.float32]:
-    """The sums of lists, each in the order of its places: the same, added up block by block."""
-    scores, block = np.empty(size, np.float32), np.zeros(_CACHED)
-    starts = range(0, size, _CACHED)
-    cuts = [np.searchsorted(places, [*starts, size]).tolist() for places, _ in lists]
-    for i, start in enumerate(starts):
-        for (places, values), cut in zip(lists, cuts, strict=True):
-            a, b = cut[i], cut[i + 1]
-            if a < b:
-                block[places[a:b] - start] += values[a:b]
-        part = scores[start : start + _CACHED]
-        part[:] = block[: len(part)]
-        block.fill(0)
-    return scores
-
-
 def _way(query: Query, best_alone: bool) -> Way:
     if STRATEGIES[query.strategy].by_words:
         return _by_words
@@ -161,54 +134,58 @@ def _way(query: Query, best_alone: bool) -> Way:
 
 
 def _by_postings(
-    source: Source, queries: Sequence[Weighted], conditions: Selection
+    source: Source, queries: Sequence[Weighted], conditions: Selection, best_alone: bool
 ) -> Iterable[Scores]:
     numbers = source.reader.numbers
     terms = [[(numbers.get(t.key, -1), t.score) for t in query.terms] for query, _ in queries]
-    return _by_lists(source, "postings", terms, queries, conditions)
+    return _by_lists(source, "postings", terms, queries, conditions, best_alone)
 
 
 def _by_words(
-    source: Source, queries: Sequence[Weighted], conditions: Selection
+    source: Source, queries: Sequence[Weighted], conditions: Selection, best_alone: bool
 ) -> Iterable[Scores]:
     words = [query.words for query, _ in queries]
-    return _by_lists(source, "visual_postings", words, queries, conditions)
+    return _by_lists(source, "visual_postings", words, queries, conditions, best_alone)
 
 
 def _by_lists(
     source: Source,
     table: str,
-    wanted: Sequence[Sequence[tuple[int, float]]],
+    wanted: Sequence[Asked],
     queries: Sequence[Weighted],
     conditions: Selection,
+    best_alone: bool,
 ) -> Iterable[Scores]:
     """Products in double precision, added in the order of each query's terms."""
-    terms = list(dict.fromkeys(number for own in wanted for number, _ in own if number >= 0))
+    summed = [(query, _summand(query, statistics)) for query, statistics in queries]
+    found: list[Scores | None] = [None] * len(queries)
+    if best_alone:
+        found = source.best(table, wanted, summed, conditions)
+    rest = [own for own, scores in zip(wanted, found, strict=True) if scores is None]
+    terms = list(dict.fromkeys(number for own in rest for number, _ in own if number >= 0))
     needs_lengths = not all(query.formula.is_linear for query, _ in queries)
-    lists = source.lists(table, terms, conditions, needs_lengths=needs_lengths)
-    for own, (query, statistics) in zip(wanted, queries, strict=True):
-        summand = _summand(query, statistics)
+    lists = source.lists(table, terms, conditions, needs_lengths=needs_lengths) if rest else {}
+    for own, (_, summand), pruned in zip(wanted, summed, found, strict=True):
+        if pruned is not None:
+            yield pruned
+            continue
         having = [item for item in ((lists[n], weight) for n, weight in own) if len(item[0].places)]
         places = [found.places for found, _ in having]
-        if source.size > 8 * _CACHED and source.size <= _SPARSE * sum(map(len, places)):
-            some = ((found.places, summand(weight, found)) for found, weight in having)
-            yield Scores(None, _sums_in_blocks(source.size, list(some)))
-            continue
         added = source.zeros(places)
-        for found, weight in having:
-            added[found.places] += summand(weight, found)
+        for item, weight in having:
+            added[item.places] += summand(weight, item)
         yield sums(added, places)
         source.keep(added)
 
 
-def _summand(query: Query, statistics: Statistics) -> Callable[[float, Posting], Any]:
+def _summand(query: Query, statistics: Statistics) -> Summand:
     """What a term of some weight adds to documents."""
     formula = query.formula
     if formula.is_linear:
         return lambda weight, found: weight * found.scores
     parameters, average = formula.with_defaults(query.parameters), statistics.average_length
 
-    def summand(weight: float, found: Posting) -> Any:
+    def summand(weight: Any, found: Posting) -> Any:
         context = Context(found.lengths, found.norms, average, parameters)
         return formula.summand(weight, found.scores, context)
 
@@ -216,7 +193,7 @@ def _summand(query: Query, statistics: Statistics) -> Callable[[float, Posting],
 
 
 def _by_features(
-    source: Source, queries: Sequence[Weighted], conditions: Selection
+    source: Source, queries: Sequence[Weighted], conditions: Selection, _best_alone: bool
 ) -> Iterable[Scores]:
     for first in range(0, len(queries), _AT_ONCE):
         some = [query for query, _ in queries[first : first + _AT_ONCE]]
@@ -224,6 +201,6 @@ def _by_features(
 
 
 def _by_bounds(
-    source: Source, queries: Sequence[Weighted], conditions: Selection
+    source: Source, queries: Sequence[Weighted], conditions: Selection, _best_alone: bool
 ) -> Iterable[Scores]:
     return source.nearest([query for query, _ in queries], conditions)

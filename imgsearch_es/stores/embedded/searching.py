@@ -30,13 +30,8 @@ from imgsearch_es.retrieval.queries import Query, Selection, counted, part_queri
 from imgsearch_es.retrieval.scoring import NO_STATISTICS, Statistics
 from imgsearch_es.stores.base import Scored, SearchResult
 from imgsearch_es.stores.embedded.nearest import Scores
-from imgsearch_es.stores.embedded.ranking import (
-    Weighted,
-    all_hits,
-    best_places,
-    least_score,
-    many_scores,
-)
+from imgsearch_es.stores.embedded.pruning import least_score
+from imgsearch_es.stores.embedded.ranking import Weighted, all_hits, best_places, many_scores
 from imgsearch_es.stores.embedded.rows import Reader, stored
 from imgsearch_es.stores.embedded.selecting import (
     TILE,
@@ -107,9 +102,12 @@ def result(
     if query.fusion is not None:
         strategy, means = query.fusion.method, "every posting and vector of the parts was scored"
     elif not query.is_dense:
-        strategy, means = "postings", "every posting of the query's synsets was added up"
+        strategy, means = (
+            "postings",
+            "all pictures with the query's synsets were added up, or bounded below these",
+        )
     elif query.by_words:
-        means = "every posting of the query's visual words was added up"
+        means = "all pictures with the query's visual words were added up, or bounded below these"
     elif is_near:
         means = (
             f"{total} pictures that an index of neighbors found were compared exactly; nearer ones "

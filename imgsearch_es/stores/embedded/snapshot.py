@@ -1,12 +1,13 @@
 """A copy of what searches read, laid out for them and mapped into memory: beside the index file.
 
 DuckDB's file is what counts. The copy knows of which state of the file it is (``mark_of``); of any
-other it is not used, and it may be deleted. In it documents are in the order of their ids, so ties
-are broken by place. It never changes: who has it open keeps it, whatever happens to the file.
+other it is not used, and it may be deleted. In it similar documents are neighbors: they are sorted
+by their best synset, how much it scores, and the second best; ties are broken by rank. It never
+changes: who has it open keeps it, whatever happens to the file.
 
     sections, each from a multiple of 64 on: numbers of one type, little-endian
-    footer: JSON, {"mark": ..., "average_length": ..., "dimensions": ..., "seconds": ...,
-        "sections": {name: [offset, type, size, [crc32 of each block]]}}
+    footer: JSON, {"mark": ..., "average_length": ..., "dimensions": ..., "rows": ...,
+        "seconds": ..., "sections": {name: [offset, type, size, [crc32 of each block]]}}
     crc32 of the footer, its size (both uint32), MAGIC
 """
 
@@ -29,9 +30,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-MAGIC = b"imgsnap3"
-"""Another one whenever the form changes; ``imgsnap1`` had no photos in its records."""
-BLOCK = 1 << 16
+MAGIC = b"imgsnap4"
+"""Another one whenever the form changes; ``imgsnap3`` had documents in the order of their ids."""
+BLOCK = 1 << 14
 """Bytes that have a checksum of their own, looked at when something of them is first read."""
 TAIL = struct.Struct("<II8s")
 _INDEXED_AT = 7
@@ -79,7 +80,7 @@ class Column:
         offset, kind, size, self._sums = place
         self._bytes = whole[offset : offset + size]
         self._array: Array = np.frombuffer(self._bytes, dtype=kind)
-        self._checked = bytearray(len(self._sums))
+        self._checked = np.array([False] * len(self._sums) + [True])
         self._unchecked = len(self._sums)
 
     def __len__(self) -> int:
@@ -108,7 +109,8 @@ class Column:
             return
         width = self._array.itemsize
         begins, ends = first * width // BLOCK, -(-end * width // BLOCK)
-        for begin, stop in set(zip(begins.tolist(), ends.tolist(), strict=True)):
+        unknown = ~(self._checked[begins] & self._checked[ends - 1]) | (ends - begins > 2)
+        for begin, stop in set(zip(begins[unknown].tolist(), ends[unknown].tolist(), strict=True)):
             for block in range(begin, stop):
                 if not self._checked[block]:
                     self._check(block)
@@ -121,8 +123,8 @@ class Column:
         found = self._bytes[block * BLOCK : (block + 1) * BLOCK]
         if zlib.crc32(found) != self._sums[block]:
             raise SnapshotError("a checksum is wrong")
-        self._checked[block] = 1
-        self._unchecked = self._checked.count(0)
+        self._checked[block] = True
+        self._unchecked = len(self._checked) - np.count_nonzero(self._checked)
 
 
 class Snapshot:
@@ -132,6 +134,7 @@ class Snapshot:
         mark: of the state that this is a copy of.
         average_length: the mean of the documents' lengths.
         dimensions: of the deep features; 0 without any.
+        block_rows: documents of a block, where lists are cut.
         seconds: what it took to make it; ``written_at`` when that was.
     """
 
@@ -154,6 +157,7 @@ class Snapshot:
         self.mark: str = known["mark"]
         self.average_length: float = known["average_length"]
         self.dimensions: int = known["dimensions"]
+        self.block_rows: int = known.get("rows", 0)
         self.seconds: float = known["seconds"]
         self._columns = {n: Column(whole, place) for n, place in dict(known["sections"]).items()}
 
@@ -165,21 +169,39 @@ class Snapshot:
         now, then = os.fstat(self._descriptor), self._info
         return (now.st_size, now.st_mtime_ns) == (then.st_size, then.st_mtime_ns)
 
-    def list_of(self, table: str, term: int) -> tuple[Array, Array]:
-        """The places of the documents that have a term, ascending, int32, and its scores."""
+    def span(self, table: str, term: int) -> tuple[int, int]:
+        """From where to where the list of a term goes in "table.places" and "table.scores".
+
+        Places ascend, int32; scores are float32. A term's list in "table.blocks" has the blocks of
+        documents that have it, and its greatest score in each; the block's part of the term's own
+        list begins where "table.blocks.firsts" says.
+        """
         starts = self._columns[f"{table}.starts"]
         if not 0 <= term < len(starts) - 1:
-            return np.empty(0, np.int32), np.empty(0, np.float32)
+            return 0, 0
         first, end = starts.part(term, term + 2).tolist()
-        places = self._columns[f"{table}.places"].part(first, end)
-        return places, self._columns[f"{table}.scores"].part(first, end)
+        return first, end
+
+    def part(self, name: str, first: int, end: int) -> Array:
+        """The numbers of a column from one place to another."""
+        return self._columns[name].part(first, end)
+
+    def picked(self, name: str, first: Array, end: Array, at: Array) -> Array:
+        """The numbers of a column at places that lie between some and others."""
+        self._columns[name].check(first, end)
+        found: Array = self._columns[name].of(at)
+        return found
 
     def count(self, name: str) -> int:
         """How many numbers a column has."""
         return len(self._columns.get(name, ()))
 
     def column(self, name: str) -> Array:
-        """A number of each document: "length" or "norm", float64; what is of deep features."""
+        """A number of each document: "length" or "norm", float64; what is of deep features.
+
+        "block.length" and "block.norm" are the least of each block's documents, "greatest" is the
+        greatest length and norm of all; "table.least" the least score of each term.
+        """
         return self._columns[name].all()
 
     def features(self) -> NDArray[np.float32]:
@@ -200,15 +222,21 @@ class Snapshot:
 
     def place(self, key: str) -> int | None:
         """Where the document of an id is; None where there is none."""
-        ids, wanted = self._columns["ids"], key.encode("utf-8", "replace")
+        ids, ranked = self._columns["ids"], self._columns["ranked"]
+        wanted = key.encode("utf-8", "replace")
         low, high = 0, len(ids)
         while low < high:
             middle = (low + high) // 2
-            if ids.at(middle) < wanted:
+            if ids.at(ranked.at(middle)) < wanted:
                 low = middle + 1
             else:
                 high = middle
-        return low if low < len(ids) and ids.at(low) == wanted else None
+        place = int(ranked.at(low)) if low < len(ids) else -1
+        return place if place >= 0 and ids.at(place) == wanted else None
+
+    def best_first(self, places: Array, scores: Array) -> Array:
+        """The order of documents by score, ties by id."""
+        return np.lexsort((self.picked("ranks", places, places + 1, places), -scores))
 
     def ids(self, places: Array) -> list[str]:
         """The ids of documents."""

@@ -1,6 +1,6 @@
 """What searches read: an index file by DuckDB, or the snapshot beside it, for the same answers.
 
-Documents go by numbers, their places: in the snapshot 0, 1 and so on in the order of their ids.
+Documents go by numbers, their places: in the snapshot 0, 1 and so on, similar ones side by side.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from imgsearch_es.stores.embedded.nearest import (
     nearest,
 )
 from imgsearch_es.stores.embedded.neighbors import STRATEGY, Neighbors
+from imgsearch_es.stores.embedded.pruning import Asked, Lists, Numbers, Posting, Summand, best_of
 from imgsearch_es.stores.embedded.rows import Reader, to_document
 from imgsearch_es.stores.embedded.selecting import selection
 from imgsearch_es.stores.embedded.snapshot import Snapshot
@@ -51,18 +52,8 @@ _DECODED = 1 << 22
 """Postings that stay in memory for later queries, 16 bytes each."""
 
 Places = NDArray[np.integer[Any]]
-Numbers = NDArray[np.float64]
 Vectors = Iterator[tuple[Places, NDArray[np.float32]]]
 """Deep features, shape (documents, dimensions), with the places of their documents."""
-
-
-class Posting(NamedTuple):
-    """Who has a term, each once, and how much; where asked for, each one's length and norm."""
-
-    places: NDArray[np.intp]
-    scores: Numbers
-    lengths: Numbers
-    norms: Numbers
 
 
 _EMPTY = Posting(np.empty(0, np.intp), np.empty(0), np.empty(0), np.empty(0))
@@ -85,10 +76,9 @@ class Source:
 
     Attributes:
         together: queries answered by one scan. Their lists are in memory.
-        size: how many places there are, if the lists are in their order; else 0.
     """
 
-    together, size = 20, 0
+    together = 20
 
     def __init__(self, reader: Reader) -> None:
         self.reader = reader
@@ -136,6 +126,16 @@ class Source:
             if a < b:
                 found[int(term[a])] = Posting(*(column[a:b] for column in columns))
         return found
+
+    def best(
+        self,
+        table: str,
+        asked: Sequence[Asked],
+        queries: Sequence[tuple[Query, Summand]],
+        conditions: Selection,
+    ) -> list[Scores | None]:
+        """The best alone by the lists of terms that queries ask with; None where all are added."""
+        return [None] * len(queries)
 
     def zeros(self, lists: Sequence[NDArray[np.intp]]) -> Numbers:
         """A zero for each place, to the last one in these lists, to add to."""
@@ -229,13 +229,12 @@ class SnapshotSource(Source):
     ) -> None:
         super().__init__(reader)
         self._snapshot, self._neighbors = snapshot, neighbors
-        self.size = len(snapshot)
         self.together = min(max(20, _SCORED // (len(snapshot) + 1)), 1000)
 
     def statistics(self, keys: Sequence[str]) -> Statistics:
         snapshot, numbers = self._snapshot, self.reader.numbers
-        lists = {key: snapshot.list_of("postings", numbers.get(key, -1)) for key in keys}
-        counts = {key: len(found) for key, (found, _) in lists.items() if len(found)}
+        spans = {key: snapshot.span("postings", numbers.get(key, -1)) for key in keys}
+        counts = {key: end - first for key, (first, end) in spans.items() if first < end}
         return Statistics(len(snapshot), to_score(snapshot.average_length), counts)
 
     def places(self, ids: Sequence[str]) -> dict[str, int]:
@@ -248,7 +247,8 @@ class SnapshotSource(Source):
         snapshot, meets = self._snapshot, self._meeting(conditions)
 
         def read(term: int) -> Posting:
-            places, scores = snapshot.list_of(table, term)
+            span = snapshot.span(table, term)
+            places, scores = (snapshot.part(f"{table}.{of}", *span) for of in ("places", "scores"))
             if meets is not None:
                 kept = meets[places]
                 places, scores = places[kept], scores[kept]
@@ -269,6 +269,28 @@ class SnapshotSource(Source):
         meets = np.zeros(len(self._snapshot), dtype=bool)
         meets[self._snapshot.places(found["document"])] = True
         return meets
+
+    def best(
+        self,
+        table: str,
+        asked: Sequence[Asked],
+        queries: Sequence[tuple[Query, Summand]],
+        conditions: Selection,
+    ) -> list[Scores | None]:
+        snapshot, terms = self._snapshot, {term for own in asked for term, _ in own}
+        spans = {term: snapshot.span(table, term) for term in terms}
+        lists = [
+            Lists(snapshot, table, own, spans, summand, needs_lengths=not query.formula.is_linear)
+            for own, (query, summand) in zip(asked, queries, strict=True)
+        ]
+        chosen = [own.can_be_pruned(alone=len(lists) == 1) for own in lists]
+        meets = self._meeting(conditions) if any(chosen) else None
+        return [
+            best_of(own, query, meets, list(self.places(query.exclude).values()))
+            if is_chosen
+            else None
+            for own, (query, _), is_chosen in zip(lists, queries, chosen, strict=True)
+        ]
 
     def zeros(self, lists: Sequence[NDArray[np.intp]]) -> Numbers:
         return self._snapshot.zeros()
@@ -305,7 +327,7 @@ class SnapshotSource(Source):
     def ranking(
         self, places: Places, scores: NDArray[np.float32]
     ) -> tuple[Sequence[str], Sequence[float]]:
-        order = np.lexsort((places, -scores))
+        order = self._snapshot.best_first(places, scores)
         self._snapshot.check_rows(places)
         return self._snapshot.ids(places[order]), scores[order].tolist()
 
@@ -314,7 +336,8 @@ class SnapshotSource(Source):
         shelf, pages = _Shelf(self._snapshot, self.reader.keys), []
         wanted: list[Places] = [np.empty(0, np.intp)]
         for query, best in found:
-            order = np.lexsort((best.places, -best.scores))[query.offset : query.offset + query.k]
+            order = self._snapshot.best_first(best.places, best.scores)
+            order = order[query.offset : query.offset + query.k]
             pages.append(LazyHits(shelf, best.places[order], best.scores[order], best.parts))
             wanted.append(best.places[order])
         self._snapshot.check_rows(np.concatenate(wanted))
