@@ -237,7 +237,7 @@ class TestResults:
     def test_columns_and_widths_say_how_high_rows_are(self):
         assert "(100% - 42px) / 3" in gallery_html(Hits((hit("/x"),)), columns=3)
         small = gallery_html(Hits((hit("/x"),)), thumbnail=150)
-        assert "--row: calc(min(150px, 50% - 8px) / 1.35)" in small
+        assert "--row: calc(min(150px, 45% - 8px) / 1.35)" in small
         for options in ({"columns": 0}, {"thumbnail": 0}, {"max_bytes": -1}):
             with pytest.raises(ConfigurationError, match="at least"):
                 gallery_html(Hits(), **options)  # type: ignore[arg-type]

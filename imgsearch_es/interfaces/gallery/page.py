@@ -78,10 +78,10 @@ def gallery_html(
     """
     if thumbnail < 1 or max_bytes < 0 or (columns is not None and columns < 1):
         raise ConfigurationError("columns and thumbnail must be at least 1, max_bytes at least 0.")
-    # On a phone two results fit side by side.
-    cell = f"min({thumbnail}px, 50% - 8px)"
+    # On a phone two results fit side by side, also of 3:2.
+    cell = f"min({thumbnail}px, 45% - 8px)"
     if columns is not None:
-        cell = f"max(min(120px, 50% - 8px), (100% - {14 * columns}px) / {columns})"
+        cell = f"max(min(120px, 45% - 8px), (100% - {14 * columns}px) / {columns})"
     pictures = list(hits.query.pictures)
     thumbs = embed([*pictures, *(hit.uri for hit in hits)], thumbnail, max_bytes)
     content = parts().gallery(

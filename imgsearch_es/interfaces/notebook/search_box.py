@@ -313,7 +313,7 @@ class SearchBox:
 
     def _leave(self, hits: Hits, head: Markup) -> None:
         """Have the gallery of these hits in the notebook's file, for what draws no widgets."""
-        content = parts().gallery(head, self.results.cards, f"min({CELL_PIXELS}px, 50% - 8px)")
+        content = parts().gallery(head, self.results.cards, f"min({CELL_PIXELS}px, 45% - 8px)")
         gallery = parts().fragment(title(hits.query), style(), content)
         self._left = {"text/html": f'<div class="{_LEFT[1:]}">{gallery}</div>', "text/plain": ""}
         if self._shown is not None:
