@@ -168,7 +168,7 @@ def _photo(value: Any) -> Photo:
         raise RowError("photo is no JSON object")
     try:
         return Photo.from_dict(value or {})
-    except (IndexError, TypeError, ValueError) as error:
+    except (IndexError, OverflowError, TypeError, ValueError) as error:
         raise RowError(f"photo: {error}") from error
 
 
@@ -207,11 +207,11 @@ def _moment(value: object) -> datetime:
         return datetime.now(timezone.utc).replace(microsecond=0)
     try:
         moment = value if isinstance(value, datetime) else datetime.fromisoformat(str(value))
-    except ValueError:
+        if moment.tzinfo is None:
+            moment = moment.replace(tzinfo=timezone.utc)
+        return moment.astimezone(timezone.utc)
+    except (ValueError, OverflowError):  # as of year 1, east of Greenwich
         raise RowError(f"indexed_at is no ISO 8601 time: {value!r:.60}") from None
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=timezone.utc)
-    return moment.astimezone(timezone.utc)
 
 
 def _terms(row: Mapping[str, Any], settings: IndexSettings) -> Postings:
@@ -226,6 +226,7 @@ def _terms(row: Mapping[str, Any], settings: IndexSettings) -> Postings:
         if not isinstance(key, str) or key not in settings.vocabulary:
             raise RowError(f"the vocabulary has no synset {key!r:.60}")
         is_number = isinstance(value, int | float | np.floating) and not isinstance(value, bool)
+        is_number &= not isinstance(value, int) or abs(value) < 2**128
         with np.errstate(over="ignore", under="ignore"):
             score = float(np.float32(value)) if is_number else 0.0
         if not _SMALLEST_SCORE <= score < math.inf:
