@@ -160,6 +160,9 @@ def test_to_write_to_a_file_that_was_moved_away_makes_none(file, path):
     with pytest.raises(IndexNotFoundError, match="there is no index at"):
         insert(file)
     assert not path.exists()
+    file.exists = lambda: True  # it goes just after it was looked for
+    with pytest.raises(IndexNotFoundError, match="there is no index at"):
+        count(file)
 
 
 def test_who_comes_after_a_file_was_replaced_reads_the_new_one(file, path):
