@@ -22,7 +22,7 @@ import numpy as np
 import pytest
 
 from imgsearch_es.analysis.analyzer import Term
-from imgsearch_es.errors import IndexLockedError, SchemaError, StoreError
+from imgsearch_es.errors import IndexLockedError, IndexNotFoundError, SchemaError, StoreError
 from imgsearch_es.retrieval.queries import Query
 from imgsearch_es.stores.base import IndexSettings
 from imgsearch_es.stores.embedded import schema
@@ -152,6 +152,32 @@ def test_where_no_thread_can_be_started_the_file_is_let_go_of_at_once(file, proc
         assert count(file) == 1
     go_on(child)
     assert count(file) == 2
+
+
+def test_to_write_to_a_file_that_was_moved_away_makes_none(file, path):
+    insert(file)
+    path.rename(path.with_name("away"))
+    with pytest.raises(IndexNotFoundError, match="there is no index at"):
+        insert(file)
+    assert not path.exists()
+    file.exists = lambda: True  # it goes just after it was looked for
+    with pytest.raises(IndexNotFoundError, match="there is no index at"):
+        count(file)
+
+
+def test_who_comes_after_a_file_was_replaced_reads_the_new_one(file, path):
+    """Those who read the old one go on with it, and are not joined."""
+    other = path.with_name("other")
+    with duckdb.connect(str(other)) as connection:
+        connection.execute("CREATE TABLE numbers AS FROM range(7)")
+    with ThreadPoolExecutor(1) as threads:
+        with file.reading() as connection:
+            other.replace(path)
+            counted = threads.submit(count, file)
+            time.sleep(0.1)
+            assert connection.execute("SELECT count(*) FROM numbers").fetchall() == [(1,)]
+            assert not counted.done()
+        assert counted.result() == 7
 
 
 def test_two_processes_read_at_once(file, process):

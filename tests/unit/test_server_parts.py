@@ -396,8 +396,14 @@ def test_another_process_answers_and_where_none_can_the_server_does(
             process.kill()
             process.join()
         assert answers(client) == expected
+        monkeypatch.setattr("imgsearch_es.interfaces.server.searchers.AGAIN_SECONDS", 0.1)
+        (starting,) = searchers.processes
+        starting.kill()  # before it is there
+        starting.join()
         while not searchers.is_ready:
+            assert answers(client) == expected
             time.sleep(0.05)
+        assert searchers.processes[0].pid != starting.pid
         assert answers(client) == expected
 
 

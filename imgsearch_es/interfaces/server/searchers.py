@@ -6,10 +6,12 @@ they cannot answer, for whatever reason, the server answers itself, as it does w
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -23,6 +25,8 @@ from imgsearch_es.interfaces.server.answers import log
 from imgsearch_es.interfaces.server.batching import ServedIndex
 from imgsearch_es.interfaces.server.settings import ServerSettings
 
+AGAIN_SECONDS = 10.0
+"""After which processes are started again that ended before they were there."""
 P = TypeVar("P")
 T = TypeVar("T")
 Work: TypeAlias = Callable[[P, T], Response]
@@ -43,7 +47,7 @@ class Searchers(Generic[P]):
         self._given = make, index, replace(settings, processes=0)
         self._many = 0 if settings.log is not None else settings.processes
         self._pool: ProcessPoolExecutor | None = None
-        self.is_ready = False
+        self.is_ready, self._again_at = False, math.inf
 
     @property
     def processes(self) -> list[BaseProcess]:
@@ -54,7 +58,7 @@ class Searchers(Generic[P]):
     def start(self) -> None:
         """Start the processes; until they are there nothing is given to them."""
         if self._many:
-            self.is_ready = False
+            self.is_ready, self._again_at = False, math.inf
             context = multiprocessing.get_context("spawn")
             self._pool = ProcessPoolExecutor(self._many, context, _begin, self._given)
             # Ctrl-C is for the server: what it starts never hears of it, from the first moment.
@@ -65,10 +69,14 @@ class Searchers(Generic[P]):
 
     def _started(self, done: Future[int]) -> None:
         self.is_ready = not done.cancelled() and done.exception() is None
+        if not self.is_ready:  # one was killed, say, before it was there
+            self._again_at = time.monotonic() + AGAIN_SECONDS
 
     def submit(self, work: Work[P, T], given: T) -> Future[Response | None] | None:
         """Have something done; None where there is nobody for it."""
         if self._pool is None or not self.is_ready:
+            if time.monotonic() > self._again_at:
+                self.start()
             return None
         try:
             return self._pool.submit(_answer, work, given)

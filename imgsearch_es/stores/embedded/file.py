@@ -93,6 +93,12 @@ class DatabaseFile:
         with translated(self.path):
             return self.path.is_file() and self.path.stat().st_size > 0
 
+    def _check_there(self) -> None:
+        if not self.exists():
+            raise IndexNotFoundError(
+                f"there is no index at {self.path}; `imgsearch index` makes one"
+            )
+
     @contextmanager
     def patient(self) -> Iterator[Callable[[], None]]:
         """Within this block, wait for the file as long as it takes, and say for whom.
@@ -112,10 +118,7 @@ class DatabaseFile:
 
         IndexLockedError where another process is writing, for longer than the wait.
         """
-        if not self.exists():
-            raise IndexNotFoundError(
-                f"there is no index at {self.path}; `imgsearch index` makes one"
-            )
+        self._check_there()
         with deferred() as interrupt:
             asked_at = time.monotonic()
             self._wait(lambda: self._may_read(asked_at), interrupt, says=True)
@@ -234,7 +237,9 @@ class DatabaseFile:
                 self.opened.detach()
             self.opened.holder = ""
             return False
-        if not self._readers and self.opened.on_disk() != self.opened.identity:
+        if self.opened.is_attached and self.opened.on_disk() != self.opened.identity:
+            if self._readers:  # of a file that another was put in the place of
+                return False
             self.opened.detach()
         if not self.opened.is_attached and not self.opened.attach(read_only=True):
             return False
@@ -252,6 +257,7 @@ class DatabaseFile:
         if self._readers:
             return False
         self.opened.detach()
+        self._check_there()  # DuckDB would make a file
         return self.opened.attach(read_only=False)
 
     def _locked(self) -> IndexLockedError:

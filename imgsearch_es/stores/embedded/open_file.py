@@ -14,7 +14,7 @@ from pathlib import Path
 
 import duckdb
 
-from imgsearch_es.errors import ConfigurationError, SchemaError, StoreError
+from imgsearch_es.errors import ConfigurationError, IndexNotFoundError, SchemaError, StoreError
 from imgsearch_es.stores.embedded.schema import LATER
 
 _WRITERS_MEMORY = 64_000_000
@@ -202,6 +202,8 @@ def _translate(path: Path, error: duckdb.Error | OSError) -> StoreError:
             f"{path} is damaged ({text}): put a copy of it from before in its place, or delete it "
             "and index the pictures again"
         )
+    if "database does not exist" in text:  # it went just now
+        return IndexNotFoundError(f"there is no index at {path}; `imgsearch index` makes one")
     if "not a valid DuckDB database" in text:
         return SchemaError(f"{path} is not an index of imgsearch: it is no DuckDB file")
     if "version number" in text or "newer version" in text:
