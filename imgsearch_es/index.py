@@ -16,21 +16,20 @@ from imgsearch_es.indexing import (
     IndexReport,
     Options,
     Progress,
-    Rejected,
     as_labels,
     is_gone,
 )
+from imgsearch_es.indexing.find import AddOptions
 from imgsearch_es.indexing.kept_index import PathLike
 from imgsearch_es.indexing.report import shown
-from imgsearch_es.indexing.wanted_analyzer import IndexOptions, Seen, WantedAnalyzer
+from imgsearch_es.indexing.wanted_analyzer import IndexOptions, Seen, WantedAnalyzer, signed
 from imgsearch_es.pictures.images import ImageSource
 from imgsearch_es.pictures.manifests import PictureList
-from imgsearch_es.retrieval.documents import Document
-from imgsearch_es.retrieval.duplicates import DuplicateGroup, duplicate_groups, to_threshold
 from imgsearch_es.retrieval.facets import FACETS, Facets
 from imgsearch_es.retrieval.language import Where, to_filters
 from imgsearch_es.retrieval.limits import check_own
 from imgsearch_es.retrieval.queries import Query, Selection
+from imgsearch_es.retrieval.strategies import StrategyName
 from imgsearch_es.search import many
 from imgsearch_es.search.hits import Hits, count_facets, pages
 from imgsearch_es.search.learning_index import LearningIndex
@@ -39,9 +38,7 @@ from imgsearch_es.search.query_pictures import (
     Named,
     PictureReader,
     QueryImages,
-    name_of,
     several,
-    to_id,
 )
 from imgsearch_es.search.request import SearchRequest, asks
 from imgsearch_es.stores.base import known_settings
@@ -51,7 +48,6 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack  # in typing since Python 3.11
 
     from imgsearch_es.evaluation import Run, Topics
-    from imgsearch_es.indexing.find import AddOptions
     from imgsearch_es.search.shown import SearchBox
 
 
@@ -96,6 +92,7 @@ class ImageIndex(LearningIndex):
         ConfigurationError: the location or an option makes no sense.
     """
 
+    @signed(IndexOptions)
     def __init__(
         self,
         location: PathLike | None = None,
@@ -114,6 +111,7 @@ class ImageIndex(LearningIndex):
 
     # -- putting in and taking out -------------------------------------------------------------
 
+    @signed(AddOptions)
     def add(
         self,
         sources: ImageSource | PictureList | Iterable[ImageSource | PictureList],
@@ -160,11 +158,6 @@ class ImageIndex(LearningIndex):
             indexer = Indexer(self.store, lambda: self.analyzer, self.create, given, tell)
             return indexer.run(pictures)
 
-    def rejected(self) -> list[Rejected]:
-        """The pictures that could not be indexed, and why; one is struck out when it can be."""
-        self._settings()
-        return self.store.ledger.read()
-
     def retry(self, *, progress: Progress | bool | None = None) -> IndexReport:
         """Try all rejected pictures again; those whose files are gone are struck out."""
         entries = self.rejected()
@@ -173,50 +166,6 @@ class ImageIndex(LearningIndex):
             self.store.ledger.remove(gone)
         there = [entry.uri for entry in entries if entry.id not in set(gone)]
         return self.add(there, retry=True, progress=progress)
-
-    def update(
-        self,
-        picture: Named,
-        *,
-        labels: Sequence[str] | str | None = None,
-        metadata: Mapping[str, Any] | None = None,
-    ) -> Document:
-        """Change labels or metadata of an indexed picture, given by id, URI, path or hit.
-
-        Raises:
-            ConfigurationError: they cannot be stored (see docs/exchange.md).
-        """
-        check_own(() if labels is None else as_labels(labels), metadata or {})
-        document = self.get(picture)
-        if labels is not None:
-            document = replace(document, labels=as_labels(labels))
-        if metadata is not None:
-            document = replace(document, metadata=dict(metadata))
-        with self._for_one_index():
-            for _, reason in self.store.write([document]).rejected:
-                raise QueryError(f"{document.uri} cannot be updated: {reason}")
-            self.store.finish()
-        return document
-
-    def get(self, picture: Named) -> Document:
-        """The stored document of a picture, by id, URI, path or hit; else a QueryError."""
-        self._settings()
-        key = to_id(picture)
-        found = self._of_one_index(lambda: self.store.get([key]))
-        if key not in found:
-            raise QueryError(f"{self.location} has no picture {name_of(picture)}")
-        return found[key]
-
-    def count(self) -> int:
-        """How many pictures the index has."""
-        self._settings()
-        return self._of_one_index(self.store.count)
-
-    def stats(self) -> dict[str, Any]:
-        """Figures of the index, and of the analyzer that built it, as JSON values."""
-        settings = self._settings()
-        figures = self._of_one_index(self.store.stats)
-        return {**figures, "analyzer": dict(settings.analyzer), "weights": settings.weights}
 
     # -- finding -------------------------------------------------------------------------------
 
@@ -250,6 +199,7 @@ class ImageIndex(LearningIndex):
 
         return self._of_one_index(ask)
 
+    @signed(SearchRequest, "k")
     def pages(
         self,
         *asked: Any,
@@ -292,7 +242,12 @@ class ImageIndex(LearningIndex):
         )
 
     def run(
-        self, queries: Topics, strategy: str = "auto", *, k: int = 1000, exclude_self: bool = False
+        self,
+        queries: Topics,
+        strategy: StrategyName | str = "auto",
+        *,
+        k: int = 1000,
+        exclude_self: bool = False,
     ) -> Run:
         """The rankings of many queries, for evaluation and for other programs.
 
@@ -313,12 +268,15 @@ class ImageIndex(LearningIndex):
 
         return run_of(self, queries, strategy, k=k, exclude_self=exclude_self)
 
+    @signed(SearchRequest, "image", "exclude_self")
     def more_like(self, picture: Named, k: int = 10, **options: Any) -> Hits:
         """The pictures most like an indexed one, without itself; options as of ``search``."""
         self.get(picture)
         return self.search(image=picture, k=k, exclude_self=True, **options)
 
-    def browse(self, text: str = "", *, k: int = 12, strategy: str = "auto") -> SearchBox:
+    def browse(
+        self, text: str = "", *, k: int = 12, strategy: StrategyName | str = "auto"
+    ) -> SearchBox:
         """A search box for notebooks: words with completion, likes and dislikes, facets, pages.
 
         It begins with these words and this strategy, and has ``k`` hits on a page.
@@ -377,23 +335,6 @@ class ImageIndex(LearningIndex):
         wanted = built or Selection()
         filters = wanted.filters + to_filters(where, self.vocabulary)
         return count_facets(self.store, replace(wanted, filters=filters), fields, size)
-
-    def duplicates(self, near: float | bool | None = None) -> list[DuplicateGroup]:
-        """Groups of pictures that are the same, largest first, ties by the first picture's URI.
-
-        Args:
-            near: None finds files with the same bytes. A number also finds pictures whose deep
-                features have at least this cosine; True takes 0.95. Groups are connected
-                components, and no pair is missing: a bound rules out most pairs, the others are
-                compared exactly. 200,000 pictures take two minutes of a processor's time, twice as
-                many four times as long. QueryError where it is not above 0 and at most 1, or the
-                index has no deep features.
-        """
-        settings, threshold = self._settings(), to_threshold(near)
-        if threshold is not None and not settings.embedding_dimensions:
-            raise QueryError(f"{self.location} has no deep features to find near duplicates by")
-        prints = self.store.fingerprints(embeddings=threshold is not None)
-        return duplicate_groups(prints, threshold, self.store.get)
 
     def analyze(self, image: ImageSource) -> Analysis:
         """The terms and the deep feature that this index's analyzer gives a picture."""

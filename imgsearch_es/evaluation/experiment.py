@@ -34,7 +34,7 @@ from imgsearch_es.evaluation.significance import (
     compare,
     interval,
 )
-from imgsearch_es.evaluation.systems import Progress, Questions, System, parse_systems
+from imgsearch_es.evaluation.systems import Progress, Questions, Systems, parse_systems
 from imgsearch_es.evaluation.tables import (
     Section,
     check_known,
@@ -48,7 +48,7 @@ from imgsearch_es.evaluation.tables import (
 from imgsearch_es.evaluation.tasks import Task, make_task
 from imgsearch_es.evaluation.text_files import write_lines
 from imgsearch_es.index import ImageIndex
-from imgsearch_es.retrieval.strategies import MAX_RESULTS
+from imgsearch_es.retrieval.strategies import MAX_RESULTS, StrategyName
 from imgsearch_es.stores.base import known_settings
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ class Asked:
         progress: told of each system's queries; of a sweep's pictures, settings and rounds.
     """
 
-    compare: str | None = None
+    compare: StrategyName | str | None = None
     queries: Topics | None = None
     depth: int = 1000
     sample: int | None = None
@@ -103,7 +103,7 @@ class EvaluationRequest(Asked):
 
     index: ImageIndex
     judgements: JudgementsLike = "labels"
-    systems: str | Iterable[str | System] = "auto"
+    systems: Systems = "auto"
     measures: str | Iterable[str] | None = None
     _: KW_ONLY
     pictures: str | os.PathLike[str] | None = None

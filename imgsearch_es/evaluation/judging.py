@@ -29,7 +29,7 @@ from imgsearch_es.evaluation.judgements import Judgements, sampled
 from imgsearch_es.evaluation.manifest import takes
 from imgsearch_es.evaluation.runs import Run, pool_runs
 from imgsearch_es.evaluation.systems import Progress as AskingProgress
-from imgsearch_es.evaluation.systems import Questions, System, parse_systems
+from imgsearch_es.evaluation.systems import Questions, Systems, parse_systems
 from imgsearch_es.evaluation.text_files import read_lines
 from imgsearch_es.index import ImageIndex
 from imgsearch_es.retrieval.strategies import MAX_RESULTS
@@ -301,7 +301,7 @@ class JudgingRequest:
 
     index: ImageIndex
     queries: Topics | None = None
-    systems: str | Iterable[str | System] = "auto"
+    systems: Systems = "auto"
     _: KW_ONLY
     sample: int | None = None
     runs: Iterable[str | os.PathLike[str] | Run] = ()

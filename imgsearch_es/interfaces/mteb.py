@@ -35,6 +35,7 @@ from imgsearch_es.index import ImageIndex
 from imgsearch_es.indexing.exchange.rows import chunks
 from imgsearch_es.pictures.files import picture_id
 from imgsearch_es.pictures.images import open_image
+from imgsearch_es.retrieval.strategies import StrategyName
 from imgsearch_es.search.hits import Hits
 
 try:
@@ -62,7 +63,7 @@ class Search:
     def __init__(
         self,
         analyzer: str | Analyzer | Mapping[str, Any],
-        strategy: str = "auto",
+        strategy: StrategyName | str = "auto",
         **options: Any,
     ) -> None:
         is_name = isinstance(analyzer, str) and analyzer != "paper"

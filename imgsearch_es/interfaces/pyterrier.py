@@ -41,6 +41,7 @@ from imgsearch_es.retrieval.conditions import parse_filters
 from imgsearch_es.retrieval.documents import Document
 from imgsearch_es.retrieval.queries import Query
 from imgsearch_es.retrieval.scoring import heaviest_first
+from imgsearch_es.retrieval.strategies import StrategyName
 from imgsearch_es.search.hits import Hits
 
 try:
@@ -125,7 +126,7 @@ class Index(pt.Artifact, pt.Indexer):
         return [[DOCNO, "image"]]
 
     def retriever(
-        self, strategy: str = "auto", *, k: int = 1000, exclude_self: bool = False
+        self, strategy: StrategyName | str = "auto", *, k: int = 1000, exclude_self: bool = False
     ) -> Retriever:
         """A transformer from queries to their best pictures.
 

@@ -9,14 +9,14 @@ import ir_datasets
 import numpy as np
 import pytest
 import yaml
-from imgsearch_es.ir_datasets import documents, load, read_terms, write_collection
-from imgsearch_es.pyterrier import Index
 from ir_datasets.formats import BaseDocs, BaseQueries, GenericQuery, TrecQrels
 from ir_datasets.util import LocalDownload
 
 from imgsearch_es import ImageIndex, Topic, evaluate
 from imgsearch_es.errors import EvaluationError
 from imgsearch_es.evaluation import Collection
+from imgsearch_es.ir_datasets import documents, load, read_terms, write_collection
+from imgsearch_es.pyterrier import Index
 
 MEASURES = "AP,nDCG@10,P@3"
 

@@ -32,7 +32,7 @@ from imgsearch_es.evaluation.sweeps.grid import (
 )
 from imgsearch_es.evaluation.sweeps.outcome import Point, Sweep, point_name
 from imgsearch_es.evaluation.sweeps.posteriors import Filled, Posteriors, Sources, fill, split_views
-from imgsearch_es.evaluation.systems import System, parse_systems
+from imgsearch_es.evaluation.systems import System, Systems, parse_systems
 from imgsearch_es.index import ImageIndex
 from imgsearch_es.indexing import IndexReport, Labels
 from imgsearch_es.search.query_pictures import QueryImages, several
@@ -69,7 +69,7 @@ class SweepRequest(Asked):
 
     pictures: Sources | None = None
     judgements: str | os.PathLike[str] | Judgements = "labels"
-    systems: str | Iterable[str | System] = "auto,dense-cosine"
+    systems: Systems = "auto,dense-cosine"
     measures: str | Iterable[str] | None = None
     _: KW_ONLY
     models: str | Iterable[str] = DEFAULT_MODEL
