@@ -318,6 +318,10 @@ def judge(request: JudgingRequest) -> Judging:
     A query's own picture is not asked for. The file may hold judgements from before, of other
     queries, too: they stay, and what is judged is not asked again.
 
+    >>> session = judge(index, {"q1": "cat", "q2": "coffee"}, depth=3)
+    >>> list(session.topics)
+    ['q1', 'q2']
+
     Raises:
         EvaluationError: queries, runs or file do not fit the index, or a number makes no sense.
         QueryError: there is no such system, or none can answer any query.

@@ -101,7 +101,13 @@ class KeptIndex:
             return self._analyzer
 
     def create(self) -> None:
-        """Create the index, empty; ``add`` does it when needed. StoreError where it exists."""
+        """Create the index, empty; ``add`` does it when needed. StoreError where it exists.
+
+        >>> new = ImageIndex("new.duckdb", model="efficientnet-lite0")
+        >>> new.create()
+        >>> len(new)
+        0
+        """
         check_thumbnails(self.store, self.analyzer.thumbnails)
         self.store.create(settings_of(self.analyzer))
 
@@ -114,6 +120,9 @@ class KeptIndex:
         progress: VerifyProgress | None = None,
     ) -> VerifyReport:
         """Whether the index is whole: all that it keeps is compared with all else that it keeps.
+
+        >>> index.verify().is_whole
+        True
 
         Args:
             files: also read every picture's file and compare its hash.
@@ -146,6 +155,9 @@ class KeptIndex:
         (with other ``shards``, ``vectors`` and the like) or gets more embedding filters, other
         ``query_terms`` or visual words. Taught words are learnt again where deep features change.
 
+        >>> index.reindex(query_terms=5).copied
+        76
+
         Args:
             model: as for a new index, like the next three.
             analyzer: instead of a model.
@@ -168,7 +180,12 @@ class KeptIndex:
         )
 
     def close(self) -> None:
-        """Let go of files and connections; the index opens again when needed."""
+        """Let go of files and connections; the index opens again when needed.
+
+        >>> index.close()
+        >>> index.count()  # opens it again
+        76
+        """
         self.store.close()
 
     def __enter__(self) -> Self:

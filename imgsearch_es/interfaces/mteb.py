@@ -50,6 +50,10 @@ _TOGETHER = 256
 class Search:
     """What MTEB takes for a model: it indexes a task's pictures, and ranks them by a strategy.
 
+    >>> model = Search("efficientnet-lite0", "sqrt")
+    >>> model.mteb_model_meta.name
+    'imgsearch_es/efficientnet-lite0-sqrt'
+
     Args:
         analyzer: a model by name, such as "efficientnet-lite0", or an Analyzer, its configuration,
             or "paper".
@@ -95,6 +99,11 @@ class Search:
     def index(self, corpus: Any, *, task_metadata: Any, **others: Any) -> None:
         """Index the documents of a task: a dataset with the columns ``id`` and ``image``.
 
+        >>> import datasets
+        >>> corpus = datasets.Dataset.from_dict({"id": ["d1"], "image": ["photos/chelsea.jpg"]})
+        >>> model = Search("efficientnet-lite0")
+        >>> model.index(corpus, task_metadata=None)
+
         Raises:
             ConfigurationError: the documents are no pictures.
         """
@@ -138,6 +147,13 @@ class Search:
         **others: Any,
     ) -> dict[str, dict[str, float]]:
         """Scores of the best documents by query; each falls below the one before it.
+
+        >>> import datasets
+        >>> corpus = datasets.Dataset.from_dict({"id": ["d1"], "image": ["photos/chelsea.jpg"]})
+        >>> model = Search("efficientnet-lite0", "dense-cosine")
+        >>> model.index(corpus, task_metadata=None)
+        >>> model.search(corpus, task_metadata=None, top_k=1)
+        {'d1': {'d1': 1.0}}
 
         Args:
             queries: a dataset with the columns ``id``, and ``text``, ``image`` or both.

@@ -84,6 +84,9 @@ class CollectedIndex(KeptIndex):
 
         And all that a query matches. Gives how many were removed; those that the index does not
         have are ignored.
+
+        >>> index.remove("photos/*.webp"), len(index)
+        (19, 57)
         """
         self._settings()
         if query is not None and not isinstance(query, Query):
@@ -103,6 +106,9 @@ class CollectedIndex(KeptIndex):
         """How a word that is being typed may go on: words with their counts, labels, files, fields.
 
         Words that the index has most of come first; where nothing goes on so, similar words.
+
+        >>> [(found.text, found.count) for found in index.suggest("espr")]
+        [('espresso', 4), ('espresso maker', 0)]
         """
         self._settings()
         return suggestions(self.store, self.vocabulary, typed, limit)
@@ -113,6 +119,11 @@ class CollectedIndex(KeptIndex):
         """Give several pictures more labels, or take some away; gives how many have changed.
 
         They are given by id, URI, path or hit; those that the index does not have are ignored.
+
+        >>> index.label(hits, add=["bikes"])
+        3
+        >>> index.search(where="label=bikes").total
+        3
 
         Raises:
             ConfigurationError: a label cannot be stored (see docs/exchange.md).
@@ -140,6 +151,10 @@ class CollectedIndex(KeptIndex):
         Nothing is read or analyzed; labels, metadata and all else stay. Also of one file, or of the
         beginning of a URL.
 
+        >>> Path("elsewhere").mkdir()
+        >>> index.relocate("photos", "elsewhere")
+        76
+
         Raises:
             SourceError: the new place does not exist.
         """
@@ -161,6 +176,9 @@ class CollectedIndex(KeptIndex):
         ``lr:hierarchicalSubject``. A sidecar that has anything else keeps it: words are added to
         it, and none is taken out. Photos are never touched.
 
+        >>> index.tag(where="name:coffee.jpg", dry_run=True).written
+        1
+
         Args:
             where: conditions, as of ``search``; by default every picture.
             dry_run: write nothing.
@@ -171,7 +189,11 @@ class CollectedIndex(KeptIndex):
         return write_sidecars(self.store, filters, dry_run=dry_run, tell=tell)
 
     def get(self, picture: Named) -> Document:
-        """The stored document of a picture, by id, URI, path or hit; else a QueryError."""
+        """The stored document of a picture, by id, URI, path or hit; else a QueryError.
+
+        >>> index.get("photos/chelsea.jpg").width
+        451
+        """
         self._settings()
         key = to_id(picture)
         found = self._of_one_index(lambda: self.store.get([key]))
@@ -180,12 +202,20 @@ class CollectedIndex(KeptIndex):
         return found[key]
 
     def count(self) -> int:
-        """How many pictures the index has."""
+        """How many pictures the index has.
+
+        >>> index.count()
+        76
+        """
         self._settings()
         return self._of_one_index(self.store.count)
 
     def stats(self) -> dict[str, Any]:
-        """Figures of the index, and of the analyzer that built it, as JSON values."""
+        """Figures of the index, and of the analyzer that built it, as JSON values.
+
+        >>> index.stats()["documents"]
+        76
+        """
         settings = self._settings()
         figures = self._of_one_index(self.store.stats)
         return {**figures, "analyzer": dict(settings.analyzer), "weights": settings.weights}
@@ -198,6 +228,9 @@ class CollectedIndex(KeptIndex):
         metadata: Mapping[str, Any] | None = None,
     ) -> Document:
         """Change labels or metadata of an indexed picture, given by id, URI, path or hit.
+
+        >>> index.update("photos/coffee.jpg", labels="breakfast", metadata={"year": 2024}).labels
+        ('breakfast',)
 
         Raises:
             ConfigurationError: they cannot be stored (see docs/exchange.md).
@@ -215,12 +248,19 @@ class CollectedIndex(KeptIndex):
         return document
 
     def rejected(self) -> list[Rejected]:
-        """The pictures that could not be indexed, and why; one is struck out when it can be."""
+        """The pictures that could not be indexed, and why; one is struck out when it can be.
+
+        >>> index.rejected()
+        []
+        """
         self._settings()
         return self.store.ledger.read()
 
     def duplicates(self, near: float | bool | None = None) -> list[DuplicateGroup]:
         """Groups of pictures that are the same, largest first, ties by the first picture's URI.
+
+        >>> [len(group.pictures) for group in index.duplicates(0.95)][:2]
+        [3, 3]
 
         Args:
             near: None finds files with the same bytes. A number also finds pictures whose deep
@@ -246,6 +286,9 @@ class CollectedIndex(KeptIndex):
         progress: Callable[[int], None] | None = None,
     ) -> ExportReport:
         """Write the documents, and the index's settings, into a file that is there whole or not.
+
+        >>> index.export("photos.jsonl").documents
+        76
 
         Args:
             path: ``.jsonl``, ``.jsonl.gz`` or ``.parquet``; or ``.ciff``, ``.ciff.gz``, the terms
@@ -276,6 +319,10 @@ class CollectedIndex(KeptIndex):
         A new index gets the settings of the file. A row that is no document is reported, and the
         others go on. Pictures in the file go into the folder ``pictures``, if given.
 
+        >>> _ = index.export("photos.jsonl")
+        >>> ImageIndex("again.duckdb").import_("photos.jsonl").added
+        76
+
         Raises:
             ExchangeError: the file cannot be read or does not say which analyzer made it.
             AnalyzerMismatchError: the index was built with another analyzer.
@@ -294,7 +341,11 @@ class CollectedIndex(KeptIndex):
         force: bool = False,
         progress: Callable[[int], None] | None = None,
     ) -> FeatureExport:
-        """Write deep features into ``.csv``, ``.h5``, ``.parquet`` or a folder of NumPy files."""
+        """Write deep features into ``.csv``, ``.h5``, ``.parquet`` or a folder of NumPy files.
+
+        >>> index.export_features("features.csv")
+        FeatureExport(path='features.csv', features=76, dimensions=1280, without_feature=0)
+        """
         filters = to_filters(where, self.vocabulary)
         return export_features(
             self.store, whole(path), filters=filters, force=force, progress=progress
@@ -312,6 +363,10 @@ class CollectedIndex(KeptIndex):
         A new index for which no model or analyzer is named has features alone: it is searched by
         its pictures and by vectors, with the strategies dense-*. Documents that the index has keep
         all but their deep feature. Relative paths start at ``folder``, by default the current one.
+
+        >>> _ = index.export_features("features.csv")
+        >>> ImageIndex("features.duckdb").import_features("features.csv").added
+        76
 
         Raises:
             ExchangeError: the file cannot be read, is of another form, or has no row that fits.
