@@ -189,7 +189,10 @@ class Reproduction:
     def to_markdown(self) -> str:
         """A table for each collection."""
         parts = [f"## {name}\n\n{table}" for name, table in self.tables.items()]
-        parts += [f"No row of {model}: its weights are not there." for model in self.missing]
+        for model in self.missing:
+            parts.append(
+                f"No row of {model}: once its weights are there, the same command adds them."
+            )
         return "\n\n".join(parts)
 
     def write(self, folder: Path, file: str) -> list[Path]:
