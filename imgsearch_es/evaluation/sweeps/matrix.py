@@ -190,9 +190,7 @@ class Reproduction:
         """A table for each collection."""
         parts = [f"## {name}\n\n{table}" for name, table in self.tables.items()]
         for model in self.missing:
-            parts.append(
-                f"No row of {model}: once its weights are there, the same command adds them."
-            )
+            parts.append(f"No row of {model}: with its weights the same command adds its rows.")
         return "\n\n".join(parts)
 
     def write(self, folder: Path, file: str) -> list[Path]:
