@@ -41,7 +41,9 @@ from imgsearch_es.search.hits import Hits
 try:
     from mteb.models import ModelMeta
 except ImportError as error:
-    raise MissingDependencyError(f"imgsearch_es.mteb needs mteb: {pip_install('mteb')}") from error
+    raise MissingDependencyError(
+        f"imgsearch_es.mteb needs mteb, on Python 3.11 or newer: {pip_install('mteb')}"
+    ) from error
 
 _TOGETHER = 256
 """Pictures of one run of indexing, and queries of one request."""
