@@ -146,3 +146,6 @@ class _Moved:
 
 
 sys.meta_path.insert(0, _Moved())
+
+if "IPython" in sys.modules:  # its Tab key knows strategies from here on
+    import_module(f"{__name__}.interfaces.notebook.completion").register()

@@ -11,7 +11,13 @@ from typing import Any
 
 
 class ImgsearchError(Exception):
-    """Base of all errors of this library. ``str(error)`` is one sentence for a person."""
+    """Base of all errors of this library. ``str(error)`` is one sentence for a person.
+
+    >>> index.search("xyzzy")
+    Traceback (most recent call last):
+        ...
+    imgsearch_es.errors.UnknownWordError: no synset is named 'xyzzy' or includes it.
+    """
 
 
 class ConfigurationError(ImgsearchError):

@@ -16,32 +16,29 @@ from imgsearch_es.indexing import (
     IndexReport,
     Options,
     Progress,
-    Rejected,
     as_labels,
     is_gone,
 )
+from imgsearch_es.indexing.find import AddOptions
 from imgsearch_es.indexing.kept_index import PathLike
 from imgsearch_es.indexing.report import shown
-from imgsearch_es.indexing.wanted_analyzer import IndexOptions, Seen, WantedAnalyzer
+from imgsearch_es.indexing.wanted_analyzer import IndexOptions, Seen, WantedAnalyzer, signed
 from imgsearch_es.pictures.images import ImageSource
 from imgsearch_es.pictures.manifests import PictureList
-from imgsearch_es.retrieval.documents import Document
-from imgsearch_es.retrieval.duplicates import DuplicateGroup, duplicate_groups, to_threshold
 from imgsearch_es.retrieval.facets import FACETS, Facets
 from imgsearch_es.retrieval.language import Where, to_filters
 from imgsearch_es.retrieval.limits import check_own
 from imgsearch_es.retrieval.queries import Query, Selection
+from imgsearch_es.retrieval.strategies import StrategyName
 from imgsearch_es.search import many
-from imgsearch_es.search.hits import Hits, count_facets, pages
+from imgsearch_es.search.hits import Hits, count_facets
 from imgsearch_es.search.learning_index import LearningIndex
 from imgsearch_es.search.query_building import QueryBuilder, with_unknown_fields
 from imgsearch_es.search.query_pictures import (
     Named,
     PictureReader,
     QueryImages,
-    name_of,
     several,
-    to_id,
 )
 from imgsearch_es.search.request import SearchRequest, asks
 from imgsearch_es.stores.base import known_settings
@@ -51,16 +48,17 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack  # in typing since Python 3.11
 
     from imgsearch_es.evaluation import Run, Topics
-    from imgsearch_es.indexing.find import AddOptions
     from imgsearch_es.search.shown import SearchBox
 
 
 class ImageIndex(LearningIndex):
     """Pictures in an index, to be found by picture, by word, or by both.
 
-        index = ImageIndex("pets.duckdb", model="efficientnet-lite0")
-        index.add("photos/")
-        index.search(image="cat.jpg", text="sofa -dog", where={"label": "indoor"})
+    >>> pets = ImageIndex("pets.duckdb", model="efficientnet-lite0")
+    >>> pets.add("photos/chelsea.jpg").added
+    1
+    >>> pets.search("cat").total
+    1
 
     Args:
         location: the path of an index file, or ``http://host:9200/index``; by default
@@ -96,6 +94,7 @@ class ImageIndex(LearningIndex):
         ConfigurationError: the location or an option makes no sense.
     """
 
+    @signed(IndexOptions)
     def __init__(
         self,
         location: PathLike | None = None,
@@ -114,6 +113,7 @@ class ImageIndex(LearningIndex):
 
     # -- putting in and taking out -------------------------------------------------------------
 
+    @signed(AddOptions)
     def add(
         self,
         sources: ImageSource | PictureList | Iterable[ImageSource | PictureList],
@@ -126,6 +126,11 @@ class ImageIndex(LearningIndex):
 
         A picture that the index knows, with the same content, is not analyzed again. The report
         has counts, and the rejected pictures with reasons.
+
+        >>> index.add("photos").unchanged
+        76
+        >>> index.add("photos/coffee.jpg", labels="breakfast").updated
+        1
 
         Args:
             sources: one or several: paths, URLs, folders (with all below them), tar files, lists
@@ -160,63 +165,18 @@ class ImageIndex(LearningIndex):
             indexer = Indexer(self.store, lambda: self.analyzer, self.create, given, tell)
             return indexer.run(pictures)
 
-    def rejected(self) -> list[Rejected]:
-        """The pictures that could not be indexed, and why; one is struck out when it can be."""
-        self._settings()
-        return self.store.ledger.read()
-
     def retry(self, *, progress: Progress | bool | None = None) -> IndexReport:
-        """Try all rejected pictures again; those whose files are gone are struck out."""
+        """Try all rejected pictures again; those whose files are gone are struck out.
+
+        >>> index.retry().found
+        0
+        """
         entries = self.rejected()
         gone = [entry.id for entry in entries if is_gone(entry.uri)]
         if gone:
             self.store.ledger.remove(gone)
         there = [entry.uri for entry in entries if entry.id not in set(gone)]
         return self.add(there, retry=True, progress=progress)
-
-    def update(
-        self,
-        picture: Named,
-        *,
-        labels: Sequence[str] | str | None = None,
-        metadata: Mapping[str, Any] | None = None,
-    ) -> Document:
-        """Change labels or metadata of an indexed picture, given by id, URI, path or hit.
-
-        Raises:
-            ConfigurationError: they cannot be stored (see docs/exchange.md).
-        """
-        check_own(() if labels is None else as_labels(labels), metadata or {})
-        document = self.get(picture)
-        if labels is not None:
-            document = replace(document, labels=as_labels(labels))
-        if metadata is not None:
-            document = replace(document, metadata=dict(metadata))
-        with self._for_one_index():
-            for _, reason in self.store.write([document]).rejected:
-                raise QueryError(f"{document.uri} cannot be updated: {reason}")
-            self.store.finish()
-        return document
-
-    def get(self, picture: Named) -> Document:
-        """The stored document of a picture, by id, URI, path or hit; else a QueryError."""
-        self._settings()
-        key = to_id(picture)
-        found = self._of_one_index(lambda: self.store.get([key]))
-        if key not in found:
-            raise QueryError(f"{self.location} has no picture {name_of(picture)}")
-        return found[key]
-
-    def count(self) -> int:
-        """How many pictures the index has."""
-        self._settings()
-        return self._of_one_index(self.store.count)
-
-    def stats(self) -> dict[str, Any]:
-        """Figures of the index, and of the analyzer that built it, as JSON values."""
-        settings = self._settings()
-        figures = self._of_one_index(self.store.stats)
-        return {**figures, "analyzer": dict(settings.analyzer), "weights": settings.weights}
 
     # -- finding -------------------------------------------------------------------------------
 
@@ -226,7 +186,12 @@ class ImageIndex(LearningIndex):
 
     @asks
     def query(self, request: SearchRequest) -> Query:
-        """Build a query without running it (but for the first search of ``feedback``)."""
+        """Build a query without running it (but for the first search of ``feedback``).
+
+        >>> query = index.query("cat", k=3)
+        >>> query.terms[0].key, query.k
+        ('Egyptian_cat', 3)
+        """
         return self._build(request)
 
     @asks
@@ -235,6 +200,11 @@ class ImageIndex(LearningIndex):
 
         The arguments are the fields of a `SearchRequest`: ``index.search("cat.jpg", k=5)``,
         ``index.search("tabby cat")``.
+
+        >>> index.search("cat -dog", where="format=JPEG", k=2)[0].filename
+        'chelsea-cropped.jpg'
+        >>> index.search("photos/chelsea.jpg", strategy="dense-cosine", k=2)[1].filename
+        'chelsea-mirrored.jpg'
 
         Raises:
             QueryError: the query cannot be understood (UnknownWordError: with suggestions).
@@ -250,6 +220,7 @@ class ImageIndex(LearningIndex):
 
         return self._of_one_index(ask)
 
+    @signed(SearchRequest, "k")
     def pages(
         self,
         *asked: Any,
@@ -263,6 +234,9 @@ class ImageIndex(LearningIndex):
         meanwhile does not appear. In a file, pictures removed meanwhile are left out, so a page
         may be shorter; on Elasticsearch a page may be up to five minutes after the one before.
         They take what ``search`` takes, without ``k``, or a query that ``query`` built.
+
+        >>> [len(page) for page in index.pages("motorcycle", size=3)]
+        [3, 3, 2]
         """
         if query is None:
             query = self._of_one_index(lambda: self.query(*asked, k=size, **options))
@@ -271,7 +245,7 @@ class ImageIndex(LearningIndex):
         if query.fusion is not None or query.candidates:
             raise QueryError("pages go through an exact ranking by one strategy; use k and offset")
         known_settings(self.store)
-        return pages(self.store, replace(query, k=size), self.word_name)
+        return many.pages(self.store, replace(query, k=size), self.word_name)
 
     @overload
     def search_many(self, queries: Iterable[Query]) -> list[Hits]: ...
@@ -283,6 +257,9 @@ class ImageIndex(LearningIndex):
         They are built by ``query``, or are its first argument, or dictionaries of its arguments. In
         place of hits one that makes no query, or whose picture cannot be read, has the QueryError
         that says which it is and why; where that is so of all of them, the first is raised.
+
+        >>> [hits[0].filename for hits in index.search_many(["cat", "coffee"])]
+        ['chelsea-small.webp', 'coffee.jpg']
         """
         if isinstance(queries, str | Mapping) or not isinstance(queries, Iterable):
             raise QueryError('search_many takes a list of queries, such as ["cat", "dog"]')
@@ -292,11 +269,18 @@ class ImageIndex(LearningIndex):
         )
 
     def run(
-        self, queries: Topics, strategy: str = "auto", *, k: int = 1000, exclude_self: bool = False
+        self,
+        queries: Topics,
+        strategy: StrategyName | str = "auto",
+        *,
+        k: int = 1000,
+        exclude_self: bool = False,
     ) -> Run:
         """The rankings of many queries, for evaluation and for other programs.
 
-            index.run({"q1": "tabby cat", "q2": Path("cat.jpg")}, "sqrt", k=100).to_frame()
+        >>> run = index.run({"q1": "tabby cat", "q2": Path("photos/chelsea.jpg")}, "sqrt", k=100)
+        >>> run.to_frame().columns.tolist()
+        ['qid', 'docno', 'rank', 'score']
 
         Args:
             queries: by id words, the Path of a picture, or a ``Topic``; or a CSV with the columns
@@ -313,28 +297,48 @@ class ImageIndex(LearningIndex):
 
         return run_of(self, queries, strategy, k=k, exclude_self=exclude_self)
 
+    @signed(SearchRequest, "image", "exclude_self")
     def more_like(self, picture: Named, k: int = 10, **options: Any) -> Hits:
-        """The pictures most like an indexed one, without itself; options as of ``search``."""
+        """The pictures most like an indexed one, without itself; options as of ``search``.
+
+        >>> [hit.filename for hit in index.more_like("photos/chelsea.jpg", k=2)]
+        ['chelsea-cropped.jpg', 'chelsea-mirrored.jpg']
+        """
         self.get(picture)
         return self.search(image=picture, k=k, exclude_self=True, **options)
 
-    def browse(self, text: str = "", *, k: int = 12, strategy: str = "auto") -> SearchBox:
+    def browse(
+        self, text: str = "", *, k: int = 12, strategy: StrategyName | str = "auto"
+    ) -> SearchBox:
         """A search box for notebooks: words with completion, likes and dislikes, facets, pages.
 
         It begins with these words and this strategy, and has ``k`` hits on a page.
+
+        >>> box = index.browse("cat")
+        >>> box.hits.total
+        4
         """
         from imgsearch_es.search.shown import search_box
 
         return search_box()(self, text, k=k, strategy=strategy)
 
     def word(self, key: str, k: int = 10) -> Hits:
-        """The pictures that have most of a visual word, such as "vw412", and what it is called."""
+        """The pictures that have most of a visual word, such as "vw412", and what it is called.
+
+        >>> _ = index.reindex(visual_words=128)
+        >>> index.word("vw412", k=1)[0].filename
+        'cell.jpg'
+        """
         vector = word_vector(key, self._settings().embedding_dimensions)
         query = self.query(vector=vector, strategy="visual-words", k=k)
         return self.search_many([replace(query, part=self.word_name(key))])[0]
 
     def word_name(self, key: str) -> str:
-        """A visual word with its best synsets, see `Analyzer.word_name`; else as it is."""
+        """A visual word with its best synsets, see `Analyzer.word_name`; else as it is.
+
+        >>> index.word_name("vw412")
+        'vw412: military uniform, pomegranate, coil'
+        """
         if self._can_name:
             try:
                 return self.analyzer.word_name(key)
@@ -343,7 +347,12 @@ class ImageIndex(LearningIndex):
         return key
 
     def word_names(self) -> dict[str, str]:
-        """The names of all visual words of the index; QueryError where it has none."""
+        """The names of all visual words of the index; QueryError where it has none.
+
+        >>> _ = index.reindex(visual_words=16)
+        >>> len(index.word_names())
+        2560
+        """
         settings = self._settings()
         if not settings.visual_words:
             raise QueryError(
@@ -364,6 +373,9 @@ class ImageIndex(LearningIndex):
 
         Gives ``{"label": [{"value": "cats", "count": 7}, ...], ...}``.
 
+        >>> index.facets("cat", "format")
+        {'format': [{'value': 'JPEG', 'count': 3}, {'value': 'WEBP', 'count': 1}]}
+
         Args:
             query: or words and the like; all that it matches are counted. By default every picture.
             fields: one or several of ``retrieval.facets``, such as "label", "metadata.<name>".
@@ -378,23 +390,10 @@ class ImageIndex(LearningIndex):
         filters = wanted.filters + to_filters(where, self.vocabulary)
         return count_facets(self.store, replace(wanted, filters=filters), fields, size)
 
-    def duplicates(self, near: float | bool | None = None) -> list[DuplicateGroup]:
-        """Groups of pictures that are the same, largest first, ties by the first picture's URI.
-
-        Args:
-            near: None finds files with the same bytes. A number also finds pictures whose deep
-                features have at least this cosine; True takes 0.95. Groups are connected
-                components, and no pair is missing: a bound rules out most pairs, the others are
-                compared exactly. 200,000 pictures take two minutes of a processor's time, twice as
-                many four times as long. QueryError where it is not above 0 and at most 1, or the
-                index has no deep features.
-        """
-        settings, threshold = self._settings(), to_threshold(near)
-        if threshold is not None and not settings.embedding_dimensions:
-            raise QueryError(f"{self.location} has no deep features to find near duplicates by")
-        prints = self.store.fingerprints(embeddings=threshold is not None)
-        return duplicate_groups(prints, threshold, self.store.get)
-
     def analyze(self, image: ImageSource) -> Analysis:
-        """The terms and the deep feature that this index's analyzer gives a picture."""
+        """The terms and the deep feature that this index's analyzer gives a picture.
+
+        >>> index.analyze("photos/chelsea.jpg").terms[0].key
+        'tiger_cat'
+        """
         return self.analyzer.analyze(self.analyzer.open(image).image)

@@ -13,6 +13,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from markdown import Extension, Markdown
+from markdown.preprocessors import Preprocessor
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files, InclusionLevel
 from mkdocs.structure.pages import Page
@@ -29,6 +31,7 @@ PROJECT = {
 }
 """Pages of the repository's root, and where the site has them."""
 ELSEWHERE = {"README.md": "index.md"}
+_EXAMPLE = re.compile(r"^>>> .*(?:\n.+)*", re.MULTILINE)
 _LINK = re.compile(r"(?<!!)\[([^\]]+)\]\(([^)\s#]+)(#[^)\s]*)?\)")
 
 
@@ -37,7 +40,21 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
     config.nav = [_expanded(entry, Path(config.docs_dir)) for entry in config.nav or []]
     names = [f"notebooks/{path.stem}.md" for path in sorted((ROOT / "notebooks").glob("*.ipynb"))]
     config.nav.insert(3, {"Notebooks": names})
+    config.markdown_extensions.append(_Examples())
     return config
+
+
+class _Examples(Extension):  # type: ignore[misc]
+    """Shows the examples of docstrings as code: ``>>>`` would be three quotations."""
+
+    def extendMarkdown(self, md: Markdown) -> None:  # noqa: N802
+        md.preprocessors.register(_Fences(md), "examples", 29)  # before fences are read
+
+
+class _Fences(Preprocessor):  # type: ignore[misc]
+    def run(self, lines: list[str]) -> list[str]:
+        text = "\n".join(lines)
+        return _EXAMPLE.sub(r"```pycon\n\g<0>\n```\n", text).split("\n")
 
 
 def _expanded(entry: Any, docs: Path) -> Any:

@@ -73,6 +73,9 @@ _SMALLEST_SCORE = float(np.finfo(np.float32).tiny)
 class Analyzer:
     """Image filters, a model and term filters in a row.
 
+    >>> Analyzer("efficientnet-lite0").config["term_filters"]
+    [{'name': 'top_k', 'k': 50}]
+
     Args:
         config: the dictionary above; a path of a TOML file that holds it; a model's name, for that
             model with its own image filters, 50 terms and 10 of a query; or "paper", for VGG16

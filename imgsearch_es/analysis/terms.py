@@ -10,7 +10,11 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """One synset of a picture (or of a query) with its weight."""
+    """One synset of a picture (or of a query) with its weight.
+
+    >>> index.get("photos/coffee.jpg").terms[0].key
+    'espresso'
+    """
 
     key: str
     """The synset's unique key in the vocabulary."""
@@ -23,7 +27,12 @@ class Term:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Analysis:
-    """What an analyzer says of one picture."""
+    """What an analyzer says of one picture.
+
+    >>> analysis = index.analyze("photos/coffee.jpg")
+    >>> analysis.terms[0].key, analysis.embedding.shape
+    ('espresso', (1280,))
+    """
 
     terms: tuple[Term, ...]
     """Best first; equal scores in the order of the vocabulary."""

@@ -137,7 +137,7 @@ class Collection:
 class Topic:
     """What one query searches for: a picture, words or both.
 
-    >>> queries = {"q1": "tabby cat", "q2": Topic("chelsea.jpg", "sofa")}
+    >>> queries = {"q1": "tabby cat", "q2": Topic("photos/chelsea.jpg", "sofa")}
     >>> index.run(queries, "sqrt", k=3).to_frame().columns.tolist()
     ['qid', 'docno', 'rank', 'score']
 

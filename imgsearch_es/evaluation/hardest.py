@@ -10,9 +10,10 @@ from typing import Any
 
 from imgsearch_es.errors import EvaluationError, QueryError
 from imgsearch_es.evaluation.collection import Topic, Topics
-from imgsearch_es.evaluation.experiment import Evaluation, evaluate
+from imgsearch_es.evaluation.experiment import evaluate
 from imgsearch_es.evaluation.judgements import Judgements
 from imgsearch_es.evaluation.measures import parse_measures, score
+from imgsearch_es.evaluation.outcome import Evaluation
 from imgsearch_es.evaluation.runs import Run
 from imgsearch_es.evaluation.systems import System
 from imgsearch_es.evaluation.tables import check_known, plain

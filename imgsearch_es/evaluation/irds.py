@@ -116,8 +116,9 @@ def read(place: str, collection: Collection) -> Parts:
         grades.setdefault(row.query_id, {})
         if row.relevance == JUNK and known:
             junk.setdefault(row.query_id, set()).add(row.doc_id)
-        else:
-            grades[row.query_id][row.doc_id] = row.relevance
+        else:  # the best of several, such as Touché's for and against
+            known_as = grades[row.query_id].get(row.doc_id, row.relevance)
+            grades[row.query_id][row.doc_id] = max(row.relevance, known_as)
     asked = {
         row.query_id: _topic(row, collection, folder)
         for row in _rows(dataset.queries_iter(), f"{place}: its queries")

@@ -68,16 +68,28 @@ class Judgements:
         return tuple(self.grades)
 
     def of(self, query: str) -> dict[str, int]:
-        """The grades of a query's documents, without junk; empty for an unknown query."""
+        """The grades of a query's documents, without junk; empty for an unknown query.
+
+        >>> Judgements({"q1": {"a": 1, "b": 0}}, {"q1": frozenset("b")}).of("q1")
+        {'a': 1}
+        """
         junk, grades = self.junk.get(query, ()), self.grades.get(query, {})
         return {document: grade for document, grade in grades.items() if document not in junk}
 
     def relevant(self, query: str, grade: int = 1) -> frozenset[str]:
-        """The documents of this grade or a higher one."""
+        """The documents of this grade or a higher one.
+
+        >>> Judgements({"q1": {"a": 2, "b": 1}}).relevant("q1", grade=2)
+        frozenset({'a'})
+        """
         return frozenset(key for key, value in self.of(query).items() if value >= grade)
 
     def select(self, queries: Iterable[str]) -> Judgements:
-        """The judgements of some queries only, which must have some."""
+        """The judgements of some queries only, which must have some.
+
+        >>> Judgements({"q1": {"a": 1}, "q2": {"b": 1}}).select(["q2"]).queries
+        ('q2',)
+        """
         wanted = list(dict.fromkeys(queries))
         for query in wanted:
             if query not in self.grades:
@@ -86,13 +98,21 @@ class Judgements:
         return Judgements({query: self.grades[query] for query in wanted}, junk)
 
     def sample(self, count: int, seed: int = 0) -> Judgements:
-        """The judgements of so many queries, chosen at random; of all when there are fewer."""
+        """The judgements of so many queries, chosen at random; of all when there are fewer.
+
+        >>> len(found.task.judgements.sample(10))
+        10
+        """
         return self.select(sampled(self.queries, count, seed))
 
     def renamed(
         self, document: Callable[[str], str], query: Callable[[str], str] | None = None
     ) -> Judgements:
-        """With other names for documents and queries (by default as of documents)."""
+        """With other names for documents and queries (by default as of documents).
+
+        >>> Judgements({"q1": {"a": 1}}).renamed(str.upper).grades
+        {'Q1': {'A': 1}}
+        """
         name = query or document
         done: dict[int, Mapping[str, int]] = {}  # mappings that queries share stay shared
         for grades in self.grades.values():
@@ -108,6 +128,9 @@ class Judgements:
 
         Two queries are of one object where the same documents are relevant to both, or the picture
         of one is relevant to the other; and so are those that hang together through others.
+
+        >>> Judgements({"q1": {"a": 1}, "q2": {"a": 1}, "q3": {"b": 1}}).clusters({}).tolist()
+        [0, 0, 1]
 
         Args:
             pictures: the document that a query searches for, of those that search for one.
@@ -155,6 +178,9 @@ class Judgements:
     ) -> Judgements:
         """Documents of the same group are relevant to each other, with grade 1.
 
+        >>> Judgements.from_groups({"a": ["cats"], "b": ["cats"], "c": ["dogs"]}).of("a")
+        {'b': 1}
+
         Args:
             groups: of each document: none, one or several.
             queries: the documents that are searched for; by default all to which another one is
@@ -183,6 +209,10 @@ class Judgements:
         """The judgements of a table with the columns qid, docno and label.
 
         Or query_id, doc_id and relevance. Grades are whole numbers; none is junk.
+
+        >>> table = pd.DataFrame({"qid": ["q1"], "docno": ["a"], "label": [2]})
+        >>> Judgements.from_frame(table).grades
+        {'q1': {'a': 2}}
         """
         found = frames.rows(frame, frames.QUERY, frames.DOCUMENT, frames.GRADE)
         gathered = (
@@ -192,7 +222,11 @@ class Judgements:
         return _gathered("the table", gathered)
 
     def to_frame(self) -> pd.DataFrame:
-        """A table with PyTerrier's columns qid, docno and label, without junk."""
+        """A table with PyTerrier's columns qid, docno and label, without junk.
+
+        >>> Judgements({"q1": {"a": 1}}).to_frame().to_dict("records")
+        [{'qid': 'q1', 'docno': 'a', 'label': 1}]
+        """
         found = [(q, d, grade) for q in self.queries for d, grade in sorted(self.of(q).items())]
         return frames.to_frame(("qid", "docno", "label"), found)
 
@@ -201,6 +235,10 @@ class Judgements:
         """Read TREC's qrels, plain or .gz: query, iteration (ignored), document, grade.
 
         A document of the grade ``junk``, if there is one, is junk.
+
+        >>> path = Judgements({"q1": {"a": 1}}).write_qrels("qrels.txt")
+        >>> Judgements.from_qrels(path).grades
+        {'q1': {'a': 1}}
         """
         return _gathered(path, _qrels_rows(path, junk))
 
@@ -209,6 +247,10 @@ class Judgements:
         """Read a CSV whose first line names its columns: query, document and perhaps grade.
 
         Without a grade it is 1; the grade ``junk`` marks junk. Other columns are ignored.
+
+        >>> pd.DataFrame({"query": ["q1"], "document": ["a"]}).to_csv("judged.csv", index=False)
+        >>> Judgements.from_csv("judged.csv").grades
+        {'q1': {'a': 1}}
         """
         return _gathered(path, _csv_rows(path))
 
@@ -217,6 +259,9 @@ class Judgements:
 
         Junk has the grade -1, which trec_eval takes as not relevant; read with
         ``from_qrels(path, junk=-1)`` it is junk.
+
+        >>> Judgements({"q1": {"a": 1}}).write_qrels("qrels.txt").read_text().split()
+        ['q1', '0', 'a', '1']
         """
         lines = []
         for query in sorted(self.grades):

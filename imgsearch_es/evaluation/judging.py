@@ -29,7 +29,7 @@ from imgsearch_es.evaluation.judgements import Judgements, sampled
 from imgsearch_es.evaluation.manifest import takes
 from imgsearch_es.evaluation.runs import Run, pool_runs
 from imgsearch_es.evaluation.systems import Progress as AskingProgress
-from imgsearch_es.evaluation.systems import Questions, System, parse_systems
+from imgsearch_es.evaluation.systems import Questions, Systems, parse_systems
 from imgsearch_es.evaluation.text_files import read_lines
 from imgsearch_es.index import ImageIndex
 from imgsearch_es.retrieval.strategies import MAX_RESULTS
@@ -301,7 +301,7 @@ class JudgingRequest:
 
     index: ImageIndex
     queries: Topics | None = None
-    systems: str | Iterable[str | System] = "auto"
+    systems: Systems = "auto"
     _: KW_ONLY
     sample: int | None = None
     runs: Iterable[str | os.PathLike[str] | Run] = ()
@@ -317,6 +317,10 @@ def judge(request: JudgingRequest) -> Judging:
 
     A query's own picture is not asked for. The file may hold judgements from before, of other
     queries, too: they stay, and what is judged is not asked again.
+
+    >>> session = judge(index, {"q1": "cat", "q2": "coffee"}, depth=3)
+    >>> list(session.topics)
+    ['q1', 'q2']
 
     Raises:
         EvaluationError: queries, runs or file do not fit the index, or a number makes no sense.

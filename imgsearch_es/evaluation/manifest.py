@@ -228,6 +228,9 @@ class Results(Tables):
         """Write tables, manifest, plots and all that belongs to them into a folder.
 
         The manifest comes last: where it is, the folder is whole.
+
+        >>> found.write("out", plots=False)[-1].name
+        'manifest.json'
         """
         where = Path(folder).expanduser()
         figures = dict(self.figures()) if plots else {}
@@ -245,14 +248,22 @@ class Results(Tables):
         return [*written, write_lines(where / MANIFEST, [text])]
 
     def measured(self, name: str | None) -> str:
-        """A measure that there is, by default the first."""
+        """A measure that there is, by default the first.
+
+        >>> found.measured(None)
+        'P@3'
+        """
         measures = self.plan.measures
         return check_known(name or measures[0], measures, "was not measured: {} were")
 
     def captioned(
         self, task: str, queries: int, pictures: int, more: str = "", *, marks: bool
     ) -> str:
-        """The caption of a table of means."""
+        """The caption of a table of means.
+
+        >>> found.captioned("pets", 10, 20, marks=False).partition(";")[0]
+        'pets: 10 queries of 19 groups, 20 pictures'
+        """
         plan = self.plan
         kind = "Student's t" if plan.interval == "t" else "bootstrap"
         stars = (

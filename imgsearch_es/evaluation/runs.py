@@ -57,11 +57,20 @@ class Run:
         return len(self.rankings)
 
     def documents(self, query: str) -> list[str]:
-        """The documents of a ranking, best first; none for a query without an answer."""
+        """The documents of a ranking, best first; none for a query without an answer.
+
+        >>> run = Run("mine", {"q1": [("a", 2.0), ("b", 1.0)]})
+        >>> run.documents("q1"), run.documents("q2")
+        (['a', 'b'], [])
+        """
         return [document for document, _ in self.rankings.get(query, ())]
 
     def falling(self, query: str, without: frozenset[str] = frozenset()) -> dict[str, float]:
-        """The documents of a ranking with scores that fall strictly, as float32 numbers."""
+        """The documents of a ranking with scores that fall strictly, as float32 numbers.
+
+        >>> Run("mine", {"q1": [("a", 1.0), ("b", 1.0)]}).falling("q1")
+        {'a': 1.0, 'b': 0.9999999403953552}
+        """
         kept = [item for item in self.rankings.get(query, ()) if item[0] not in without]
         scores = falling([score for _, score in kept])
         return {document: float(s) for (document, _), s in zip(kept, scores, strict=True)}
@@ -69,7 +78,11 @@ class Run:
     def renamed(
         self, document: Callable[[str], str], query: Callable[[str], str] | None = None
     ) -> Run:
-        """With other names for documents and queries (by default as of documents)."""
+        """With other names for documents and queries (by default as of documents).
+
+        >>> Run("mine", {"q1": [("a", 2.0)]}).renamed(str.upper).rankings
+        {'Q1': [('A', 2.0)]}
+        """
         name = query or document
         return Run(
             self.name,
@@ -87,7 +100,11 @@ class Run:
 
     @classmethod
     def of(cls, run: RunLike) -> Run:
-        """A run, or that of a file, of a table, or of scores by query and document."""
+        """A run, or that of a file, of a table, or of scores by query and document.
+
+        >>> Run.of({"q1": {"a": 1.0, "b": 2.0}}).documents("q1")
+        ['b', 'a']
+        """
         if isinstance(run, Run):
             return run
         if isinstance(run, Mapping):
@@ -99,6 +116,10 @@ class Run:
         """The run of a table with the columns qid, docno and score (or query_id and doc_id).
 
         It is ordered as ``from_trec`` orders it.
+
+        >>> table = pd.DataFrame({"qid": ["q1"], "docno": ["a"], "score": [2.0]})
+        >>> Run.from_frame(table).rankings
+        {'q1': [('a', 2.0)]}
         """
         found: dict[str, list[tuple[str, float]]] = {}
         for query, document, score in frames.rows(
@@ -115,6 +136,10 @@ class Run:
         It is ordered as trec_eval orders it: by score as a float32 number, equal ones by document
         in reverse. The system has the file's tag as its name, if none is given. A header by
         ir_metadata becomes ``metadata``.
+
+        >>> path = Run("mine", {"q1": [("a", 2.0)]}).to_trec("run.txt")
+        >>> Run.from_trec(path).rankings
+        {'q1': [('a', 2.0)]}
         """
         found: dict[str, list[tuple[str, float]]] = {}
         tag, lines = "", read_lines(path)
@@ -131,11 +156,19 @@ class Run:
         return cls(name or tag, _ordered(found), metadata)
 
     def to_dict(self) -> dict[str, dict[str, float]]:
-        """The scores by query and document, strictly falling: what ir_measures and ranx take."""
+        """The scores by query and document, strictly falling: what ir_measures and ranx take.
+
+        >>> Run("mine", {"q1": [("a", 2.0)]}).to_dict()
+        {'q1': {'a': 2.0}}
+        """
         return {query: self.falling(query) for query in self.rankings}
 
     def to_frame(self) -> pd.DataFrame:
-        """A table with PyTerrier's columns qid, docno, rank (from 0) and score."""
+        """A table with PyTerrier's columns qid, docno, rank (from 0) and score.
+
+        >>> Run("mine", {"q1": [("a", 2.0)]}).to_frame().to_dict("records")
+        [{'qid': 'q1', 'docno': 'a', 'rank': 0, 'score': 2.0}]
+        """
         found = [
             (query, document, rank, score)
             for query, ranking in self.to_dict().items()
@@ -144,7 +177,11 @@ class Run:
         return frames.to_frame(("qid", "docno", "rank", "score"), found)
 
     def to_ranx(self) -> ranx.Run:
-        """The run as ranx has it; `ranx.Qrels(judgements.grades)` goes with it."""
+        """The run as ranx has it; `ranx.Qrels(judgements.grades)` goes with it.
+
+        >>> found.runs["auto"].to_ranx().name
+        'auto'
+        """
         tool = needed("ranx", "to_ranx needs ranx (pip install ranx)", "evaluation")
         return tool.Run(self.to_dict(), name=self.name)
 
@@ -153,6 +190,9 @@ class Run:
 
         With ``header`` the ``metadata`` come first, as ir_metadata's comment lines. `from_trec`
         and repro_eval read them; trec_eval, ir_measures, ranx and PyTerrier take no such file.
+
+        >>> Run("mine", {"q1": [("a", 2.0)]}).to_trec("run.txt").read_text().split()
+        ['q1', 'Q0', 'a', '1', '2', 'mine']
         """
         tag = token(self.name, "system")
         lines = provenance.to_header(self.metadata) if header else []

@@ -25,7 +25,13 @@ from imgsearch_es.index import ImageIndex
 from imgsearch_es.retrieval.feedback import Example, Region
 from imgsearch_es.retrieval.fusion import Fusion
 from imgsearch_es.retrieval.queries import Query
-from imgsearch_es.retrieval.strategies import DENSE, MAX_RESULTS, STRATEGIES, strategy_of
+from imgsearch_es.retrieval.strategies import (
+    DENSE,
+    MAX_RESULTS,
+    STRATEGIES,
+    StrategyName,
+    strategy_of,
+)
 from imgsearch_es.search.query_building import QueryBuilder
 from imgsearch_es.search.query_pictures import PictureReader, QueryImage
 from imgsearch_es.search.request import SearchRequest
@@ -135,7 +141,11 @@ class System:
         return cls(name, found | ({"parameters": numbers} if numbers else {}))
 
 
-def parse_systems(texts: str | Iterable[str | System]) -> tuple[System, ...]:
+Systems = StrategyName | str | Iterable[StrategyName | str | System]
+"""Systems by short names, in one text with commas between them or in several."""
+
+
+def parse_systems(texts: Systems) -> tuple[System, ...]:
     """Systems by their short names, or one text with commas between them; each once."""
     asked = texts.split(",") if isinstance(texts, str) else list(texts)
     systems = [

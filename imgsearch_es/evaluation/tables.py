@@ -62,7 +62,11 @@ class Tables(ABC):
         return ()
 
     def to_markdown(self) -> str:
-        """The tables and notes, for a README."""
+        """The tables and notes, for a README.
+
+        >>> found.to_markdown().splitlines()[0]
+        '| system | P@3 | AP |'
+        """
         text = f"{_markdown(*self.cells())}\n\n{self.caption}"
         for title, columns, rows in self.sections():
             items = "\n".join(f"- {row[0]}" for row in rows)
@@ -70,7 +74,11 @@ class Tables(ABC):
         return text + "".join(f"\n\nNote: {note}." for note in self.notes)
 
     def to_latex(self) -> str:
-        """The table for the package booktabs. Marks of significance are raised."""
+        """The table for the package booktabs. Marks of significance are raised.
+
+        >>> found.to_latex().count("toprule")
+        1
+        """
         columns, rows = self.cells()
         lines = [
             r"\begin{table}",
@@ -88,7 +96,11 @@ class Tables(ABC):
         return "\n".join(lines)
 
     def to_csv(self) -> str:
-        """A line for each of ``records``, with all digits."""
+        """A line for each of ``records``, with all digits.
+
+        >>> found.to_csv().partition(",")[0]
+        'system'
+        """
         return to_csv(self.records())
 
     def _repr_html_(self) -> str:

@@ -299,7 +299,11 @@ def as_labels(labels: Sequence[str] | str) -> tuple[str, ...]:
 
 
 def folder_label(uri: str) -> tuple[str, ...]:
-    """The name of the folder that a picture is in, as its label."""
+    """The name of the folder that a picture is in, as its label.
+
+    >>> folder_label("/home/me/cats/tom.jpg")
+    ('cats',)
+    """
     path = to_path(uri)
     name = path.parent.name if path else uri.rpartition("/")[0].rpartition("/")[2]
     return (os.fsencode(name).decode("utf-8", "replace"),) if name else ()

@@ -1,4 +1,4 @@
-"""An index as a whole: opened with its analyzer, moved, rebuilt and verified."""
+"""An index as a whole: opened with its analyzer, rebuilt and verified."""
 
 from __future__ import annotations
 
@@ -18,15 +18,6 @@ from imgsearch_es.analysis.taught import TaughtWord
 from imgsearch_es.analysis.visual_words import to_word_count
 from imgsearch_es.errors import ConfigurationError, IndexRebuiltError
 from imgsearch_es.indexing import Indexer, IndexReport, Options
-from imgsearch_es.indexing.exchange import (
-    ExportReport,
-    FeatureExport,
-    ImportReport,
-    export_documents,
-    export_features,
-    import_documents,
-    import_features,
-)
 from imgsearch_es.indexing.photos import read_again
 from imgsearch_es.indexing.reindexing import Rebuild, ReindexProgress, ReindexReport, with_filters
 from imgsearch_es.indexing.thumbnails import check_thumbnails, side_of
@@ -36,11 +27,10 @@ from imgsearch_es.indexing.wanted_analyzer import (
     WantedAnalyzer,
     check_fits,
     settings_of,
+    signed,
     with_more_filters,
 )
-from imgsearch_es.pictures.files import whole
 from imgsearch_es.retrieval.documents import SCHEMA_VERSION
-from imgsearch_es.retrieval.language import Where, to_filters
 from imgsearch_es.stores import open_store
 from imgsearch_es.stores.base import IndexSettings, Store, known_settings
 from imgsearch_es.vocabulary.synsets import Vocabulary
@@ -111,7 +101,13 @@ class KeptIndex:
             return self._analyzer
 
     def create(self) -> None:
-        """Create the index, empty; ``add`` does it when needed. StoreError where it exists."""
+        """Create the index, empty; ``add`` does it when needed. StoreError where it exists.
+
+        >>> new = ImageIndex("new.duckdb", model="efficientnet-lite0")
+        >>> new.create()
+        >>> len(new)
+        0
+        """
         check_thumbnails(self.store, self.analyzer.thumbnails, self.location)
         self.store.create(settings_of(self.analyzer))
 
@@ -125,6 +121,9 @@ class KeptIndex:
     ) -> VerifyReport:
         """Whether the index is whole: all that it keeps is compared with all else that it keeps.
 
+        >>> index.verify().is_whole
+        True
+
         Args:
             files: also read every picture's file and compare its hash.
             sample: also analyze so many pictures again.
@@ -137,97 +136,7 @@ class KeptIndex:
         )
         return verifier.run(repair=repair)
 
-    def export(
-        self,
-        path: PathLike,
-        *,
-        pictures: bool = False,
-        where: Where | None = None,
-        force: bool = False,
-        progress: Callable[[int], None] | None = None,
-    ) -> ExportReport:
-        """Write the documents, and the index's settings, into a file that is there whole or not.
-
-        Args:
-            path: ``.jsonl``, ``.jsonl.gz`` or ``.parquet``; or ``.ciff``, ``.ciff.gz``, the terms
-                alone as an inverted index for other search engines.
-            pictures: put the bytes of the pictures into it, too.
-            where: conditions, as of ``search``; by default every document.
-            force: overwrite a file that exists; without it, an ExchangeError.
-            progress: called with the number of documents so far.
-        """
-        return export_documents(
-            self.store,
-            whole(path),
-            pictures=pictures,
-            filters=to_filters(where, self.vocabulary),
-            force=force,
-            progress=progress,
-        )
-
-    def import_(
-        self,
-        path: PathLike,
-        *,
-        pictures: PathLike | None = None,
-        progress: Callable[[ImportReport], None] | None = None,
-    ) -> ImportReport:
-        """Add the documents of a file, which ``export`` or another tool wrote.
-
-        A new index gets the settings of the file. A row that is no document is reported, and the
-        others go on. Pictures in the file go into the folder ``pictures``, if given.
-
-        Raises:
-            ExchangeError: the file cannot be read or does not say which analyzer made it.
-            AnalyzerMismatchError: the index was built with another analyzer.
-            ReconciliationError: the index does not hold what was written to it.
-        """
-        folder = None if pictures is None else Path(pictures)
-        self._check_analyzer()
-        with self._for_one_index():
-            return import_documents(self.store, whole(path), pictures=folder, progress=progress)
-
-    def export_features(
-        self,
-        path: PathLike,
-        *,
-        where: Where | None = None,
-        force: bool = False,
-        progress: Callable[[int], None] | None = None,
-    ) -> FeatureExport:
-        """Write deep features into ``.csv``, ``.h5``, ``.parquet`` or a folder of NumPy files."""
-        filters = to_filters(where, self.vocabulary)
-        return export_features(
-            self.store, whole(path), filters=filters, force=force, progress=progress
-        )
-
-    def import_features(
-        self,
-        path: PathLike,
-        *,
-        folder: PathLike | None = None,
-        progress: Callable[[ImportReport], None] | None = None,
-    ) -> ImportReport:
-        """Add deep features of a file, wherever they come from; they are searched at once.
-
-        A new index for which no model or analyzer is named has features alone: it is searched by
-        its pictures and by vectors, with the strategies dense-*. Documents that the index has keep
-        all but their deep feature. Relative paths start at ``folder``, by default the current one.
-
-        Raises:
-            ExchangeError: the file cannot be read, is of another form, or has no row that fits.
-            ReconciliationError: the index does not hold what was written to it.
-        """
-        self._check_analyzer()
-        named = self._wanted.is_asked_for or self._wanted.weights is not None
-        settings = (lambda: settings_of(self.analyzer)) if named else None
-        words = to_word_count(self._wanted.visual_words or False)
-        with self._for_one_index():
-            return import_features(
-                self.store, whole(path), settings=settings, words=words, progress=progress,
-                folder=None if folder is None else Path(folder),
-            )  # fmt: skip
-
+    @signed(Seen)
     def reindex(
         self,
         *,
@@ -245,6 +154,9 @@ class KeptIndex:
         Documents are copied, and only pictures without colors are read, where the analyzer stays
         (with other ``shards``, ``vectors`` and the like) or gets more embedding filters, other
         ``query_terms`` or visual words. Taught words are learnt again where deep features change.
+
+        >>> index.reindex(query_terms=5).copied
+        76
 
         Args:
             model: as for a new index, like the next three.
@@ -268,7 +180,12 @@ class KeptIndex:
         )
 
     def close(self) -> None:
-        """Let go of files and connections; the index opens again when needed."""
+        """Let go of files and connections; the index opens again when needed.
+
+        >>> index.close()
+        >>> index.count()  # opens it again
+        76
+        """
         self.store.close()
 
     def __enter__(self) -> Self:

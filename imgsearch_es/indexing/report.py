@@ -67,6 +67,10 @@ class Stages:
 class IndexReport:
     """What a run did: found = added + updated + unchanged + rejected.
 
+    >>> report = index.add("photos")
+    >>> report.found, report.added, report.unchanged, report.rejected
+    (76, 0, 76, [])
+
     Attributes:
         added: pictures new in the index.
         updated: pictures whose content, labels or metadata changed.

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, is_dataclass, replace
+from inspect import Parameter, signature
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, TypedDict, TypeVar
 
 from imgsearch_es.analysis.analyzer import Analyzer
 from imgsearch_es.analysis.configuration import DEFAULT_MODEL, is_same_analyzer
@@ -20,6 +21,33 @@ from imgsearch_es.errors import AnalyzerMismatchError, ConfigurationError
 from imgsearch_es.pictures.thumbnails import to_side
 from imgsearch_es.stores.base import IndexSettings
 from imgsearch_es.stores.settings import MOST_FIELDS
+
+Ask = TypeVar("Ask", bound=Callable[..., Any])
+_NAMED = Parameter.KEYWORD_ONLY
+
+
+def signed(options: type, *left_out: str) -> Callable[[Ask], Ask]:
+    """Decorates a function with ``**options``: its signature, and so completion, names them all.
+
+    Args:
+        options: a TypedDict, or a dataclass whose fields they are.
+        left_out: what the function does not take of them.
+    """
+    if is_dataclass(options):
+        fields = [*signature(options).parameters.values()]
+    else:
+        hints = {name: hint.__forward_arg__ for name, hint in options.__annotations__.items()}
+        fields = [Parameter(name, _NAMED, default=..., annotation=hints[name]) for name in hints]
+
+    def decorate(ask: Ask) -> Ask:
+        of = signature(ask)
+        own = [p for p in of.parameters.values() if p.kind is not Parameter.VAR_KEYWORD]
+        known = {*of.parameters, *left_out}
+        given = [*own, *(p.replace(kind=_NAMED) for p in fields if p.name not in known)]
+        ask.__signature__ = of.replace(parameters=given)  # type: ignore[attr-defined]
+        return ask
+
+    return decorate
 
 
 class Seen(TypedDict, total=False):

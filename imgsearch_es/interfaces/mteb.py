@@ -35,12 +35,15 @@ from imgsearch_es.index import ImageIndex
 from imgsearch_es.indexing.exchange.rows import chunks
 from imgsearch_es.pictures.files import picture_id
 from imgsearch_es.pictures.images import open_image
+from imgsearch_es.retrieval.strategies import StrategyName
 from imgsearch_es.search.hits import Hits
 
 try:
     from mteb.models import ModelMeta
 except ImportError as error:
-    raise MissingDependencyError(f"imgsearch_es.mteb needs mteb: {pip_install('mteb')}") from error
+    raise MissingDependencyError(
+        f"imgsearch_es.mteb needs mteb, on Python 3.11 or newer: {pip_install('mteb')}"
+    ) from error
 
 _TOGETHER = 256
 """Pictures of one run of indexing, and queries of one request."""
@@ -48,6 +51,10 @@ _TOGETHER = 256
 
 class Search:
     """What MTEB takes for a model: it indexes a task's pictures, and ranks them by a strategy.
+
+    >>> model = Search("efficientnet-lite0", "sqrt")
+    >>> model.mteb_model_meta.name
+    'imgsearch_es/efficientnet-lite0-sqrt'
 
     Args:
         analyzer: a model by name, such as "efficientnet-lite0", or an Analyzer, its configuration,
@@ -62,7 +69,7 @@ class Search:
     def __init__(
         self,
         analyzer: str | Analyzer | Mapping[str, Any],
-        strategy: str = "auto",
+        strategy: StrategyName | str = "auto",
         **options: Any,
     ) -> None:
         is_name = isinstance(analyzer, str) and analyzer != "paper"
@@ -93,6 +100,11 @@ class Search:
 
     def index(self, corpus: Any, *, task_metadata: Any, **others: Any) -> None:
         """Index the documents of a task: a dataset with the columns ``id`` and ``image``.
+
+        >>> import datasets
+        >>> corpus = datasets.Dataset.from_dict({"id": ["d1"], "image": ["photos/chelsea.jpg"]})
+        >>> model = Search("efficientnet-lite0")
+        >>> model.index(corpus, task_metadata=None)
 
         Raises:
             ConfigurationError: the documents are no pictures.
@@ -137,6 +149,13 @@ class Search:
         **others: Any,
     ) -> dict[str, dict[str, float]]:
         """Scores of the best documents by query; each falls below the one before it.
+
+        >>> import datasets
+        >>> corpus = datasets.Dataset.from_dict({"id": ["d1"], "image": ["photos/chelsea.jpg"]})
+        >>> model = Search("efficientnet-lite0", "dense-cosine")
+        >>> model.index(corpus, task_metadata=None)
+        >>> model.search(corpus, task_metadata=None, top_k=1)
+        {'d1': {'d1': 1.0}}
 
         Args:
             queries: a dataset with the columns ``id``, and ``text``, ``image`` or both.

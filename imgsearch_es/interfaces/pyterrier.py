@@ -1,6 +1,5 @@
 """PyTerrier: an index of pictures as artifact, indexer and transformers (extra ``pyterrier``).
 
-    import pyterrier as pt
     from imgsearch_es.pyterrier import Index
 
     index = Index("pets.duckdb", model="efficientnet-lite0").index("photos/")
@@ -15,7 +14,7 @@ import io
 import json
 import os
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -28,24 +27,34 @@ from imgsearch_es.errors import (
     QueryError,
     pip_install,
 )
-from imgsearch_es.evaluation import Collection, Judgements, System, make_task
+from imgsearch_es.evaluation import Collection, System, make_task
 from imgsearch_es.evaluation.collection import DOCNO
 from imgsearch_es.evaluation.judgements import JudgementsLike
 from imgsearch_es.evaluation.runs import falling
 from imgsearch_es.index import ImageIndex
 from imgsearch_es.indexing.exchange.rows import chunks
-from imgsearch_es.pictures.files import to_uri
-from imgsearch_es.pictures.images import open_image
 from imgsearch_es.pictures.thumbnails import thumbnail
 from imgsearch_es.retrieval.conditions import parse_filters
 from imgsearch_es.retrieval.documents import Document
 from imgsearch_es.retrieval.queries import Query
 from imgsearch_es.retrieval.scoring import heaviest_first
+from imgsearch_es.retrieval.strategies import StrategyName
 from imgsearch_es.search.hits import Hits
 
 try:
     import pandas as pd
     import pyterrier as pt
+
+    from imgsearch_es.interfaces.pyterrier_frames import (
+        Dataset,
+        check_columns,
+        docno_of,
+        is_given,
+        own_fields,
+        runs_of,
+        toks_of,
+        uri_of,
+    )  # fmt: skip
 except ImportError as error:
     raise MissingDependencyError(
         f"imgsearch_es.pyterrier needs PyTerrier: {pip_install('pyterrier')}"
@@ -55,12 +64,14 @@ FIELDS = ("path", "label", "terms", "thumbnail")
 _FOUND = (DOCNO, "score", "rank")
 _TOGETHER = 64
 """Queries of one request, and pictures of a forward pass."""
-_PATHS, _PICTURES = 50_000, 500
-"""Documents of one run of indexing."""
 
 
 class Index(pt.Artifact, pt.Indexer):
     """Pictures that PyTerrier indexes and finds; ``images`` is the `ImageIndex`.
+
+    >>> photos = Index("photos.duckdb")
+    >>> (photos.retriever("sqrt") % 2).search("cat")["rank"].tolist()
+    [0, 1]
 
     Args:
         path: of the index file, or the URL of an index on Elasticsearch; or the folder of an
@@ -88,6 +99,10 @@ class Index(pt.Artifact, pt.Indexer):
         Documents are dictionaries or a DataFrame. An image is a path, URL, bytes, Pillow image or
         array, and ``label`` one label or several. What cannot be indexed is told by a warning.
 
+        >>> new = Index("new.duckdb", model="efficientnet-lite0")
+        >>> new.index([{"docno": "d1", "image": "photos/chelsea.jpg"}]).images.count()
+        1
+
         Args:
             iter: what to index.
             options: those of ``ImageIndex.add``, such as ``labels=folder_label``.
@@ -99,11 +114,11 @@ class Index(pt.Artifact, pt.Indexer):
             self._add([iter], options)
             return self
         rows = iter.to_dict("records") if hasattr(iter, "to_dict") else iter
-        for some in _runs(rows):
-            documents = {_uri(row["image"]): row for row in some}
+        for some in runs_of(rows):
+            documents = {uri_of(row["image"]): row for row in some}
             if len(documents) < len(some):
                 raise ConfigurationError("two documents have the same picture: give it once")
-            own: dict[str, Any] = {"metadata": lambda uri, of=documents: _own(of, uri)}
+            own: dict[str, Any] = {"metadata": lambda uri, of=documents: own_fields(of, uri)}
             if any("label" in row for row in some):
                 own["labels"] = lambda uri, of=documents: of.get(uri, {}).get("label", ())
             self._add([row["image"] for row in some], options | own)
@@ -121,11 +136,15 @@ class Index(pt.Artifact, pt.Indexer):
             )
 
     def index_inputs(self) -> list[list[str]]:
-        """The columns that ``index`` takes."""
+        """The columns that ``index`` takes.
+
+        >>> photos.index_inputs()
+        [['docno', 'image']]
+        """
         return [[DOCNO, "image"]]
 
     def retriever(
-        self, strategy: str = "auto", *, k: int = 1000, exclude_self: bool = False
+        self, strategy: StrategyName | str = "auto", *, k: int = 1000, exclude_self: bool = False
     ) -> Retriever:
         """A transformer from queries to their best pictures.
 
@@ -133,6 +152,10 @@ class Index(pt.Artifact, pt.Indexer):
         or ``query_toks`` (weights of terms). Gives ``docno``, ``score`` and ``rank``; a score is
         below the one before it, equal ones by the next float32 number. Where a frame has
         documents already, these are scored again and no others.
+
+        >>> words, features = photos.retriever("sqrt"), photos.retriever("dense-cosine")
+        >>> (words % 3 >> features)(photos.dataset("name:{label}-*", sample=2).get_topics()).shape
+        (6, 5)
 
         Args:
             strategy: a strategy or fusion by its short name, as `imgsearch evaluate` takes it:
@@ -147,6 +170,9 @@ class Index(pt.Artifact, pt.Indexer):
 
         Documents (``docno``, ``image``) get ``toks``, queries (``qid``, ``image`` or ``query``)
         get ``query_toks``: weights by term.
+
+        >>> list(photos.analyzer().search("tabby cat").query_toks[0])[:2]
+        ['tabby']
         """
         return PictureAnalyzer(self)
 
@@ -157,6 +183,9 @@ class Index(pt.Artifact, pt.Indexer):
 
         Fields are ``path``, ``label`` (with spaces between several), ``terms`` (their names, best
         first) and ``thumbnail`` (bytes of a JPEG; empty where the picture cannot be read).
+
+        >>> (photos.retriever("sqrt") % 1 >> photos.text_loader("terms")).search("cat").terms[0][0]
+        'Egyptian_cat'
         """
         names = FIELDS if fields == "*" else (fields,) if isinstance(fields, str) else tuple(fields)
         if unknown := set(names) - set(FIELDS):
@@ -166,15 +195,22 @@ class Index(pt.Artifact, pt.Indexer):
         return TextLoader(self, names)
 
     def get_corpus_iter(self, return_toks: bool = True) -> Iterator[dict[str, Any]]:
-        """All pictures with their terms: what an indexer of ``toks`` takes."""
+        """All pictures with their terms: what an indexer of ``toks`` takes.
+
+        >>> sorted(next(photos.get_corpus_iter()))
+        ['docno', 'toks']
+        """
         for document in self.images.store.documents():
-            shown = {"toks": _toks(document.terms)} if return_toks else {"image": document.uri}
-            yield {DOCNO: _docno(document), **shown}
+            shown = {"toks": toks_of(document.terms)} if return_toks else {"image": document.uri}
+            yield {DOCNO: docno_of(document), **shown}
 
     def dataset(
         self, judgements: JudgementsLike = "labels", *, sample: int | None = None
     ) -> Dataset:
         """Topics and qrels of pictures of the index, as `imgsearch evaluate` makes them.
+
+        >>> len(photos.dataset("name:{label}-*", sample=10).get_topics())
+        10
 
         Args:
             judgements: such as "labels", "folder", "ukbench" or a file; see ``evaluate``.
@@ -184,14 +220,14 @@ class Index(pt.Artifact, pt.Indexer):
         task = make_task(judgements, collection)
         found = task.judgements if sample is None else task.judgements.sample(sample)
         images = {query: task.topics[query].image for query in found.queries}
-        docnos = {document.id: _docno(document) for document in self.images.store.documents()}
+        docnos = {document.id: docno_of(document) for document in self.images.store.documents()}
         renamed = found.renamed(lambda key: docnos.get(key, key))
         topics = {docnos.get(query, query): image for query, image in images.items()}
         return Dataset(topics, renamed)
 
     @cached_property
     def _ids(self) -> dict[str, str]:
-        return {_docno(document): document.id for document in self.images.store.documents()}
+        return {docno_of(document): document.id for document in self.images.store.documents()}
 
     @cached_property
     def _keys(self) -> dict[str, str]:
@@ -203,7 +239,11 @@ class Index(pt.Artifact, pt.Indexer):
 
 
 class Retriever(pt.Transformer):
-    """See ``Index.retriever``."""
+    """See ``Index.retriever``.
+
+    >>> photos.retriever("bm25", k=10)
+    imgsearch_es(bm25)
+    """
 
     def __init__(self, index: Index, strategy: str, k: int, exclude_self: bool) -> None:
         self.index = index
@@ -214,8 +254,13 @@ class Retriever(pt.Transformer):
         return f"imgsearch_es({self.system.name})"
 
     def transform(self, inp: pd.DataFrame) -> pd.DataFrame:
-        """The best pictures of each query."""
-        _check(inp, ["qid", "query"], ["qid", "image"], ["qid", "query_toks"])
+        """The best pictures of each query.
+
+        >>> queries = pd.DataFrame({"qid": ["1"], "query": ["cat"]})
+        >>> photos.retriever("sqrt", k=2).transform(queries)["rank"].tolist()
+        [0, 1]
+        """
+        check_columns(inp, ["qid", "query"], ["qid", "image"], ["qid", "query_toks"])
         candidates = self._candidates(inp)
         queries = inp.drop(columns=[name for name in _FOUND if name in inp.columns])
         queries = queries.drop_duplicates("qid").reset_index(drop=True)
@@ -249,7 +294,7 @@ class Retriever(pt.Transformer):
         self, hits: Hits, candidates: Mapping[str, str] | None
     ) -> list[tuple[str, float, int]]:
         """Docnos, scores and ranks; candidates that share no synset with the query have 0."""
-        found = {_docno(hit.document): hit.score for hit in hits}
+        found = {docno_of(hit.document): hit.score for hit in hits}
         if candidates is not None and self.system.uses_synsets:
             found |= {docno: 0.0 for docno in candidates.values() if docno not in found}
         scores = falling(found.values()).tolist()
@@ -272,19 +317,28 @@ class Retriever(pt.Transformer):
             del options["exclude_self"]
             return Query(terms=terms, filters=filters, **options)
         asked = {name: row.get(of) for name, of in (("image", "image"), ("text", "query"))}
-        kept = {name: value for name, value in asked.items() if _is_given(value)}
+        kept = {name: value for name, value in asked.items() if is_given(value)}
         return {**kept, **options}
 
 
 class PictureAnalyzer(pt.Transformer):
-    """See ``Index.analyzer``."""
+    """See ``Index.analyzer``.
+
+    >>> photos.analyzer().search("tabby").query_toks[0]
+    {'tabby': 1.0}
+    """
 
     def __init__(self, index: Index) -> None:
         self.index = index
 
     def transform(self, inp: pd.DataFrame) -> pd.DataFrame:
-        """The frame with ``toks``, or ``query_toks``."""
-        _check(inp, [DOCNO, "image"], ["qid", "image"], ["qid", "query"])
+        """The frame with ``toks``, or ``query_toks``.
+
+        >>> pictures = pd.DataFrame({"docno": ["d1"], "image": ["photos/chelsea.jpg"]})
+        >>> "tiger_cat" in photos.analyzer().transform(pictures).toks[0]
+        True
+        """
+        check_columns(inp, [DOCNO, "image"], ["qid", "image"], ["qid", "query"])
         rows = inp.to_dict("records")
         if DOCNO in inp.columns:
             return inp.assign(
@@ -292,23 +346,32 @@ class PictureAnalyzer(pt.Transformer):
             )
         ask = self.index.images.query
         names = {"image": "image", "query": "text"}
-        given = [{names[n]: row[n] for n in names if _is_given(row.get(n))} for row in rows]
-        return inp.assign(query_toks=[_toks(ask(**options).terms) for options in given])
+        given = [{names[n]: row[n] for n in names if is_given(row.get(n))} for row in rows]
+        return inp.assign(query_toks=[toks_of(ask(**options).terms) for options in given])
 
     def _toks(self, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, float]]:
         analyzer = self.index.images.analyzer
         opened = [analyzer.open(row["image"]).image for row in rows]
-        return [_toks(analysis.terms) for analysis in analyzer.analyze_batch(opened)]
+        return [toks_of(analysis.terms) for analysis in analyzer.analyze_batch(opened)]
 
 
 class TextLoader(pt.Transformer):
-    """See ``Index.text_loader``."""
+    """See ``Index.text_loader``.
+
+    >>> photos.text_loader(["path", "label"]).fields
+    ('path', 'label')
+    """
 
     def __init__(self, index: Index, fields: Sequence[str]) -> None:
         self.index, self.fields = index, fields
 
     def transform(self, inp: pd.DataFrame) -> pd.DataFrame:
-        """The frame with the fields of each document."""
+        """The frame with the fields of each document.
+
+        >>> found = photos.retriever("sqrt", k=1).search("coffee")
+        >>> photos.text_loader("path").transform(found).path[0].rpartition("/")[2]
+        'coffee.jpg'
+        """
         pt.validate.columns(inp, includes=[DOCNO])
         docnos = inp[DOCNO].astype(str)
         ids = {docno: self.index._ids.get(docno, docno) for docno in docnos.unique()}
@@ -335,64 +398,3 @@ class TextLoader(pt.Transformer):
             known = self.index.images.vocabulary
             return [known[t.key].name if t.key in known else t.key for t in document.terms]
         return document.uri if field == "path" else " ".join(document.labels)
-
-
-class Dataset(pt.datasets.Dataset):
-    """Topics (``qid``, ``image``) and qrels of pictures of an index; see ``Index.dataset``."""
-
-    def __init__(self, topics: Mapping[str, str | None], judgements: Judgements) -> None:
-        self._topics, self._judgements = topics, judgements
-
-    def get_topics(self, variant: str | None = None) -> pd.DataFrame:
-        """A table of ``qid`` and ``image``."""
-        return pd.DataFrame(list(self._topics.items()), columns=["qid", "image"])
-
-    def get_qrels(self, variant: str | None = None) -> pd.DataFrame:
-        """A table of ``qid``, ``docno`` and ``label``."""
-        return self._judgements.to_frame()
-
-
-def _check(frame: pd.DataFrame, *columns: Sequence[str]) -> None:
-    """Whether a frame has one of these sets of columns; PyTerrier asks so what is taken."""
-    with pt.validate.any(frame) as either:
-        for names in columns:
-            either.columns(includes=list(names))
-
-
-def _runs(rows: Iterable[Mapping[str, Any]]) -> Iterator[list[Mapping[str, Any]]]:
-    """Documents of one run of indexing each: many by path, fewer where pictures are in memory."""
-    some: list[Mapping[str, Any]] = []
-    in_memory = 0
-    for row in rows:
-        if not (_is_given(row.get(DOCNO)) and _is_given(row.get("image"))):
-            raise ConfigurationError(f"a document needs docno and image, not {list(row)}")
-        some.append(row)
-        in_memory += not isinstance(row["image"], str | os.PathLike)
-        if len(some) == _PATHS or in_memory == _PICTURES:
-            yield some
-            some, in_memory = [], 0
-    if some:
-        yield some
-
-
-def _uri(image: Any) -> str:
-    return to_uri(image) if isinstance(image, str | os.PathLike) else open_image(image).uri
-
-
-def _own(documents: Mapping[str, Mapping[str, Any]], uri: str) -> dict[str, str]:
-    return {DOCNO: str(documents[uri][DOCNO])} if uri in documents else {}
-
-
-def _docno(document: Document) -> str:
-    return str(document.metadata.get(DOCNO, document.id))
-
-
-def _toks(terms: Iterable[Term]) -> dict[str, float]:
-    """Weights by term, in lower case: PISA looks for no other, and keys differ by more."""
-    return {term.key.lower(): float(term.score) for term in terms}
-
-
-def _is_given(value: Any) -> bool:
-    """Whether a cell of a table has a value: an empty one has None, nan or no text."""
-    return not (value is None or value is pd.NA or (isinstance(value, float) and value != value)
-                or (isinstance(value, str) and not value))  # fmt: skip

@@ -124,6 +124,9 @@ def check_page(path: Path) -> None:
 class Limits:
     """The largest picture that is read.
 
+    >>> index.add("photos/coffee.jpg", limits=Limits(max_seconds=5)).unchanged
+    1
+
     Attributes:
         max_pixels: width times height as the header gives them. The default is Pillow's own hard
             limit, which WebP, GIF and TIFF cannot exceed unless the application raises

@@ -124,7 +124,12 @@ class Facts:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Picture(Facts):
-    """One picture, opened: ``image`` has the pixels, 8-bit RGB, upright, of the first frame."""
+    """One picture, opened: ``image`` has the pixels, 8-bit RGB, upright, of the first frame.
+
+    >>> picture = open_image("photos/chelsea.jpg")
+    >>> picture.format, picture.image.size
+    ('JPEG', (451, 300))
+    """
 
     image: Image.Image
 
@@ -142,6 +147,9 @@ def open_image(
     Large pictures that take much memory beyond their pixels get smaller: those of more than 67
     million pixels that have to be converted or turned are averaged to at most 17 million, and
     progressive JPEG files of more than 34 million are decoded at half their size.
+
+    >>> open_image("photos/chelsea.jpg").width
+    451
 
     Args:
         source: a path or URL; a picture file's bytes; a binary file object, read from where it

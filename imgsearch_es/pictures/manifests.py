@@ -62,6 +62,10 @@ class PictureList:
     relative path begins at the folder of the list. A tar file that is named stands for its
     pictures.
 
+    >>> pd.DataFrame({"path": ["photos/coffee.jpg"], "label": ["cup"]}).to_csv("list.csv")
+    >>> index.add(PictureList("list.csv")).updated
+    1
+
     Args:
         place: the file, a path or URL.
 

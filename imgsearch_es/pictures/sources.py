@@ -102,6 +102,9 @@ def find_images(
     a picture's extension or, in a local folder, begins like one; hidden ones are passed over. A
     file that is named in ``sources`` is always yielded.
 
+    >>> len(list(find_images("photos")))
+    76
+
     Args:
         sources: one path or URL, or several.
         on_error: called for each broken link or unreadable folder that the walk meets, after

@@ -48,6 +48,10 @@ _SORTED = json.JSONEncoder(sort_keys=True)
 class Document:
     """One indexed picture.
 
+    >>> document = index.get("photos/chelsea.jpg")
+    >>> document.filename, document.width, document.terms[0].key
+    ('chelsea.jpg', 451, 'tiger_cat')
+
     Attributes:
         id: derived from the URI, so indexing a picture again replaces it.
         uri: absolute path of a local file, or a URL; ``filename`` is its last part.

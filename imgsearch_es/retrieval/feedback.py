@@ -51,7 +51,12 @@ Represented = Example | Document | Analysis
 
 @dataclass(frozen=True, slots=True)
 class Rocchio:
-    """The weights of equation (2): of the query, and of the means of what is liked and disliked."""
+    """The weights of equation (2): of the query, and of the means of what is liked and disliked.
+
+    >>> closer = index.search("cat", like="photos/chelsea.jpg", rocchio=Rocchio(beta=2), k=1)
+    >>> closer[0].filename
+    'chelsea-cropped.jpg'
+    """
 
     alpha: float = 1.0
     beta: float = 0.75

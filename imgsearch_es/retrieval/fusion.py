@@ -40,7 +40,7 @@ class Fusion:
     """How to put parts together.
 
     >>> both = Fusion({"sqrt": 1, "dense-cosine": 2}, method="rrf")
-    >>> len(index.search("chelsea.jpg", fuse=both, k=3))
+    >>> len(index.search("photos/chelsea.jpg", fuse=both, k=3))
     3
 
     Attributes:

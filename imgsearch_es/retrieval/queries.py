@@ -75,20 +75,20 @@ class Query(Selection):
     The other fields are those of `SearchRequest`, as they were understood; of them ``text``,
     ``pictures``, ``roles``, ``part``, ``feedback``, ``hints`` and ``left_out`` are to be shown.
 
+    >>> len(index.query("cat", where="width>=400").filters)
+    1
+
     Attributes:
-        terms: the weighted synset vector, heaviest first, ties by key; weights are float32, because
-            some functions of Elasticsearch take no others. Of a fusion the synsets of its parts,
-            each times its part's weight, added: to show, and for facets.
+        terms: the weighted synset vector, heaviest first, ties by key; weights are float32. Of a
+            fusion the synsets of its parts times the part's weight, added: to show, and for facets.
         embedding: the query's deep feature, which the strategies dense-* compare.
         min_score: the least score of a hit, a float32 number; of distances minus the largest.
         candidates: how many near pictures an approximate answer compares exactly, or 0 for all.
-        visual_words: how many each picture of the index has, or 0; an approximate answer finds
-            its candidates by them.
+        visual_words: how many each picture of the index has, for approximate answers; or 0.
         pictures: URIs or pictures in memory, and ``roles`` what each is: one of ROLES.
         fusion: how the parts are put together; None for a query of one part, which is itself.
         parts: what is put together (see ``imgsearch_es.retrieval.fusion``).
-        sort: by which field what matches is sorted, instead of being scored (`conditions.order`);
-            without terms all matches that meets the conditions.
+        sort: the field by which all that meets terms and conditions is sorted, without scores.
         counts: which of the ranked pictures show what was asked for, and count: totals, facets and
             sorted lists are of these; None for all.
     """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 from imgsearch_es.errors import QueryError
 from imgsearch_es.retrieval.dense import COMPARISONS, Comparison
@@ -21,6 +22,13 @@ POSTINGS, SHARING, PICTURES, FEATURES, WORDS = (
 )
 
 
+StrategyName = Literal[
+    "auto", "impact", "script", "script-filtered", "tfidf", "cosine", "sqrt", "bm25",
+    "dense-cosine", "dense-dot", "dense-euclidean", "dense-manhattan", "dense-chi2", "visual-words",
+]  # fmt: skip
+"""The keys of `STRATEGIES`, for editors and type checkers to complete."""
+
+
 @dataclass(frozen=True)
 class Strategy:
     """A way to score. Its answers are exact, unless an approximate one is asked for.
@@ -34,7 +42,7 @@ class Strategy:
         can_be_approximate: whether an index of nearest neighbors can be made for it.
     """
 
-    name: str
+    name: StrategyName
     description: str
     scores: Formula | Comparison | None
     reads: str
@@ -123,7 +131,7 @@ _ALL = (
              "inverted index (an index made with visual_words)", None, WORDS, "Visual words"),
 )
 # fmt: on
-STRATEGIES = {strategy.name: strategy for strategy in _ALL}
+STRATEGIES: Mapping[str, Strategy] = {strategy.name: strategy for strategy in _ALL}
 """By name. The first four all compute formula (1) and rank alike."""
 
 APPROXIMABLE = tuple(name for name, way in STRATEGIES.items() if way.can_be_approximate)

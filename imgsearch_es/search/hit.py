@@ -33,6 +33,10 @@ if TYPE_CHECKING:
 class Hit:
     """One picture found.
 
+    >>> hit = hits[0]
+    >>> hit.rank, round(hit.score, 2), hit.filename, hit.synsets[0].key
+    (1, 0.63, 'motorcycle_left-cropped.jpg', 'moped')
+
     Attributes:
         rank: from 1.
         score: by the query's formula or fusion, a float32 number.
@@ -105,6 +109,11 @@ class Hit:
         (0, 0, width, height). None where the picture has no such synset, or the analyzer of its
         index has no ``views``.
 
+        >>> tiles = ImageIndex("tiles.duckdb", model="efficientnet-lite0", views="tiles")
+        >>> _ = tiles.add("photos/motorcycle_left.jpg")
+        >>> tiles.search("motorcycle")[0].where("motorcycle")
+        (0, 200, 445, 500)
+
         Raises:
             QueryError: the words name nothing, or the hit knows no vocabulary.
         """
@@ -116,7 +125,11 @@ class Hit:
         return None if best is None else self.document.box(best)
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON values; a synset has a box where the index has ``views``."""
+        """As JSON values; a synset has a box where the index has ``views``.
+
+        >>> sorted(hits[0].to_dict())
+        ['id', 'labels', 'metadata', 'photo', 'rank', 'score', 'synsets', 'uri']
+        """
         return {
             "rank": self.rank,
             "id": self.id,
@@ -135,6 +148,10 @@ class Hit:
 @dataclass(frozen=True, slots=True)
 class Explanation:
     """Why a picture scores what it scores.
+
+    >>> print(hits.explain(0))
+    motorcycle_left-cropped.jpg  score 0.630479
+      moped  0.93 x 0.6779 = 0.6305
 
     Attributes:
         rows: the summands of the score, largest first; of a fused query its parts in their order,

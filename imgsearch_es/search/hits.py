@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -37,18 +37,18 @@ class Hits(Leaving):
 
     Pickled hits leave their index behind: search again to refine them.
 
+    >>> hits = index.search("motorcycle", k=3)
+    >>> len(hits), hits.total, hits[0].filename
+    (3, 8, 'motorcycle_left-cropped.jpg')
+
     Attributes:
         query: what was searched for.
-        total: how many pictures show what was asked for. Of words alone those that have more than
-            a trace of one (docs/query-language.md), counted when this is first looked at; else all
-            that are ranked.
-        total_is_exact: False when that is so of ``total``.
-        ranked: how many pictures are ranked: those of ``total`` and, after most of them, those that
-            show a trace.
-        ranked_is_exact: False when Elasticsearch stopped counting at ``ranked``.
+        total: how many pictures show what was asked for: of words alone more than a trace of one
+            (docs/query-language.md), counted when first looked at; else all that are ranked.
+        ranked: how many are ranked: those of ``total``, then, mostly, those that show a trace.
+        total_is_exact, ranked_is_exact: False when Elasticsearch stopped counting there.
         strategy: the way that gave the answer.
-        exact: True when these are certainly the best by formula (1), in order.
-        means: by which means that is known.
+        exact: True when these are certainly the best, in order; ``means`` by which that is known.
         took_ms: milliseconds that the store worked.
         hints: what a person should know of the words, such as those left out.
     """
@@ -168,6 +168,9 @@ class Hits(Leaving):
         The query that gave these hits is moved, so each round builds on those before; filters
         and strategy stay, the offset is 0 again.
 
+        >>> [hit.filename for hit in hits.refine(like=0, k=2, unseen=True)]
+        ['motorcycle_left-mirrored.jpg', 'motorcycle_right.jpg']
+
         Args:
             like: which of these hits are good: their numbers from 0, as in ``hits[0]``, or hits.
             dislike: which are not.
@@ -208,8 +211,10 @@ class Hits(Leaving):
     def rerank(self) -> Hits:
         """These hits in the order of k-reciprocal re-ranking (see `reciprocal_order`).
 
-        Of the strategies dense-*. Scores stay those of the strategy, which ``explain`` explains;
-        ``exact`` is False, because the order is no longer theirs.
+        Of the strategies dense-*, whose scores stay; ``exact`` is False: the order is another.
+
+        >>> index.search("photos/chelsea.jpg", strategy="dense-cosine").rerank()[1].filename
+        'chelsea-small.webp'
         """
         self._index()
         if self.query.embedding is None:
@@ -255,11 +260,19 @@ class Hits(Leaving):
         return [self._hits[i] for i in dict.fromkeys(i % len(self) for i in wanted)]
 
     def explain(self, i: int | Hit = 0) -> Explanation:
-        """The summands of the score of a hit, or of the i-th from 0; visual words by name."""
+        """The summands of the score of a hit, or of the i-th from 0; visual words by name.
+
+        >>> hits.explain(0).rows[0].key
+        'moped'
+        """
         return self._explained(self._judged(i))[0]
 
     def explain_all(self) -> list[Explanation]:
-        """What ``explain`` says of each hit, in their order."""
+        """What ``explain`` says of each hit, in their order.
+
+        >>> len(hits.explain_all())
+        3
+        """
         return self._explained(self._hits)
 
     def _explained(self, hits: Sequence[Hit]) -> list[Explanation]:
@@ -283,7 +296,11 @@ class Hits(Leaving):
         return tuple(Term(self._name(term.key), term.score) for term in self.query.word_terms)
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON values: the shape that ``imgsearch search --json`` prints."""
+        """As JSON values: the shape that ``imgsearch search --json`` prints.
+
+        >>> hits.to_dict()["total"]
+        8
+        """
         return {
             "query": str(self.query),
             "hints": list(self.query.hints),
@@ -298,7 +315,10 @@ class Hits(Leaving):
         }
 
     def plot(self, *, columns: int = 5, distances: bool = False) -> Figure:
-        """The paper's grid: the query, then the hits with their scores or ``distances``."""
+        """The paper's grid: the query, then the hits with their scores or ``distances``.
+
+        >>> hits.plot(columns=2).savefig("grid.png")
+        """
         from imgsearch_es.search.shown import figures
 
         shown = self
@@ -308,7 +328,11 @@ class Hits(Leaving):
         return figures.plot(shown, columns=columns)
 
     def labeled(self, labels: Callable[[Hit], tuple[str, ...]]) -> Hits:
-        """The same hits with other labels, to show."""
+        """The same hits with other labels, to show.
+
+        >>> hits.labeled(lambda hit: ("seen",))[0].labels
+        ('seen',)
+        """
         shown = copy.copy(self)
         shown._hits = tuple(
             replace(hit, document=replace(hit.document, labels=labels(hit))) for hit in self._hits
@@ -316,7 +340,11 @@ class Hits(Leaving):
         return shown
 
     def facets(self, fields: Sequence[str] | str = FACETS, size: int = 10) -> Facets:
-        """Count what all pictures that match have, not these hits only: ``ImageIndex.facets``."""
+        """Count what all pictures that match have, not these hits only: ``ImageIndex.facets``.
+
+        >>> hits.facets("format")
+        {'format': [{'value': 'JPEG', 'count': 6}, {'value': 'WEBP', 'count': 2}]}
+        """
         return count_facets(self._index(), self.query, fields, size)
 
     def to_html(self, path: str | Path, **options: Any) -> Path:
@@ -324,6 +352,9 @@ class Hits(Leaving):
 
         The options are ``columns``, ``thumbnail``, ``max_bytes`` and ``facets`` of
         ``gallery.gallery_html``; by default facets are counted where that is possible.
+
+        >>> hits.to_html("page.html").name
+        'page.html'
 
         Raises:
             ConfigurationError: the page cannot be written, or would replace a file that is none.
@@ -358,17 +389,6 @@ class Hits(Leaving):
         lines = [f"{len(self)} of {self.total} hits for {self.query}"]
         lines += [f"{hit.rank:>4}  {number(hit.score):>6}  {hit.uri}" for hit in self._hits]
         return "\n".join(lines)
-
-
-def pages(
-    store: Store, query: Query, name: Callable[[str], str] = str
-) -> Generator[Hits, None, None]:
-    """The hits of a query from its offset on, ``query.k`` at a time; ranks count through."""
-    rank = query.offset + 1
-    for result in store.pages(query):
-        hits = Hits(query, result, store, first=rank, name=name)
-        rank += len(hits)
-        yield hits
 
 
 def count_facets(store: Store, wanted: Selection, fields: Sequence[str] | str, size: int) -> Facets:

@@ -36,6 +36,11 @@ class LearningIndex(CollectedIndex):
         do those that are added later. Taught again, it is learnt from the new examples alone. If
         synsets have this name already, the word then means them and the taught one.
 
+        >>> index.teach("coin", ["photos/coins.jpg", "photos/coins-mirrored.jpg"]).pictures
+        4
+        >>> index.search("coin").total
+        2
+
         Args:
             word: one word or several, as it will be searched for.
             like: pictures that show it, as ``search`` takes them.
@@ -53,13 +58,23 @@ class LearningIndex(CollectedIndex):
     def forget(
         self, word: str, *, progress: Callable[[int, int], None] = lambda done, total: None
     ) -> int:
-        """Take back a word that was taught; gives how many pictures had it."""
+        """Take back a word that was taught; gives how many pictures had it.
+
+        >>> _ = index.teach("coin", ["photos/coins.jpg", "photos/coins-mirrored.jpg"])
+        >>> index.forget("coin")
+        4
+        """
         self._settings()
         with self._for_one_index():
             return teaching.forget(self.store, word, progress)
 
     def words(self) -> list[Word]:
-        """The words that the index was taught, with their quality and numbers of pictures."""
+        """The words that the index was taught, with their quality and numbers of pictures.
+
+        >>> _ = index.teach("coin", ["photos/coins.jpg", "photos/coins-mirrored.jpg"])
+        >>> [(word.name, word.pictures) for word in index.words()]
+        [('coin', 4)]
+        """
         self._settings()
         return teaching.words(self.store)
 
@@ -73,6 +88,11 @@ class LearningIndex(CollectedIndex):
 
         Only pictures are read whose text is not known yet, so another run goes on after one that
         was interrupted, or with pictures that are new.
+
+        >>> index.read_text("filename=page.jpg").with_text
+        1
+        >>> index.search('ocr:"segmentation"').total
+        1
 
         Args:
             where: conditions on the pictures, as ``search`` takes them; by default all.
@@ -112,6 +132,9 @@ class LearningIndex(CollectedIndex):
 
         The file ends in .npz; one that exists is overwritten by ``force``. By default all
         dimensions are kept in which the features vary.
+
+        >>> index.learn_whitening("whitening.npz", dimensions=16).components
+        16
 
         Raises:
             ConfigurationError: there are no deep features, or too few for so many dimensions.

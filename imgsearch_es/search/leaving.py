@@ -27,13 +27,20 @@ class Leaving(Sequence[Hit]):
         Nothing is written over: of two pictures with one name the second is called ``NAME (2)``.
         One that is there already, with the same bytes, stays.
 
+        >>> [path.name for path in hits[:2].copy_to("chosen")]
+        ['motorcycle_left-cropped.jpg', 'motorcycle_left-mirrored.jpg']
+
         Raises:
             SourceError: some cannot be copied; the message names the first, the others are there.
         """
         return _put(self, folder, _copy, "copied")
 
     def link_to(self, folder: str | Path) -> list[Path]:
-        """Put symbolic links to the pictures into a folder; otherwise as ``copy_to``."""
+        """Put symbolic links to the pictures into a folder; otherwise as ``copy_to``.
+
+        >>> [path.name for path in hits[:1].link_to("chosen")]
+        ['motorcycle_left-cropped.jpg']
+        """
         return _put(self, folder, _link, "linked")
 
     def to_frame(self) -> Any:
@@ -50,6 +57,9 @@ class Leaving(Sequence[Hit]):
 
         Lists are JSON, and metadata that is no text, so that it is a list of pictures as
         `PictureList` reads them.
+
+        >>> hits.to_csv("hits.csv").count("motorcycle") > 2
+        True
         """
         text = csv_of(self)
         if path is not None:

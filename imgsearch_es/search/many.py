@@ -1,8 +1,8 @@
-"""Many queries in few requests: one that is wrong costs the others nothing."""
+"""Many queries in few requests, one wrong costs the others nothing; and all pages of a query."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any
 
 from imgsearch_es.errors import ConfigurationError, ImageError, QueryError
@@ -45,3 +45,14 @@ def _built(build: Callable[..., Query], number: int, query: Asked) -> Query | Qu
         wrong = QueryError(f"query {number}: {error}")
         wrong.__cause__ = error
         return wrong
+
+
+def pages(
+    store: Store, query: Query, name: Callable[[str], str] = str
+) -> Generator[Hits, None, None]:
+    """The hits of a query from its offset on, ``query.k`` at a time; ranks count through."""
+    rank = query.offset + 1
+    for result in store.pages(query):
+        hits = Hits(query, result, store, first=rank, name=name)
+        rank += len(hits)
+        yield hits

@@ -16,6 +16,7 @@ from imgsearch_es.errors import QueryError
 from imgsearch_es.retrieval.feedback import ROCCHIO, Region, Rocchio
 from imgsearch_es.retrieval.fusion import Fusion
 from imgsearch_es.retrieval.language import Where
+from imgsearch_es.retrieval.strategies import StrategyName
 from imgsearch_es.search.query_pictures import QueryImages, told_apart
 from imgsearch_es.stores.base import Store
 
@@ -95,7 +96,7 @@ class SearchRequest:
     where: Where | None = None
     k: int = 10
     offset: int = 0
-    strategy: str = "auto"
+    strategy: StrategyName | str = "auto"
     parameters: Mapping[str, float] | None = None
     min_score: float | None = None
     approximate: bool = False

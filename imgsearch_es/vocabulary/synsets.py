@@ -33,6 +33,9 @@ from imgsearch_es.vocabulary.words import normalize, safe_keys
 class Vocabulary:
     """The terms of an index; immutable. Made by `imagenet`, `from_wnids` and `from_labels`.
 
+    >>> len(imagenet().synsets), "tabby" in imagenet()
+    (1000, True)
+
     Attributes:
         name: "imagenet-1k", "wordnet" or "labels".
         synsets: the terms: the classifier's classes in class order, then the hypernyms if any, the
@@ -356,7 +359,11 @@ class Vocabulary:
 
 @lru_cache(maxsize=1)
 def imagenet() -> Vocabulary:
-    """The 1,000 ImageNet classes (ILSVRC 2012), in the order of Keras's models."""
+    """The 1,000 ImageNet classes (ILSVRC 2012), in the order of Keras's models.
+
+    >>> imagenet()["golden_retriever"].wnid
+    'n02099601'
+    """
     return Vocabulary("imagenet-1k", *imagenet_synsets())
 
 

@@ -24,6 +24,9 @@ _WNID = re.compile(r"n\d{8}")
 class Synset:
     """A set of words with one meaning, or a person's own label.
 
+    >>> imagenet()["tabby"].gloss
+    'a cat with a grey or tawny coat mottled with black'
+
     Attributes:
         key: unique among all synsets, whatever the case: the name, with the wnid where two
             synsets share a name (``crane_n02012849``). No dots, no white space.

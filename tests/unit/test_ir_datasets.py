@@ -1,22 +1,20 @@
-"""Collections by ir_datasets itself: a folder that we write, and a dataset of others."""
+"""Collections by ir_datasets itself: a folder that we write, and touche-image."""
 
 from __future__ import annotations
 
 import json
-from typing import NamedTuple
+from zipfile import ZipFile
 
 import ir_datasets
 import numpy as np
 import pytest
 import yaml
-from imgsearch_es.ir_datasets import documents, load, read_terms, write_collection
-from imgsearch_es.pyterrier import Index
-from ir_datasets.formats import BaseDocs, BaseQueries, GenericQuery, TrecQrels
-from ir_datasets.util import LocalDownload
 
 from imgsearch_es import ImageIndex, Topic, evaluate
 from imgsearch_es.errors import EvaluationError
 from imgsearch_es.evaluation import Collection
+from imgsearch_es.ir_datasets import documents, load, read_terms, write_collection
+from imgsearch_es.pyterrier import Index
 
 MEASURES = "AP,nDCG@10,P@3"
 
@@ -95,40 +93,54 @@ def test_words_pictures_regions_and_terms(index, cat, tmp_path):
         read_terms(folder)
 
 
-class Picture(NamedTuple):
-    """As ir_datasets' own touche-image has them: bytes, not paths."""
+TOUCHE = "touche-image/2022-06-13/touche-2022-task-3"
+TOPIC = (
+    "<topic><number>{}</number><title>{}</title><description>d</description>"
+    "<narrative>n</narrative></topic>"
+)
 
-    doc_id: str
-    png: bytes
+
+@pytest.fixture
+def touche(photos, tmp_path, monkeypatch):
+    """ir_datasets' own touche-image, reading files of its form in place of a download."""
+    dataset = ir_datasets.load(TOUCHE)
+    docs = dataset.docs_handler()
+    with ZipFile(tmp_path / "main.zip", "w") as main, ZipFile(tmp_path / "png.zip", "w") as png:
+        for number, path in enumerate(sorted(photos.rglob("*.png"))):
+            folder = f"images/I00/I{number:016x}/"
+            main.writestr(folder, "")
+            for name in ("image-url.txt", "image-phash.txt"):
+                main.writestr(folder + name, path.stem)
+            main.writestr(folder + "image.webp", b"not read: the png comes first")
+            png.writestr(folder + "image.png", path.read_bytes())
+    ZipFile(tmp_path / "nodes.zip", "w").close()
+    handlers = (dataset.queries_handler(), "queries.xml"), (dataset.qrels_handler(), "qrels")
+    for handler, file in handlers:
+        monkeypatch.setattr(handler._source, "_path", tmp_path / file)
+    for field, file in (("", "main.zip"), ("_nodes", "nodes.zip"), ("_png", "png.zip")):
+        monkeypatch.setattr(getattr(docs, f"_source{field}"), "_path", tmp_path / file)
+    return dataset
 
 
-def test_a_dataset_of_others_is_asked_by_its_name(photos, fake_model, tmp_path):
-    class Docs(BaseDocs):
-        def docs_iter(self):
-            for path in sorted(photos.rglob("*.png")):
-                yield Picture(f"I{path.stem}", path.read_bytes())
-
-    asked = []
-
-    class Queries(BaseQueries):
-        def queries_iter(self):
-            yield from asked
-
-    (tmp_path / "qrels").write_text("51 0 Icat.1 2\n51 0 Idog.1 -2\n52 0 Idog.2 1\n")
-    grades = TrecQrels(LocalDownload(tmp_path / "qrels"), {})
-    name = f"imgsearch-test/{tmp_path.name}"
-    dataset = ir_datasets.datasets.base.Dataset(Docs(), Queries(), grades)
-    ir_datasets.registry.register(name, dataset)
-    index = Index(tmp_path / "t.duckdb", model="fake").index(documents(name))
+def test_touche_image_is_read_as_ir_datasets_has_it(touche, fake_model, tmp_path):
+    ids = {doc.url: doc.doc_id for doc in touche.docs_iter()}
+    assert len(ids) == 12
+    index = Index(tmp_path / "t.duckdb", model="fake").index(documents(TOUCHE))
     with index.images as images:
-        word = next(d for d in images.store.documents() if d.metadata["docno"] == "Icat.1")
-        asked += [GenericQuery("51", word.terms[0].key), GenericQuery("52", word.terms[1].key)]
-        found = evaluate(images, f"ir_datasets:{name}", "auto", "RR")
+        word = next(d for d in images.store.documents() if d.metadata["docno"] == ids["cat.1"])
+        topics = [TOPIC.format(n, word.terms[n].key) for n in (0, 1)]
+        (tmp_path / "queries.xml").write_text(f"<topics>{''.join(topics)}</topics>")
+        rows = [("0", "ONTOPIC", "cat.1", 1), ("0", "CON", "cat.1", 0), ("0", "PRO", "dog.1", 0)]
+        rows += [("1", "PRO", "dog.2", 1)]
+        lines = (f"{query} {stance} {ids[name]} {grade}\n" for query, stance, name, grade in rows)
+        (tmp_path / "qrels").write_text("".join(lines))
+        found = evaluate(images, f"ir_datasets:{TOUCHE}", "auto", "RR")
         assert len(found.task.judgements) == 2
         assert found.notes == ()
-        ranking = images.run({"51": word.terms[0].key}, k=12).documents("51")
+        asked = {query.query_id: query.default_text() for query in touche.queries_iter()}
+        ranking = images.run(asked, k=12).documents("0")
         docnos = [images.get(key).metadata["docno"] for key in ranking]
-        expected = 1 / (1 + docnos.index("Icat.1"))
+        expected = 1 / (1 + docnos.index(ids["cat.1"]))  # relevant by one stance of two
         assert found.scores["auto"].values["RR"][0] == pytest.approx(expected)
 
 

@@ -107,6 +107,10 @@ def test_the_same_tables_again(run, asked, place: Path, tmp_path: Path, monkeypa
     place.write_text(PLAN.replace('measures = "AP"', 'measures = "RR"'))
     run("reproduce", place, "--out", out, "--no-plots")
     assert swept[asked_before:] == ["auto"]  # of the objects alone something else is asked for
+    monkeypatch.setattr(Lost, "fingerprint", lambda self: "sha256:found")
+    assert "no row of" not in run("reproduce", place, "--out", out, "--no-plots").output
+    table = (out / "table.md").read_text()  # with the weights there, it is added and compared with
+    assert {"| lost | auto |" in table, "Against lost auto/plain/2/2" in table} == {True}
 
 
 @pytest.mark.parametrize(

@@ -70,8 +70,9 @@ QRELS = {f"q{n}": {f"d{n}": 1, f"d{(n + 5) % COUNT}": 1, f"d{(n + 1) % COUNT}": 
 @pytest.mark.parametrize("strategy", ["auto", "auto+dense-cosine:rrf"])
 def test_the_figures_are_those_of_our_ranking(task_of, fake_model, tmp_path, strategy):
     import mteb
-    from imgsearch_es.mteb import Search
     from PIL import Image
+
+    from imgsearch_es.mteb import Search
 
     queries = {"id": [f"q{n}" for n in range(6)],
                "image": [Image.fromarray(like(n)) for n in range(6)]}  # fmt: skip

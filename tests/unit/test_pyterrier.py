@@ -8,12 +8,12 @@ import tarfile
 import pandas as pd
 import pyterrier as pt
 import pytest
-from imgsearch_es.pyterrier import Index
 from lz4.frame import LZ4FrameFile
 from PIL import Image
 
 from imgsearch_es import ImageIndex, evaluate, folder_label
 from imgsearch_es.errors import ConfigurationError, QueryError
+from imgsearch_es.pyterrier import Index
 from tests.fakes import noise
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")

@@ -62,3 +62,4 @@ def test_every_public_name_is_in_the_reference(site):
     in_errors = vars(imgsearch_es.errors).values()
     errors = {v.__name__ for v in in_errors if isinstance(v, type) and issubclass(v, Exception)}
     assert errors <= names
+    assert "<blockquote>" not in built, "an example is not shown as code"

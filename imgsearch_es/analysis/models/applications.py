@@ -76,8 +76,8 @@ class Application:
                 error.close()
             raise WeightsError(
                 f"the weights of {self.name} could not be downloaded from {_BASE}{self.file} "
-                f"({error}). Give a file of them with --weights FILE, or use "
-                "--model efficientnet-lite0, which needs no download."
+                f"({error}). Put that file into {self.path.parent}, give one with --weights FILE, "
+                "or use --model efficientnet-lite0, which needs no download."
             ) from error
         return self.path
 

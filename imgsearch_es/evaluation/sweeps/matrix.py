@@ -189,7 +189,8 @@ class Reproduction:
     def to_markdown(self) -> str:
         """A table for each collection."""
         parts = [f"## {name}\n\n{table}" for name, table in self.tables.items()]
-        parts += [f"No row of {model}: its weights are not there." for model in self.missing]
+        for model in self.missing:
+            parts.append(f"No row of {model}: with its weights the same command adds its rows.")
         return "\n\n".join(parts)
 
     def write(self, folder: Path, file: str) -> list[Path]:

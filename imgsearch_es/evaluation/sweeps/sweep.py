@@ -16,10 +16,11 @@ from imgsearch_es.analysis.configuration import DEFAULT_MODEL
 from imgsearch_es.analysis.models.weights import absolute
 from imgsearch_es.errors import EmptyQueryError, EvaluationError
 from imgsearch_es.evaluation.benchmarking import percentiles, sample_pictures, searcher, take_turns
-from imgsearch_es.evaluation.experiment import Asked, Evaluation, evaluate
+from imgsearch_es.evaluation.experiment import Asked, evaluate
 from imgsearch_es.evaluation.judgements import Judgements
 from imgsearch_es.evaluation.manifest import SweepPlan, as_text, takes
 from imgsearch_es.evaluation.measures import parse_measures
+from imgsearch_es.evaluation.outcome import Evaluation
 from imgsearch_es.evaluation.significance import check_interval
 from imgsearch_es.evaluation.sweeps.grid import (
     PLAIN,
@@ -32,7 +33,7 @@ from imgsearch_es.evaluation.sweeps.grid import (
 )
 from imgsearch_es.evaluation.sweeps.outcome import Point, Sweep, point_name
 from imgsearch_es.evaluation.sweeps.posteriors import Filled, Posteriors, Sources, fill, split_views
-from imgsearch_es.evaluation.systems import System, parse_systems
+from imgsearch_es.evaluation.systems import System, Systems, parse_systems
 from imgsearch_es.index import ImageIndex
 from imgsearch_es.indexing import IndexReport, Labels
 from imgsearch_es.search.query_pictures import QueryImages, several
@@ -69,7 +70,7 @@ class SweepRequest(Asked):
 
     pictures: Sources | None = None
     judgements: str | os.PathLike[str] | Judgements = "labels"
-    systems: str | Iterable[str | System] = "auto,dense-cosine"
+    systems: Systems = "auto,dense-cosine"
     measures: str | Iterable[str] | None = None
     _: KW_ONLY
     models: str | Iterable[str] = DEFAULT_MODEL
@@ -86,6 +87,11 @@ class SweepRequest(Asked):
 @takes(SweepRequest)
 def sweep(request: SweepRequest) -> Sweep:
     """Measure systems over settings of an analyzer, with one forward pass per picture and model.
+
+    >>> options = {"models": "efficientnet-lite0", "top_k": [5, 50], "timed": 0}
+    >>> found = sweep("photos", "name:{label}-*", "auto", "P@3", **options)
+    >>> [point.name for point in found.points]
+    ['auto/plain/5', 'auto/plain/50']
 
     Raises:
         EvaluationError: a setting makes no sense, or judgements do not fit the pictures.

@@ -279,7 +279,7 @@ def reproduce(
     if done is None:
         return
     for model, why in done.missing.items():
-        warn(f"no row of {model}: {why}")
+        warn(f"no row of {model}: {why.rstrip('.')}; then the same command adds its rows")
     different = [] if matrix.expected is None else done.differences()
     files = done.write(out, str(file))
     extra = {"files": list(map(str, files)), "differences": list(map(str, different))}

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from imgsearch_es.evaluation.experiment import Evaluation
+    from imgsearch_es.evaluation.outcome import Evaluation
     from imgsearch_es.evaluation.sweeps.outcome import Point, Sweep
     from imgsearch_es.learning.report import TrainingReport
 

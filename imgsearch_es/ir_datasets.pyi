@@ -1,0 +1,1 @@
+from imgsearch_es.evaluation.sharing import *
