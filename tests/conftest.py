@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import math
 import os
 import shutil
 import signal
@@ -119,6 +120,16 @@ class Controller:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(Controller())
+
+
+@pytest.fixture(scope="session", autouse=True)
+def snapshots_at_once() -> Iterator[None]:
+    """On a busy machine even a small one takes long to make, after which the next would wait."""
+    from imgsearch_es.stores.embedded import snapshot_writing
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(snapshot_writing, "_LONG", math.inf)
+        yield
 
 
 @pytest.fixture(scope="session")
