@@ -161,8 +161,10 @@ def test_to_write_to_a_file_that_was_moved_away_makes_none(file, path):
         insert(file)
     assert not path.exists()
     file.exists = lambda: True  # it goes just after it was looked for
-    with pytest.raises(IndexNotFoundError, match="there is no index at"):
-        count(file)
+    for use in (count, insert):
+        with pytest.raises(IndexNotFoundError, match="there is no index at"):
+            use(file)
+    assert not path.exists()
 
 
 def test_who_comes_after_a_file_was_replaced_reads_the_new_one(file, path):

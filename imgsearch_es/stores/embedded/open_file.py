@@ -112,6 +112,8 @@ class OpenFile:
             for setting in _FOR_READERS if read_only else _FOR_WRITERS:
                 self._database.execute(setting)
             before = self.on_disk()
+            if before is None:  # it went since it was looked for, and DuckDB would make one
+                raise _missing(self._path)
             try:
                 self._database.execute(f"ATTACH '{path}' AS {_NAME} ({mode})")
             except duckdb.Error as error:
@@ -124,7 +126,7 @@ class OpenFile:
             self.is_attached = True
             has = {name for (name,) in self._database.execute(_HAS).fetchall()}
             self._lacks = [name for name in _READ if read_only and has and name not in has]
-            if before not in (None, self.on_disk()):
+            if before != self.on_disk():
                 self.detach()  # of a file that was replaced while it was opened
                 return False
             self.identity = self.on_disk()
@@ -183,6 +185,10 @@ def translated(path: Path) -> Iterator[None]:
         raise _translate(path, error) from error
 
 
+def _missing(path: Path) -> IndexNotFoundError:
+    return IndexNotFoundError(f"there is no index at {path}; `imgsearch index` makes one")
+
+
 def _translate(path: Path, error: duckdb.Error | OSError) -> StoreError:
     said = error.strerror if isinstance(error, OSError) else None
     whole = said or str(error).strip() or type(error).__name__
@@ -203,7 +209,7 @@ def _translate(path: Path, error: duckdb.Error | OSError) -> StoreError:
             "and index the pictures again"
         )
     if "database does not exist" in text:  # it went just now
-        return IndexNotFoundError(f"there is no index at {path}; `imgsearch index` makes one")
+        return _missing(path)
     if "not a valid DuckDB database" in text:
         return SchemaError(f"{path} is not an index of imgsearch: it is no DuckDB file")
     if "version number" in text or "newer version" in text:
