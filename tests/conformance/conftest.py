@@ -88,11 +88,18 @@ def filled(
 
 @pytest.fixture(autouse=True, scope="session")
 def small_blocks() -> Iterator[None]:
-    """Blocks of a few documents, of which most are passed over."""
+    """Snapshots have blocks of a few documents."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(snapshot_writing, "_ROWS", 4)
-        patch.setattr(pruning, "_FIRST", 3)
+        yield
+
+
+@pytest.fixture(autouse=True, scope="module")
+def passed_over() -> Iterator[None]:
+    """Of these most are passed over by each query."""
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pruning, "_FEW", 0)
+        patch.setattr(pruning, "_FIRST", 3)
         yield
 
 
