@@ -149,9 +149,9 @@ class Hit:
 class Explanation:
     """Why a picture scores what it scores.
 
-    >>> print(hits.explain(0))
-    motorcycle_left-cropped.jpg  score 0.630479
-      moped  0.93 x 0.6779 = 0.6305
+    >>> explanation = hits.explain(0)
+    >>> [row.key for row in explanation.rows], explanation.total == hits[0].score
+    (['moped'], True)
 
     Attributes:
         rows: the summands of the score, largest first; of a fused query its parts in their order,

@@ -27,10 +27,14 @@ for bridge in BRIDGES:
     GIVEN |= {name: getattr(module, name) for name in ("Index", "Search") if name in vars(module)}
 
 
+def is_method(member):
+    return inspect.isfunction(member) or inspect.ismethod(member)
+
+
 def public(holder):
     """Classes of a module, or methods of a class, that are for people and ours."""
-    wanted = inspect.isroutine if inspect.isclass(holder) else inspect.isclass
     ours = "imgsearch_es" if inspect.isclass(holder) else holder.__name__
+    wanted = is_method if inspect.isclass(holder) else inspect.isclass
     for name, member in inspect.getmembers(holder, wanted):
         if name[0] != "_" and member.__module__.startswith(ours):
             yield name, member
