@@ -1,1 +1,0 @@
-from imgsearch_es.evaluation.sharing import *

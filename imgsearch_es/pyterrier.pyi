@@ -1,1 +1,0 @@
-from imgsearch_es.interfaces.pyterrier import *
