@@ -179,6 +179,9 @@ def test_oxford(tmp_path):
     (truth / "hall_000001.jpg").write_bytes(b"")
     with pytest.raises(EvaluationError, match="none of the pictures of Oxford5k"):
         make_task(f"oxford:{truth}", collection("x.jpg"), pictures=truth)
+    (truth / "hall_1_query.txt").write_text("\n")
+    with pytest.raises(EvaluationError, match=r"hall_1_query.txt: a region is four numbers"):
+        make_task(f"oxford:{truth}", pictures)
 
 
 REVISITED = {
