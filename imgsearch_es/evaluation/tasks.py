@@ -314,6 +314,8 @@ def _revisited(path: Path, collection: Collection, level: str, pictures: Path | 
     try:
         truth = json.loads(data)
         names, asked = list(truth["imlist"]), list(truth["qimlist"])
+        if odd := [name for name in names + asked if not isinstance(name, str)]:
+            raise TypeError(f"{odd[0]!r:.50} is no name of a picture")
         rows = {
             query: {
                 "image": query,

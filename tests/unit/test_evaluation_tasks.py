@@ -227,9 +227,10 @@ def test_revisited_with_queries_apart(tmp_path):
         make_task(f"revisited-medium:{path}", pictures)
     with pytest.raises(EvaluationError, match="levels easy, medium, hard"):
         make_task(f"revisited-extreme:{path}", pictures)
-    path.write_text('{"imlist": [], "qimlist": ["a"]}')
-    with pytest.raises(EvaluationError, match="no revisited ground truth"):
-        make_task(f"revisited-easy:{path}", pictures)
+    for odd in ({"imlist": [], "qimlist": ["a"]}, REVISITED | {"qimlist": ["q", 7.5]}):
+        path.write_text(json.dumps(odd))
+        with pytest.raises(EvaluationError, match="no revisited ground truth"):
+            make_task(f"revisited-easy:{path}", pictures)
     with pytest.raises(EvaluationError, match="is a pickle"):
         make_task("revisited-easy:gnd_roxford5k.pkl", pictures)
 
