@@ -177,9 +177,13 @@ def read_terms(folder: str | os.PathLike[str], kind: str = "doc") -> dict[str, d
     place = Path(folder).expanduser() / kind
     ids = [line for _, line in read_lines(place / f"{kind}-ids.txt")]
     try:
-        with np.load(place / f"{kind}-embeddings.npz", allow_pickle=False) as file:
-            data, terms, ends = file["data"], file["indices"].astype(np.str_), file["indptr"]
-    except (OSError, ValueError, KeyError, EOFError) as error:
+        path = place / f"{kind}-embeddings.npz"
+        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
+            data, terms, ends = (
+                file[name].astype(kind).reshape(-1)
+                for name, kind in (("data", np.float32), ("indices", np.str_), ("indptr", np.int64))
+            )
+    except Exception as error:  # a damaged file raises anything
         raise EvaluationError(f"{place} holds no terms of lsr-benchmark: {error}") from error
     if len(ends) != len(ids) + 1 or not len(data) == len(terms) == ends[-1]:
         raise EvaluationError(f"{place}: ids and terms are not of the same {kind}s")

@@ -282,7 +282,7 @@ def _oxford(folder: Path, collection: Collection, benchmark: str, pictures: Path
     truth: dict[str, dict[str, Any]] = {}
     for path in found:
         name = path.name.removesuffix("_query.txt")
-        image, *region = read_lines(path)[0][1].split()
+        image, *region = next((line.split() for _, line in read_lines(path)), [""])
         good, ok, junk = (
             [line.strip() for _, line in read_lines(path.with_name(f"{name}_{kind}.txt"))]
             for kind in ("good", "ok", "junk")
@@ -314,6 +314,8 @@ def _revisited(path: Path, collection: Collection, level: str, pictures: Path | 
     try:
         truth = json.loads(data)
         names, asked = list(truth["imlist"]), list(truth["qimlist"])
+        if odd := [name for name in names + asked if not isinstance(name, str)]:
+            raise TypeError(f"{odd[0]!r:.50} is no name of a picture")
         rows = {
             query: {
                 "image": query,

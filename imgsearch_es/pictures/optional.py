@@ -63,10 +63,10 @@ def _open_video(file: BinaryIO, check: Check) -> Image.Image:
     """The first whole frame after a tenth of a video: the very first is often black."""
     av = needed("av", "a frame of a video needs PyAV", "video")
     alone = {"format_whitelist": _CONTAINERS, "protocol_whitelist": ""}
-    with av.open(file, options=alone) as container:
-        if not container.streams.video:
-            raise ValueError("it has no pictures")
-        stream = container.streams.video[0]
+    with av.open(file, options=alone, metadata_errors="replace") as container:
+        stream = next(iter(container.streams.video), None)
+        if stream is None or stream.codec_context is None:
+            raise ValueError("it has no pictures, or none of a known kind")
         check((stream.codec_context.width, stream.codec_context.height))
         stream.codec_context.thread_count = 1
         if container.duration:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -17,6 +18,9 @@ from imgsearch_es.retrieval.scoring import FORMULAS, Context, Statistics
 from imgsearch_es.retrieval.strategies import MAX_RESULTS
 from imgsearch_es.stores.elastic.answers import SMALLEST_WINDOW, first_window, is_proven
 from imgsearch_es.stores.elastic.clauses import matching, scale_of, sparse_clause
+from imgsearch_es.stores.elastic.impacts import impacts_of
+from imgsearch_es.vocabulary.colors import COLOR
+from tests.conformance.collections import document
 
 TERMS = (Term("tabby", 1.5), Term("jack-o'-lantern", 0.25))
 SHARES = {"terms": {"synsets": ["tabby", "jack-o'-lantern"]}}
@@ -335,6 +339,12 @@ def test_no_summand_exceeds_weight_and_impact_more(scores, weights, others, aver
             excess = formula.excess(least, max(w for w, _ in pairs), known, parameters)
             assert score <= ranked * excess * (1 + 1e-9)
     assert excess <= formula.excess(0.0, max(w for w, _ in pairs), known, parameters)
+
+
+def test_impacts_of_a_document_that_lost_its_synsets_are_compared_without_a_warning():
+    harmed = replace(document("a.jpg", []), colors=(Term(f"{COLOR}red", 0.5),))
+    found = impacts_of(harmed, ("cosine", "sqrt", "bm25"))
+    assert found["cosine"] == {f"{COLOR}red": math.inf}
 
 
 def test_bm25_has_no_bound_where_its_length_or_saturation_is_off():

@@ -179,6 +179,9 @@ def test_oxford(tmp_path):
     (truth / "hall_000001.jpg").write_bytes(b"")
     with pytest.raises(EvaluationError, match="none of the pictures of Oxford5k"):
         make_task(f"oxford:{truth}", collection("x.jpg"), pictures=truth)
+    (truth / "hall_1_query.txt").write_text("\n")
+    with pytest.raises(EvaluationError, match=r"hall_1_query.txt: a region is four numbers"):
+        make_task(f"oxford:{truth}", pictures)
 
 
 REVISITED = {
@@ -224,9 +227,10 @@ def test_revisited_with_queries_apart(tmp_path):
         make_task(f"revisited-medium:{path}", pictures)
     with pytest.raises(EvaluationError, match="levels easy, medium, hard"):
         make_task(f"revisited-extreme:{path}", pictures)
-    path.write_text('{"imlist": [], "qimlist": ["a"]}')
-    with pytest.raises(EvaluationError, match="no revisited ground truth"):
-        make_task(f"revisited-easy:{path}", pictures)
+    for odd in ({"imlist": [], "qimlist": ["a"]}, REVISITED | {"qimlist": ["q", 7.5]}):
+        path.write_text(json.dumps(odd))
+        with pytest.raises(EvaluationError, match="no revisited ground truth"):
+            make_task(f"revisited-easy:{path}", pictures)
     with pytest.raises(EvaluationError, match="is a pickle"):
         make_task("revisited-easy:gnd_roxford5k.pkl", pictures)
 

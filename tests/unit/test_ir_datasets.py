@@ -91,6 +91,9 @@ def test_words_pictures_regions_and_terms(index, cat, tmp_path):
     np.savez(folder / "doc" / "doc-embeddings.npz", data=[1.0], indices=["x"], indptr=[0, 1])
     with pytest.raises(EvaluationError, match="not of the same docs"):
         read_terms(folder)
+    (folder / "doc" / "doc-embeddings.npz").write_bytes(b"PK\3\4, cut off")
+    with pytest.raises(EvaluationError, match="holds no terms of lsr-benchmark"):
+        read_terms(folder)
 
 
 TOUCHE = "touche-image/2022-06-13/touche-2022-task-3"

@@ -314,6 +314,13 @@ def test_a_video_is_one_file(phone, tmp_path):
         open_image(tmp_path / "list.mp4")
 
 
+def test_a_video_whose_tags_are_no_utf_8_is_read(phone):
+    data = (phone / "e.mp4").read_bytes()
+    assert b"Lavf" in data  # who made it
+    found = open_image(data.replace(b"Lavf", "L\xe4vf".encode("latin-1")), uri="old.mp4")
+    assert found.image.size == (64, 48)
+
+
 @pytest.mark.parametrize("name", ["b.heic", "c.dng", "e.mp4"])
 def test_a_size_is_looked_at_before_it_is_decoded(phone, name):
     with pytest.raises(ImageError, match="64 x 48 pixels are over the limit"):

@@ -103,11 +103,18 @@ def test_counts_are_kept_as_long_as_nobody_writes(path, monkeypatch):
     other.finish()
     assert best() == best()
     assert len(asked) == 6  # twice while there was no copy of this state
-    few = searching.Counted(most=3)
-    few.keep("old", {"label": [{"value": "a", "count": 1}, {"value": "b", "count": 1}]})
-    few.keep("new", {"label": [{"value": "a", "count": 2}, {"value": "b", "count": 2}]})
-    assert few.get("old") is None
-    assert few.get("new") is not None
+
+
+def test_of_counts_the_latest_are_kept_and_never_more_than_so_many():
+    few = searching.Counted(most=1000)
+    for number in range(100):  # a client asks for labels that no picture has
+        few.keep((number, "condition"), {"label": []})
+    assert few.get((0, "condition")) is None
+    assert few.get((99, "condition")) == {"label": []}
+    assert 5 < len(few._known) < 40
+    few.keep("long" * 1000, {"label": []})
+    assert not few._known
+    assert few._size == 0
 
 
 def test_a_stale_one_is_opened_once(path, monkeypatch):

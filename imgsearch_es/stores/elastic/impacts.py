@@ -53,12 +53,17 @@ def field_of(query: Query) -> str:
 
 
 def impacts_of(document: Document, formulas: Sequence[str]) -> dict[str, dict[str, float]]:
-    """What is indexed of a document: weights by synsets, for each formula."""
+    """What is indexed of a document: weights by synsets, for each formula.
+
+    Of colors whose synsets were lost they may be infinite; such a document is never written.
+    """
     scores = np.array([term.score for term in document.postings])
     context = Context(document.length, document.norm, 1.0, {})
     found = {}
     for name in formulas:
-        weights = np.maximum(FORMULAS[name].impact(scores, context), _LEAST).astype(np.float32)
+        with np.errstate(divide="ignore"):
+            impact = FORMULAS[name].impact(scores, context)
+        weights = np.maximum(impact, _LEAST).astype(np.float32)
         keys = (term.key for term in document.postings)
         found[name] = dict(zip(keys, weights.tolist(), strict=True))
     return found

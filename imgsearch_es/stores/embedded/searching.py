@@ -187,30 +187,33 @@ def facets(reader: Reader, query: Selection, fields: Sequence[str], size: int) -
 class Counted:
     """What was counted lately, by what was asked and of which state of the file."""
 
-    def __init__(self, most: int = 50_000) -> None:
-        self._known: dict[Hashable, Facets] = {}
-        self._most = most
+    def __init__(self, most: int = 2_000_000) -> None:
+        self._known: dict[Hashable, tuple[Facets, int]] = {}
+        self._size, self._most = 0, most
         self._lock = threading.Lock()
 
     def get(self, key: Hashable) -> Facets | None:
         """A copy of it, if it is still here."""
         found = self._known.get(key)
-        return None if found is None else _copy(found)
+        return None if found is None else _copy(found[0])
 
     def keep(self, key: Hashable, counts: Facets) -> None:
-        """Keep a copy, and of all together so many values at most, the latest ones."""
+        """Keep a copy, and of all together, with their keys, so many characters: the latest."""
+        size = len(repr((key, counts)))
         with self._lock:
-            self._known[key] = _copy(counts)
-            while self._known and sum(map(_size, self._known.values())) > self._most:
-                del self._known[next(iter(self._known))]
+            self._drop(key)
+            self._known[key] = _copy(counts), size
+            self._size += size
+            while self._size > self._most:
+                self._drop(next(iter(self._known)))
+
+    def _drop(self, key: Hashable) -> None:
+        _, size = self._known.pop(key, (None, 0))
+        self._size -= size
 
 
 def _copy(counts: Facets) -> Facets:
     return {field: [{**item} for item in items] for field, items in counts.items()}
-
-
-def _size(counts: Facets) -> int:
-    return sum(map(len, counts.values()))
 
 
 def _values(field: str, parameters: dict[str, Any]) -> str:
