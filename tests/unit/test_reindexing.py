@@ -121,11 +121,14 @@ def test_searches_of_another_process_never_fail_nor_see_half(index, photos, tmp_
         register()
         index = ImageIndex(sys.argv[1])
         seen = set()
+        def look():
+            hits = index.search(image=sys.argv[2], k=100)
+            seen.add((len(hits[0].synsets), len(hits) > 0, len(hits.query.terms), index.count()))
+        look()
         print("ready", flush=True)
         end = time.monotonic() + 30
         while time.monotonic() < end and len(seen) < 2:
-            hits = index.search(image=sys.argv[2], k=100)
-            seen.add((len(hits[0].synsets), len(hits) > 0, len(hits.query.terms), index.count()))
+            look()
         print(sorted(seen))
     """
     cat = photos / "cats" / "cat.0.png"

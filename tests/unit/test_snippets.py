@@ -66,6 +66,8 @@ def test_python_compiles_and_its_names_exist(page):
     for block in of("python", page):
         for node in ast.walk(ast.parse(block.text, str(block))):
             if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("imgsearch_es"):
+                if node.module == "imgsearch_es.mteb" and sys.version_info < (3, 11):
+                    continue  # for which there is no mteb
                 module = import_module(str(node.module))
                 for alias in node.names:
                     assert hasattr(module, alias.name), f"{block}: {node.module}.{alias.name}"
