@@ -128,7 +128,7 @@ class Hit:
         """As JSON values; a synset has a box where the index has ``views``.
 
         >>> sorted(hits[0].to_dict())
-        ['id', 'labels', 'metadata', 'photo', 'rank', 'score', 'synsets', 'uri']
+        ['colors', 'id', 'labels', 'metadata', 'photo', 'rank', 'score', 'synsets', 'uri']
         """
         return {
             "rank": self.rank,

@@ -427,7 +427,7 @@ def server_harms(
         "derived": dict([choice([*derived.items()])]),
         "fact": dict([choice([*facts.items()])]),
         "visual words": {"visual_words": choice([*words, sent_words(other.embedding, WORDS)])},
-        "hit of another": {"hit": other.to_source(imagenet())["hit"]},
+        "hit of another": {"hit": as_written(other)["hit"]},
         "feature": {"embedding": choice([other.embedding.tolist(), feature])},
         "terms of another": {**as_written(made), "checksum": source["checksum"]},
         "no terms": {"posterior": {}, "synset": {}, "synsets": []},
