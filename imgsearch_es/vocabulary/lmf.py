@@ -22,8 +22,9 @@ from imgsearch_es.errors import ConfigurationError
 from imgsearch_es.vocabulary.wordnet import nouns
 
 FIRST_NOUN = 35_545
-MOST_BYTES, MOST_SENSES, LONGEST, LONGEST_TAG = 1 << 30, 2_000_000, 200, 1 << 20
-"""Of a file when it is read, of its nouns' senses, characters of a word and bytes of a tag."""
+MOST_BYTES, MOST_KEPT, LONGEST, LONGEST_TAG = 1 << 30, 1 << 28, 200, 1 << 20
+"""Of a file when it is read, of its senses and synsets (their characters, and 64 for each), of the
+characters of a word and the bytes of a tag."""
 _ID = re.compile(r"(?:omw-[a-z_-]+|[a-z]{3}-30|pwn-30)-(\d{8})-n", re.IGNORECASE)
 _ILI = re.compile(r"i(\d{1,7})")
 _BLOCK = 1 << 16
@@ -79,6 +80,7 @@ class _Reader:
         self._lemma = ""
         self._senses: dict[tuple[str, str], None] = {}
         self._ili: dict[str, str] = {}
+        self._kept = 0
 
     def words(self) -> Lexicon:
         """The nouns that are WordNet's."""
@@ -100,13 +102,17 @@ class _Reader:
             is_noun = given.get("partOfSpeech", "n") == "n" and 0 < len(word) <= LONGEST
             self._lemma = word if is_noun else ""
         elif name == "Sense" and self._lemma:
-            self._senses[self._lemma, given.get("synset", "")] = None
-            if len(self._senses) > MOST_SENSES:
-                raise ValueError(f"it has more than {MOST_SENSES:,} senses")
+            synset = given.get("synset", "")
+            self._senses[self._lemma, synset] = None
+            self._count(self._lemma, synset)
         elif name == "Synset" and given.get("ili"):
             self._ili[given.get("id", "")] = given["ili"]
-            if len(self._ili) > MOST_SENSES:
-                raise ValueError(f"it has more than {MOST_SENSES:,} synsets")
+            self._count(given.get("id", ""), given["ili"])
+
+    def _count(self, *kept: str) -> None:
+        self._kept += 64 + sum(map(len, kept))
+        if self._kept > MOST_KEPT:
+            raise ValueError("it has more senses and synsets than any wordnet")
 
     @staticmethod
     def _refuse(*declared: object) -> None:

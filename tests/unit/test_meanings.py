@@ -122,3 +122,8 @@ def test_a_large_lexicon(tmp_path, monkeypatch):
     monkeypatch.setattr("imgsearch_es.vocabulary.lmf.MOST_BYTES", 100_000)
     with pytest.raises(ConfigurationError, match="more than"):
         read_lexicon(path)
+    long = "".join(f'<Sense synset="{n}{"b" * 30_000}"/>' for n in range(3))
+    path.write_bytes(gzip.compress(f'<a><Lemma writtenForm="Hund"/>{long}</a>'.encode()))
+    monkeypatch.setattr("imgsearch_es.vocabulary.lmf.MOST_KEPT", 80_000)
+    with pytest.raises(ConfigurationError, match="more senses and synsets than any wordnet"):
+        read_lexicon(path)
