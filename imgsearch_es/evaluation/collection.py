@@ -13,6 +13,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from numbers import Real
 from pathlib import Path
 from urllib.parse import quote
 
@@ -154,6 +155,12 @@ class Topic:
     def __post_init__(self) -> None:
         if not self.image and not self.text:
             raise EvaluationError("a query needs a picture, words or both")
+        for given in filter(None, (self.image, self.text)):
+            if not isinstance(given, str):
+                raise EvaluationError(f"a query's picture and words are texts, not {given!r:.60}")
+        numbers = (0, 0, 0, 0) if self.region is None else self.region
+        if len(numbers) != 4 or not all(isinstance(number, Real) for number in numbers):
+            raise EvaluationError(f"a region is four numbers, not {self.region!r:.60}")
 
     @classmethod
     def of(cls, given: Topic | str | os.PathLike[str]) -> Topic:

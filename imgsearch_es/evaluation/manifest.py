@@ -330,6 +330,12 @@ def differences(
     ]
 
 
+def part(manifest: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """What a manifest says of a part, nothing where it is of another form."""
+    found = manifest.get(name)
+    return found if isinstance(found, Mapping) else {}
+
+
 def _compare(what: str, was: object, now: object) -> Iterator[Difference]:
     if isinstance(was, Mapping) and isinstance(now, Mapping):
         for key in dict.fromkeys((*was, *now)):

@@ -5,7 +5,7 @@ By RapidOCR, whose models come in its package (extra ``ocr``).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -66,18 +66,27 @@ def read_texts(
                 report.rejected.append((document.uri, error.reason))
             except MissingDependencyError as error:  # of a URL
                 report.rejected.append((document.uri, str(error)))
-        changed = [  # as they are by now
-            replace(document, text=read[document.id][1])
-            for document in store.get(list(read)).values()
-            if document.sha256 == read[document.id][0]
-        ]
-        report.rejected += store.write(changed).rejected
-        with_text = sum(bool(document.text) for document in changed)
-        report.with_text += with_text
-        report.without_text += len(changed) - with_text
+        _store(store, read, report)
     store.finish()
     progress(len(unread), len(unread))
     return report
+
+
+def _store(store: Store, read: Mapping[str, tuple[str, str]], report: TextReport) -> None:
+    """Give documents the texts that were read of pictures with these hashes."""
+    texts: dict[str, str] = {}
+
+    def changed(document: Document) -> Document:
+        sha256, text = read[document.id]
+        if document.sha256 != sha256:
+            return document
+        texts[document.id] = text
+        return document if document.text == text else replace(document, text=text)
+
+    report.rejected += store.change(list(read), changed).rejected
+    with_text = sum(map(bool, texts.values()))
+    report.with_text += with_text
+    report.without_text += len(texts) - with_text
 
 
 class TextReader:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from imgsearch_es.errors import SourceError
 
 LABELS = ("label", "labels")
-_PLAIN = (str, int, float, bool)
+_PLAIN = str | int | float | bool
 
 
 class TableRow(NamedTuple):
@@ -68,11 +68,20 @@ def _image_column(features: Mapping[str, Any], dataset: Any) -> str:
 
 
 def _label(value: Any, kind: Any) -> tuple[str, ...]:
-    """The names of classes, or texts; several of a list."""
+    """The names of classes, or texts; several of a list. Class -1 is none, as of a test set."""
     inner = getattr(kind, "feature", kind[0] if isinstance(kind, list) and kind else kind)
     to_name = getattr(inner, "int2str", str)
+    value = value.tolist() if hasattr(value, "tolist") else value
     values = value if isinstance(value, list | tuple) else [value]
-    return tuple(str(to_name(one)) for one in values)
+    try:
+        if odd := [one for one in values if not isinstance(one, _PLAIN | None)]:
+            raise ValueError(f"{odd[0]!r:.60} is no text or number")
+        given = (one for one in values if one is not None and (to_name is str or one != -1))
+        return tuple(str(to_name(one)) for one in given)
+    except ValueError as error:
+        raise SourceError(
+            f"the dataset has a label that is none ({error}): rename or remove the column"
+        ) from error
 
 
 def _is_json(value: Any) -> bool:

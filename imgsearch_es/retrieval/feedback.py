@@ -183,10 +183,13 @@ def _ranked(weights: Iterable[tuple[str, float]]) -> tuple[Term, ...]:
 
 def crop(image: Image.Image, region: Region) -> Image.Image:
     """A part of an upright picture; QueryError where it has no area or reaches outside."""
-    if len(region) != 4 or not all(
-        isinstance(value, int | float | np.number) and math.isfinite(value) for value in region
-    ):
-        raise QueryError(f"a region is four numbers, left,top,right,bottom, not {region!r}")
+    try:
+        kinds = int | float | np.number
+        is_one = len(region) == 4 and all(isinstance(v, kinds) and math.isfinite(v) for v in region)
+    except (TypeError, OverflowError):
+        is_one = False
+    if not is_one:
+        raise QueryError(f"a region is four numbers, left,top,right,bottom, not {region!r:.60}")
     text = ",".join(f"{value:g}" for value in region)
     width, height = image.size
     scale = (width, height, width, height) if max(region) <= 1 else (1, 1, 1, 1)

@@ -130,20 +130,24 @@ class CollectedIndex(KeptIndex):
         """
         check_own(tuple(add), {})
         self._settings()
+        ids = [to_id(picture) for picture in pictures]
+
+        def labeled(labels: Sequence[str]) -> tuple[str, ...]:
+            return tuple(dict.fromkeys([*(one for one in labels if one not in drop), *add]))
+
+        def changed(document: Document) -> Document:
+            labels = labeled(document.labels)
+            return document if labels == document.labels else replace(document, labels=labels)
+
         with self._for_one_index():
-            found = self.store.get([to_id(picture) for picture in pictures])
-            changed = []
-            for document in found.values():
-                kept = (label for label in document.labels if label not in drop)
-                labels = tuple(dict.fromkeys([*kept, *add]))
-                if labels != document.labels:
-                    check_own(labels, {})  # before any is written
-                    changed.append(replace(document, labels=labels))
-            if changed:
-                for _, reason in self.store.write(changed).rejected:
-                    raise QueryError(f"a picture cannot be labeled: {reason}")
+            for known in self.store.known(ids).values():
+                check_own(labeled(known.labels), {})  # before any is written
+            report = self.store.change(ids, changed)
+            for _, reason in report.rejected:
+                raise QueryError(f"a picture cannot be labeled: {reason}")
+            if report.stored:
                 self.store.finish()
-        return len(changed)
+        return report.stored
 
     def relocate(self, old: PathLike, new: PathLike) -> int:
         """Say that the pictures below a folder are below another one now; gives how many.
@@ -236,16 +240,21 @@ class CollectedIndex(KeptIndex):
             ConfigurationError: they cannot be stored (see docs/exchange.md).
         """
         check_own(() if labels is None else as_labels(labels), metadata or {})
-        document = self.get(picture)
+        key, given = self.get(picture).id, dict[str, Any]()
         if labels is not None:
-            document = replace(document, labels=as_labels(labels))
+            given["labels"] = as_labels(labels)
         if metadata is not None:
-            document = replace(document, metadata=dict(metadata))
+            given["metadata"] = dict(metadata)
+
+        def changed(document: Document) -> Document:
+            new = replace(document, **given)
+            return document if new.checksum == document.checksum else new
+
         with self._for_one_index():
-            for _, reason in self.store.write([document]).rejected:
-                raise QueryError(f"{document.uri} cannot be updated: {reason}")
+            for uri, reason in self.store.change([key], changed).rejected:
+                raise QueryError(f"{uri} cannot be updated: {reason}")
             self.store.finish()
-        return document
+        return self.get(key)
 
     def rejected(self) -> list[Rejected]:
         """The pictures that could not be indexed, and why; one is struck out when it can be.

@@ -183,6 +183,13 @@ class Store(Protocol):
         Their taught words are those that ``fitted`` gives.
         """
 
+    def change(self, ids: Sequence[str], change: Callable[[Document], Document]) -> WriteReport:
+        """Write what ``change`` makes of those of these ids that exist, as they are just then.
+
+        It is called again for what others write meanwhile, and gives back what shall stay as it is.
+        What it makes can be stored (see ``storable``), and has the same ids.
+        """
+
     def patient(self) -> AbstractContextManager[Callable[[], None]]:
         """Within this block, wait for a server or file; what it gives, when called, ends that."""
 

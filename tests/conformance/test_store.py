@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
+from threading import Thread
 
 import numpy as np
 import pytest
@@ -90,6 +92,29 @@ def test_writing_again_replaces(place):
         wanted = replace(TABBY, filters=parse_filters({"label": ["new", "last"]}))
         hits = open_store(store.location).search(wanted).hits
         assert [(hit.document.labels, hit.score) for hit in hits] == [(("last",), 0.5)]
+
+
+def test_of_two_who_change_a_document_at_once_neither_loses(place):
+    with filled(place(), [document("a", [("tabby", 0.5)]), document("b", [])]) as store:
+        key, others = document("a", []).id, list[Thread]()
+
+        def labeled(label: str, document: Document) -> Document:
+            if document.id != key or label in document.labels:
+                return document
+            if label == "mine" and not others:
+                other = open_store(store.location)  # as of another program
+                change = partial(other.change, [key], partial(labeled, "theirs"))
+                others.append(Thread(target=change))
+                others[0].start()
+                others[0].join(1)  # of a file it waits for its turn
+            return replace(document, labels=(*document.labels, label))
+
+        ids = [key, document("b", []).id, "0" * 32]
+        assert store.change(ids, partial(labeled, "mine")).stored == 1
+        others[0].join()
+        store.finish()
+        assert sorted(store.get([key])[key].labels) == ["mine", "theirs"]
+        assert store.change(ids, partial(labeled, "mine")).stored == 0
 
 
 def test_known_below_and_removed(place):

@@ -174,6 +174,8 @@ def test_a_region_in_pixels_or_fractions():
         ((0, 0, 4), "four numbers"),
         ("0,0,4,4", "four numbers"),
         ((0, 0, math.nan, 4), "four numbers"),
+        (7, "four numbers"),
+        ((0, 0, 10**400, 4), "four numbers"),
     ],
 )
 def test_a_wrong_region(region, reason):

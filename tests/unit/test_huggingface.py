@@ -9,6 +9,7 @@ import pytest
 
 from imgsearch_es import ImageIndex
 from imgsearch_es.errors import SourceError
+from imgsearch_es.pictures.tables import table_rows
 from tests.fakes import noise
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -71,6 +72,21 @@ def test_a_folder_of_images_keeps_its_files(fake_model, photos, tmp_path):
         index.add([lists, noise(5)])
         assert index.count() == 13
         assert index.get(photos / "cats" / "cat.0.png").labels == ("0", "pet")
+
+
+def test_labels_of_test_sets_and_odd_ones():
+    def labels(value: object, kind: object) -> list[object]:
+        rows = {"image": [{"bytes": png(0), "path": None}], "label": [value]}
+        features = datasets.Features({"image": datasets.Image(), "label": kind})
+        made = datasets.Dataset.from_dict(rows, features=features)
+        return [row.labels for row in table_rows(made)]
+
+    classes = datasets.ClassLabel(names=["cat", "dog"])
+    assert labels(-1, classes) == [()]  # which nobody has labeled
+    assert labels([1, None, -1, 0], datasets.List(classes)) == [("dog", "cat")]
+    assert labels(-1, datasets.Value("int64")) == [("-1",)]
+    with pytest.raises(SourceError, match="a label that is none .* is no text or number"):
+        labels({"path": None, "bytes": png(1)}, datasets.Image())
 
 
 def test_a_dataset_without_pictures_says_what_it_has(fake_model, tmp_path):

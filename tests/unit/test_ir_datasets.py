@@ -158,6 +158,10 @@ def test_touche_image_is_read_as_ir_datasets_has_it(touche, fake_model, tmp_path
         ("qrels.txt", "q 0 a x\n", "its judgements cannot be read"),
         ("queries.jsonl", json.dumps({"query_id": "q", "text": "", "image": "", "region": None}),
          "the query q: a query needs"),
+        ("queries.jsonl", json.dumps({"query_id": "q", "text": ["x"], "image": "", "region": None}),
+         "the query q: a query's picture and words are texts"),
+        ("queries.jsonl", json.dumps({"query_id": "q", "text": "x", "image": "", "region": [[]]}),
+         "the query q: a region is four numbers"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_with_a_folder_is_said(index, tmp_path, name, text, message):

@@ -103,6 +103,9 @@ def test_the_same_tables_again(run, asked, place: Path, tmp_path: Path, monkeypa
     (tmp_path / "wrong.json").write_text(json.dumps(kept))
     told = asked("reproduce", tmp_path / "wrong.json", "--out", out, "--no-plots", code=1)
     assert told["differences"][0].startswith("figures, fake, dense-cosine, AP of pets: ")
+    (tmp_path / "wrong.json").write_text(json.dumps({**kept, "collections": {"pets": [1]}}))
+    told = asked("reproduce", tmp_path / "wrong.json", "--out", out, "--no-plots", code=1)
+    assert told["differences"]
     asked_before = len(swept)
     place.write_text(PLAN.replace('measures = "AP"', 'measures = "RR"'))
     run("reproduce", place, "--out", out, "--no-plots")

@@ -24,6 +24,7 @@ from imgsearch_es.evaluation.manifest import (
     Difference,
     SweepPlan,
     differences,
+    part,
     read_manifest,
 )
 from imgsearch_es.evaluation.provenance import versions
@@ -173,10 +174,10 @@ class Reproduction:
     def differences(self) -> list[Difference]:
         """What is not as the manifest says that was read."""
         expected = self.matrix.expected or {}
-        was, kept = expected.get("collections", {}), versions()
-        found = differences(expected, {"versions": kept})
+        found = differences(expected, {"versions": versions()})
+        was = part(expected, "collections")
         for name, now in self.manifests.items():
-            mine = differences(was.get(name, {}), now)
+            mine = differences(part(was, name), now)
             found += [replace(one, what=f"{one.what} of {name}") for one in mine]
         return found
 

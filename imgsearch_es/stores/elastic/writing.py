@@ -92,7 +92,7 @@ class Writing(Reading):
         settings: IndexSettings,
         unless_changed: Mapping[str, tuple[int, int]] = _NO_NUMBERS,
     ) -> tuple[int, list[tuple[str, str]]]:
-        """Send documents; those with numbers (see ``_rewrite``) only if they are as they were."""
+        """Send documents; those with numbers (see ``change``) only if they are as they were."""
         version, shown = self._connection[1], shown_by(settings.vocabulary)
 
         def action(document: Document) -> dict[str, Any]:
@@ -206,24 +206,30 @@ class Writing(Reading):
         }
 
     def _rewrite(self, ids: Sequence[str]) -> int:
-        """Give documents the taught words that they must have, again if they change meanwhile."""
-        stored = 0
+        """Give documents the taught words that they must have."""
+        report = self.change(ids, lambda document: document)
+        for uri, reason in report.rejected:
+            raise StoreError(f"{uri} cannot be written: {reason}")
+        return report.stored
+
+    def change(self, ids: Sequence[str], change: Callable[[Document], Document]) -> WriteReport:
+        """By the numbers that the server gives each change: again where somebody else was first."""
+        stored, refused = 0, dict[str, str]()
         for _ in range(_ATTEMPTS):
             self._look_for_taught()
             settings = known_settings(self)
+            self._add_fields()
             hits = list(self._numbered(ids))
             numbers = {hit["_id"]: (hit["_seq_no"], hit["_primary_term"]) for hit in hits}
             old = [whole_document_of(hit) for hit in hits]
-            new = fitted(old, settings)
+            new = fitted([change(document) for document in old], settings)
             differ = [b for a, b in zip(old, new, strict=True) if a is not b]
             if not differ:
-                return stored
-            sent, rejected = self._send(differ, settings, numbers)
-            for uri, reason in rejected:
-                raise StoreError(f"{uri} cannot be written: {reason}")
-            stored += sent
-            if sent == len(differ) and not self._has_other_words(settings):
-                return stored
+                return WriteReport(stored, [*refused.items()])
+            sent, some = self._send(differ, settings, numbers)
+            stored, refused = stored + sent, refused | dict(some)
+            if sent + len(some) == len(differ) and not self._has_other_words(settings):
+                return WriteReport(stored, [*refused.items()])
             self.finish()
         raise self._busy()
 

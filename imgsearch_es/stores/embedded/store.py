@@ -91,17 +91,27 @@ class EmbeddedStore(OpenIndex):
     def write(self, documents: Sequence[Document]) -> WriteReport:
         """Add or replace documents in one transaction."""
         taken, refused = storable(documents)
-        taken = without_thumbnails(taken)
         known_settings(self)  # an error where there is no index yet
-        vectors = [d.embedding for d in taken if d.embedding is not None]
         with self._writing() as connection:
-            make_room(connection, sum(vector.nbytes for vector in vectors))
-            settings = known_settings(self)  # with what was taught meanwhile
-            ids = [document.id for document in taken]
-            delete(connection, self._file.ids.among(connection, ids), settings)
-            self._file.ids.add(connection, ids)
-            insert(connection, fitted(taken, settings), self._numbers, settings.visual_words)
+            self._put(connection, taken)
         return WriteReport(len(taken), refused)
+
+    def change(self, ids: Sequence[str], change: Callable[[Document], Document]) -> WriteReport:
+        """In one transaction, in which nobody else writes."""
+        known_settings(self)
+        with self._changing() as reader:
+            old = stored(reader, ids, embeddings=True).values()
+            changed = [new for document in old if (new := change(document)) is not document]
+            self._put(reader.connection, changed)
+        return WriteReport(len(changed))
+
+    def _put(self, connection: duckdb.DuckDBPyConnection, taken: Sequence[Document]) -> None:
+        taken, ids = without_thumbnails(taken), [document.id for document in taken]
+        make_room(connection, sum(d.embedding.nbytes for d in taken if d.embedding is not None))
+        settings = known_settings(self)  # with what was taught meanwhile
+        delete(connection, self._file.ids.among(connection, ids), settings)
+        self._file.ids.add(connection, ids)
+        insert(connection, fitted(taken, settings), self._numbers, settings.visual_words)
 
     def change_taught(self, change: Callable[[IndexSettings], IndexSettings]) -> None:
         """Remember other taught words, and write the table of terms anew."""
