@@ -85,7 +85,7 @@ def test_labels_of_test_sets_and_odd_ones():
     assert labels(-1, classes) == [()]  # which nobody has labeled
     assert labels([1, None, -1, 0], datasets.List(classes)) == [("dog", "cat")]
     assert labels(-1, datasets.Value("int64")) == [("-1",)]
-    with pytest.raises(SourceError, match="a label that is none .* is no text or number"):
+    with pytest.raises(SourceError, match=r"a label that is none .* is no text or number"):
         labels({"path": None, "bytes": png(1)}, datasets.Image())
 
 
