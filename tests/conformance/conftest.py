@@ -86,9 +86,9 @@ def filled(
     store.close()
 
 
-@pytest.fixture(autouse=True, scope="session")
+@pytest.fixture(autouse=True, scope="package")
 def small_blocks() -> Iterator[None]:
-    """Blocks of a few documents, of which most are passed over."""
+    """Blocks of a few documents, of which most are passed over; other tests have their own."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(snapshot_writing, "_ROWS", 4)
         patch.setattr(pruning, "_FIRST", 3)
