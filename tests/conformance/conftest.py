@@ -86,7 +86,7 @@ def filled(
     store.close()
 
 
-@pytest.fixture(autouse=True, scope="session")
+@pytest.fixture(autouse=True, scope="package")
 def small_blocks() -> Iterator[None]:
     """Snapshots have blocks of a few documents."""
     with pytest.MonkeyPatch.context() as patch:
