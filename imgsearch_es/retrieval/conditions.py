@@ -227,7 +227,7 @@ def of_score(
 ) -> Filter:
     """The condition on a picture's score of a word that stands for these synsets."""
     least = (float(np.float32(value)),)
-    return Filter(f"score({word})", operator, least, negated, tuple(sorted(keys)))
+    return Filter(f"score({word})", operator, least, negated, tuple(sorted({*keys})))
 
 
 def any_of(ways: tuple[Filter, ...]) -> Filter:
