@@ -121,6 +121,11 @@ class StoreError(ImgsearchError):
 class IndexNotFoundError(StoreError):
     """There is no such index."""
 
+    @classmethod
+    def at(cls, place: object) -> IndexNotFoundError:
+        """The error of a file or an address where none is."""
+        return cls(f"there is no index at {place}; `imgsearch index` makes one")
+
 
 class IndexLockedError(StoreError):
     """Another process holds the index file; the message names it."""

@@ -191,9 +191,7 @@ def translated(address: Address) -> Iterator[None]:
         ) from error
     except elasticsearch.ApiError as error:
         if is_missing_index(error.body):
-            raise IndexNotFoundError(
-                f"there is no index at {address}; `imgsearch index` makes one"
-            ) from error
+            raise IndexNotFoundError.at(address) from error
         raise ServerError(f"{address}: {_reason(error)}") from error
     except elasticsearch.SSLError as error:
         raise ServerError(

@@ -95,9 +95,7 @@ class DatabaseFile:
 
     def _check_there(self) -> None:
         if not self.exists():
-            raise IndexNotFoundError(
-                f"there is no index at {self.path}; `imgsearch index` makes one"
-            )
+            raise IndexNotFoundError.at(self.path)
 
     @contextmanager
     def patient(self) -> Iterator[Callable[[], None]]:

@@ -113,7 +113,7 @@ class OpenFile:
                 self._database.execute(setting)
             before = self.on_disk()
             if before is None:  # it went since it was looked for, and DuckDB would make one
-                raise _missing(self._path)
+                raise IndexNotFoundError.at(self._path)
             try:
                 self._database.execute(f"ATTACH '{path}' AS {_NAME} ({mode})")
             except duckdb.Error as error:
@@ -185,10 +185,6 @@ def translated(path: Path) -> Iterator[None]:
         raise _translate(path, error) from error
 
 
-def _missing(path: Path) -> IndexNotFoundError:
-    return IndexNotFoundError(f"there is no index at {path}; `imgsearch index` makes one")
-
-
 def _translate(path: Path, error: duckdb.Error | OSError) -> StoreError:
     said = error.strerror if isinstance(error, OSError) else None
     whole = said or str(error).strip() or type(error).__name__
@@ -209,7 +205,7 @@ def _translate(path: Path, error: duckdb.Error | OSError) -> StoreError:
             "and index the pictures again"
         )
     if "database does not exist" in text:  # it went just now
-        return _missing(path)
+        return IndexNotFoundError.at(path)
     if "not a valid DuckDB database" in text:
         return SchemaError(f"{path} is not an index of imgsearch: it is no DuckDB file")
     if "version number" in text or "newer version" in text:
