@@ -147,5 +147,5 @@ class _Moved:
 
 sys.meta_path.insert(0, _Moved())
 
-if "IPython" in sys.modules:  # its Tab key knows strategies from here on
+if hasattr(sys.modules.get("IPython.core.completer"), "context_matcher"):  # IPython 8.6 or newer
     import_module(f"{__name__}.interfaces.notebook.completion").register()

@@ -73,5 +73,14 @@ def test_ipython_completes_strategies_and_options(tmp_path):
             assert after == wanted if wanted else not {head + "bm25"} & {*after}, cell
 
 
+def test_an_ipython_without_such_completion_imports_us_as_before():
+    code = (
+        "import IPython.core.completer as old; del old.context_matcher\n"
+        "import imgsearch_es; print(imgsearch_es.Term.__name__)"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (run.stdout, run.returncode) == ("Term\n", 0), run.stderr
+
+
 def test_the_names_for_editors_are_those_of_the_registry():
     assert get_args(StrategyName) == tuple(STRATEGIES)
