@@ -301,7 +301,7 @@ def as_labels(labels: Sequence[str] | str) -> tuple[str, ...]:
 def folder_label(uri: str) -> tuple[str, ...]:
     """The name of the folder that a picture is in, as its label.
 
-    >>> folder_label("/home/me/cats/tom.jpg")
+    >>> folder_label("/photos/cats/tom.jpg")
     ('cats',)
     """
     path = to_path(uri)
