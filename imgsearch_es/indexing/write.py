@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
-from imgsearch_es.errors import ReconciliationError, SourceError
+from imgsearch_es.errors import DamagedIndexError, ReconciliationError, SourceError
 from imgsearch_es.indexing.find import Found, is_gone
 from imgsearch_es.indexing.report import IndexReport
 from imgsearch_es.indexing.thumbnails import with_thumbnails
 from imgsearch_es.pictures.files import beginnings, to_path, to_uri
 from imgsearch_es.pictures.images import ImageSource
 from imgsearch_es.pictures.manifests import PictureList
+from imgsearch_es.retrieval.documents import Document
 from imgsearch_es.retrieval.ledger import Rejected, naming
 from imgsearch_es.stores.base import Store
 
@@ -71,7 +72,7 @@ class Writer:
         settings = self._store.settings() if documents else None
         if settings is not None and settings.thumbnails:
             documents = with_thumbnails(documents, settings.thumbnails)
-        refused = dict(self._store.write(documents).rejected) if documents else {}
+        refused = dict(self._put(documents, {found.id: found for found in batch if found.known}))
         moved: list[str] = []
         for found in batch:
             document = found.document
@@ -92,6 +93,24 @@ class Writer:
                 self._report.added += 1
         if moved:
             self._report.moved += self._store.remove(list(dict.fromkeys(moved)))
+
+    def _put(
+        self, documents: Sequence[Document], known: Mapping[str, Found]
+    ) -> Iterator[tuple[str, str]]:
+        """Write documents, those that were known over what is there now; gives those refused."""
+        made, there = {document.id: document for document in documents}, set[str]()
+
+        def changed(now: Document) -> Document:
+            there.add(now.id)
+            return known[now.id].instead(now, made[now.id])
+
+        if old := [key for key in made if key in known]:
+            try:
+                yield from self._store.change(old, changed).rejected
+            except DamagedIndexError:
+                there.clear()  # and written over
+        if new := [document for document in documents if document.id not in there]:
+            yield from self._store.write(new).rejected
 
     def _record(self, batch: Sequence[Found]) -> None:
         entries = [entry for entry in self._unrecorded if entry.can_be_named]

@@ -223,15 +223,27 @@ class Writing(Reading):
             numbers = {hit["_id"]: (hit["_seq_no"], hit["_primary_term"]) for hit in hits}
             old = [whole_document_of(hit) for hit in hits]
             new = fitted([change(document) for document in old], settings)
-            differ = [b for a, b in zip(old, new, strict=True) if a is not b]
-            if not differ:
+            differ = {b: a.id for a, b in zip(old, new, strict=True) if a is not b}
+            taken, unfit = storable(differ)
+            sent, some = self._send(taken, settings, numbers)
+            refused |= dict([*unfit, *some])
+            moved = [b for b in taken if b.id != differ[b] and b.uri not in refused]
+            kept = self._leave([differ[b] for b in moved], numbers)
+            stored += sent - kept
+            if sent + len(some) - kept == len(taken) and not self._has_other_words(settings):
                 return WriteReport(stored, [*refused.items()])
-            sent, some = self._send(differ, settings, numbers)
-            stored, refused = stored + sent, refused | dict(some)
-            if sent + len(some) == len(differ) and not self._has_other_words(settings):
-                return WriteReport(stored, [*refused.items()])
+            ids = [*ids, *(document.id for document in moved)]
             self.finish()
         raise self._busy()
+
+    def _leave(self, ids: Sequence[str], numbers: Mapping[str, tuple[int, int]]) -> int:
+        """Delete documents that are as they were; gives how many are not."""
+        actions = waiting.deletions(ids)
+        for key, action in actions.items():
+            action["if_seq_no"], action["if_primary_term"] = numbers[key]
+        with translated(self._address):
+            answers = waiting.bulk(self.client, self._written_as, actions, dict)
+        return sum(answer["status"] == _CONFLICT for answer in answers)
 
     def _busy(self) -> StoreError:
         return StoreError(
