@@ -164,6 +164,8 @@ class Store(Protocol):
     """The pictures that could not be indexed."""
     keeps_thumbnails: bool = False
     """Whether documents keep theirs."""
+    not_compared: str = ""
+    """What ``inspect`` does not compare, and why."""
 
     def settings(self) -> IndexSettings | None:
         """What the index remembers; None when it does not exist yet."""
