@@ -131,19 +131,19 @@ class Evaluation(Results):
         other = baseline or self.plan.compare
         if other is None:
             raise EvaluationError("which baseline? Give baseline=, or compare= to evaluate")
-        from imgsearch_es.search.shown import evaluation
+        from imgsearch_es.search.shown import plots
 
         names = self._known(system), self._known(other)
-        return evaluation.differences(self, *names, self.measured(measure))
+        return plots.differences(self, *names, self.measured(measure))
 
     def plot_precision_recall(self, systems: Sequence[str] | None = None) -> Figure:
         """Interpolated precision at eleven levels of recall (needs matplotlib).
 
         >>> found.plot_precision_recall().savefig("precision-recall.png")
         """
-        from imgsearch_es.search.shown import evaluation
+        from imgsearch_es.search.shown import plots
 
-        return evaluation.precision_recall(self, [self._known(s) for s in systems or self.scores])
+        return plots.precision_recall(self, [self._known(s) for s in systems or self.scores])
 
     def figures(self) -> Iterator[tuple[str, Figure]]:
         """Precision against recall, and the differences of every system to the baseline.

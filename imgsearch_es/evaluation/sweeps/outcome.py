@@ -227,9 +227,9 @@ class Sweep(Results):
 
     def plot(self, measure: str | None = None, cost: str = "bytes") -> Figure:
         """Quality against cost, with the Pareto front: see ``front`` (needs matplotlib)."""
-        from imgsearch_es.search.shown import evaluation
+        from imgsearch_es.search.shown import plots
 
-        return evaluation.pareto(self, self.measured(measure), cost)
+        return plots.pareto(self, self.measured(measure), cost)
 
     def figures(self) -> Iterator[tuple[str, Figure]]:
         """Quality against bytes, and against time where it was measured."""
