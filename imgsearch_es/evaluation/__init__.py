@@ -5,15 +5,14 @@ To be read in this order, which is that of an experiment: ``judgements`` (what i
 answered), ``measures`` and ``significance``, ``tasks`` (queries with judgements, from labels,
 names, files and benchmarks), ``systems`` (who answers, and how), ``tables`` and ``manifest`` (what
 is asked, shown, kept and found again, of sweeps, too), ``outcome`` (what was found),
-``experiment`` (all of it) and ``hardest``.
+``experiment`` (all of it, and the hardest queries).
 ``scorers`` compares rankings without judgements. ``judging`` makes judgements, ``clicks`` measures
 what people choose, from a ``click_log``; ``sweeps`` evaluates many settings, and ``benchmarking``
 says how long a search takes.
 """
 
 from imgsearch_es.evaluation.collection import Collection, Topic, Topics, read_topics
-from imgsearch_es.evaluation.experiment import evaluate
-from imgsearch_es.evaluation.hardest import Hardest, HardQuery, hardest
+from imgsearch_es.evaluation.experiment import Hardest, HardQuery, evaluate, hardest
 from imgsearch_es.evaluation.judgements import Judgements
 from imgsearch_es.evaluation.manifest import differences, read_manifest
 from imgsearch_es.evaluation.measures import (

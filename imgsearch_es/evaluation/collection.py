@@ -18,8 +18,14 @@ from pathlib import Path
 from urllib.parse import quote
 
 from imgsearch_es.errors import ConfigurationError, EvaluationError
-from imgsearch_es.evaluation import frames
-from imgsearch_es.evaluation.text_files import fingerprint, read_rows
+from imgsearch_es.evaluation.text_files import (
+    QUERY,
+    Table,
+    fingerprint,
+    frame_rows,
+    is_frame,
+    read_rows,
+)
 from imgsearch_es.index import ImageIndex
 from imgsearch_es.pictures.files import to_uri
 from imgsearch_es.retrieval.documents import Document
@@ -176,13 +182,7 @@ class Topic:
         return given
 
 
-Topics = (
-    str
-    | os.PathLike[str]
-    | Mapping[str, Topic]
-    | Mapping[str, str | os.PathLike[str]]
-    | frames.Table
-)
+Topics = str | os.PathLike[str] | Mapping[str, Topic] | Mapping[str, str | os.PathLike[str]] | Table
 """Queries by id: words, paths of pictures or Topics; or the CSV, or table, that holds them."""
 
 
@@ -190,7 +190,7 @@ def to_topics(queries: Topics, collection: Callable[[], Collection]) -> dict[str
     """The topics of queries; the collection is for a CSV, whose pictures have names."""
     if isinstance(queries, str | os.PathLike):
         return read_topics(queries, collection())
-    if frames.is_frame(queries):
+    if is_frame(queries):
         return _table_topics(queries)
     if not isinstance(queries, Mapping):
         raise EvaluationError(f"queries have ids, as in {{'q1': 'cat'}}; {queries!r:.60} has none")
@@ -199,12 +199,12 @@ def to_topics(queries: Topics, collection: Callable[[], Collection]) -> dict[str
     return {query: Topic.of(given) for query, given in queries.items()}
 
 
-def _table_topics(table: frames.Table) -> dict[str, Topic]:
+def _table_topics(table: Table) -> dict[str, Topic]:
     names = [name for name in ("query", "text", "image") if name in table.columns]
     if not names:
         raise EvaluationError("the table of queries has no column query, text or image")
     topics: dict[str, Topic] = {}
-    for key, *cells in frames.rows(table, frames.QUERY, *((name,) for name in names)):
+    for key, *cells in frame_rows(table, QUERY, *((name,) for name in names)):
         given = {n: c for n, c in zip(names, cells, strict=True) if isinstance(c, str) and c}
         if str(key) in topics:
             raise EvaluationError(f"the table has the query {key} twice")

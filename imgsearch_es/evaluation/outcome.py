@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from imgsearch_es.errors import EvaluationError
-from imgsearch_es.evaluation import frames
 from imgsearch_es.evaluation.collection import Collection
 from imgsearch_es.evaluation.manifest import PICTURES, Plan, Results
 from imgsearch_es.evaluation.measures import (
@@ -38,7 +37,7 @@ from imgsearch_es.evaluation.tables import (
     to_csv,
 )
 from imgsearch_es.evaluation.tasks import Task
-from imgsearch_es.evaluation.text_files import write_lines
+from imgsearch_es.evaluation.text_files import make_frame, write_lines
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -227,7 +226,7 @@ class Evaluation(Results):
             for measure, values in scores.values.items()
             for name, value in zip(names, values.tolist(), strict=True)
         ]
-        return frames.to_frame(("system", "measure", "query", "value"), rows)
+        return make_frame(("system", "measure", "query", "value"), rows)
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON values: what `imgsearch evaluate --json` prints.

@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from imgsearch_es.errors import EvaluationError
-from imgsearch_es.evaluation import frames, irds
+from imgsearch_es.evaluation import irds
 from imgsearch_es.evaluation.collection import Collection, Item, Topic, Topics, locate, to_topics
 from imgsearch_es.evaluation.judgements import Judgements, JudgementsLike
 from imgsearch_es.evaluation.measures import GROUP
 from imgsearch_es.evaluation.significance import Clusters
-from imgsearch_es.evaluation.text_files import read_lines
+from imgsearch_es.evaluation.text_files import is_frame, read_lines
 from imgsearch_es.retrieval.feedback import Region
 
 MEASURES = ("P@10", "nDCG@10", "AP")
@@ -79,7 +79,7 @@ def make_task(
     """The task that a person names; see ``evaluate``."""
     if isinstance(source, Mapping):
         source = Judgements(source)
-    elif frames.is_frame(source):
+    elif is_frame(source):
         source = Judgements.from_frame(source)
     if isinstance(source, Judgements):
         return _judged(source, collection, "judgements", queries)

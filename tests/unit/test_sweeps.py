@@ -29,9 +29,15 @@ from imgsearch_es.errors import (
 from imgsearch_es.evaluation import Scores, Topic
 from imgsearch_es.evaluation.significance import Interval
 from imgsearch_es.evaluation.sweeps import Point, Sweep, outcome, sweep
-from imgsearch_es.evaluation.sweeps.grid import Chain, Setting, parse_chains, settings
 from imgsearch_es.evaluation.sweeps.outcome import pareto_front
-from imgsearch_es.evaluation.sweeps.posteriors import Posteriors, fill
+from imgsearch_es.evaluation.sweeps.posteriors import (
+    Chain,
+    Posteriors,
+    Setting,
+    fill,
+    parse_chains,
+    settings,
+)
 from imgsearch_es.pictures.images import open_image
 from imgsearch_es.vocabulary.synsets import from_labels, imagenet
 from tests.fakes import FakeModel, noise, register

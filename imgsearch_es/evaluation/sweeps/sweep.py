@@ -22,17 +22,21 @@ from imgsearch_es.evaluation.manifest import SweepPlan, as_text, takes
 from imgsearch_es.evaluation.measures import parse_measures
 from imgsearch_es.evaluation.outcome import Evaluation
 from imgsearch_es.evaluation.significance import check_interval
-from imgsearch_es.evaluation.sweeps.grid import (
+from imgsearch_es.evaluation.sweeps.outcome import Point, Sweep, point_name
+from imgsearch_es.evaluation.sweeps.posteriors import (
     PLAIN,
     TOP_K,
     Chain,
+    Filled,
+    Posteriors,
     Setting,
+    Sources,
+    fill,
     parse_chains,
     parse_numbers,
     settings,
+    split_views,
 )
-from imgsearch_es.evaluation.sweeps.outcome import Point, Sweep, point_name
-from imgsearch_es.evaluation.sweeps.posteriors import Filled, Posteriors, Sources, fill, split_views
 from imgsearch_es.evaluation.systems import System, Systems, parse_systems
 from imgsearch_es.index import ImageIndex
 from imgsearch_es.indexing import IndexReport, Labels
@@ -59,7 +63,7 @@ class SweepRequest(Asked):
         query_terms: how many of its classes a query picture asks with; by default all that it
             keeps.
         filters: chains of term filters by short names (see
-            ``imgsearch_es.evaluation.sweeps.grid``).
+            ``imgsearch_es.evaluation.sweeps.posteriors``).
         cache: the folder for what the models say of the pictures; a later sweep with other
             settings needs no model. By default it is not kept.
         labels: what to call the pictures; see ``ImageIndex.add``.

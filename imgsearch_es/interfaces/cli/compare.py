@@ -54,7 +54,7 @@ def hardest(
         --html FILE: Write a page with the galleries.
     """
     from imgsearch_es.evaluation import evaluate
-    from imgsearch_es.evaluation.hardest import hardest as find
+    from imgsearch_es.evaluation import hardest as find
     from imgsearch_es.interfaces.gallery.hardest import summary
 
     if run is not None and strategy is not None:
