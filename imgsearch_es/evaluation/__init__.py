@@ -14,7 +14,7 @@ says how long a search takes.
 from imgsearch_es.evaluation.collection import Collection, Topic, Topics, read_topics
 from imgsearch_es.evaluation.experiment import Hardest, HardQuery, evaluate, hardest
 from imgsearch_es.evaluation.judgements import Judgements
-from imgsearch_es.evaluation.manifest import differences, read_manifest
+from imgsearch_es.evaluation.manifest import read_manifest
 from imgsearch_es.evaluation.measures import (
     Scores,
     nister_stewenius,
@@ -40,6 +40,7 @@ from imgsearch_es.evaluation.significance import (
     paired_tests,
 )
 from imgsearch_es.evaluation.systems import System, parse_systems
+from imgsearch_es.evaluation.tables import differences
 from imgsearch_es.evaluation.tasks import Task, make_task
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""An experiment: one task, several systems, the same queries; and the hardest queries, to see why."""
+"""An experiment: one task, several systems, the same queries; and the hardest of them."""
 
 from __future__ import annotations
 

@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from imgsearch_es.errors import EvaluationError
 from imgsearch_es.evaluation.collection import Collection
-from imgsearch_es.evaluation.manifest import PICTURES, Plan, Results
+from imgsearch_es.evaluation.manifest import PICTURES, Plan, versions
 from imgsearch_es.evaluation.measures import (
     Scores,
     highest,
 )
-from imgsearch_es.evaluation.provenance import versions
 from imgsearch_es.evaluation.runs import Run
 from imgsearch_es.evaluation.significance import (
     TESTS,
@@ -27,6 +26,7 @@ from imgsearch_es.evaluation.significance import (
     interval,
 )
 from imgsearch_es.evaluation.tables import (
+    Results,
     Section,
     check_known,
     compared,

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgsearch_es.errors import EvaluationError, needed
-from imgsearch_es.evaluation import provenance
+from imgsearch_es.evaluation.manifest import from_header, to_header
 from imgsearch_es.evaluation.text_files import (
     DOCUMENT,
     QUERY,
@@ -153,7 +153,7 @@ class Run:
         """
         found: dict[str, list[tuple[str, float]]] = {}
         tag, lines = "", read_lines(path)
-        metadata, start = provenance.from_header(lines, os.fspath(path))
+        metadata, start = from_header(lines, os.fspath(path))
         for number, line in lines[start:]:
             columns = line.split()
             where = f"{path}, line {number}"
@@ -205,7 +205,7 @@ class Run:
         ['q1', 'Q0', 'a', '1', '2', 'mine']
         """
         tag = token(self.name, "system")
-        lines = provenance.to_header(self.metadata) if header else []
+        lines = to_header(self.metadata) if header else []
         for query in sorted(self.rankings):
             name = token(query, "query")
             for rank, (document, score) in enumerate(self.falling(query).items(), start=1):

@@ -19,7 +19,7 @@ from typing import Any
 
 from imgsearch_es.errors import EmptyQueryError, QueryError, UnknownWordError
 from imgsearch_es.evaluation.collection import Collection, Topic, Topics, to_topics
-from imgsearch_es.evaluation.provenance import about, measured
+from imgsearch_es.evaluation.manifest import about, measured
 from imgsearch_es.evaluation.runs import Run
 from imgsearch_es.index import ImageIndex
 from imgsearch_es.retrieval.feedback import Example, Region

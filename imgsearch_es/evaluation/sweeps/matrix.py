@@ -21,17 +21,16 @@ from imgsearch_es.errors import EvaluationError, WeightsError
 from imgsearch_es.evaluation.manifest import (
     MANIFEST,
     VERSION,
-    Difference,
     SweepPlan,
-    differences,
     part,
     read_manifest,
+    versions,
 )
-from imgsearch_es.evaluation.provenance import versions
 from imgsearch_es.evaluation.sweeps.outcome import Sweep
 from imgsearch_es.evaluation.sweeps.posteriors import model_name, split_views
 from imgsearch_es.evaluation.sweeps.sweep import SweepRequest, plan_of, sweep
 from imgsearch_es.evaluation.systems import Progress
+from imgsearch_es.evaluation.tables import Difference, differences
 from imgsearch_es.evaluation.text_files import read_text, write_lines
 from imgsearch_es.pictures.manifests import PictureList
 

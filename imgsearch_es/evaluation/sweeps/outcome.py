@@ -16,9 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from imgsearch_es.errors import EvaluationError
-from imgsearch_es.evaluation.manifest import Results, SweepPlan
+from imgsearch_es.evaluation.manifest import SweepPlan, versions
 from imgsearch_es.evaluation.measures import Scores
-from imgsearch_es.evaluation.provenance import versions
 from imgsearch_es.evaluation.significance import (
     NOTHING,
     Clusters,
@@ -27,7 +26,7 @@ from imgsearch_es.evaluation.significance import (
     compare,
     interval,
 )
-from imgsearch_es.evaluation.tables import Section, compared, mark, p_values, plain, show
+from imgsearch_es.evaluation.tables import Results, Section, compared, mark, p_values, plain, show
 from imgsearch_es.evaluation.text_files import write_bytes
 
 if TYPE_CHECKING:

@@ -24,9 +24,8 @@ from imgsearch_es.stores.interrupts import interrupt
 
 if TYPE_CHECKING:
     from imgsearch_es.evaluation import Evaluation
-    from imgsearch_es.evaluation.manifest import Results
     from imgsearch_es.evaluation.sweeps import Sweep
-    from imgsearch_es.evaluation.tables import Tables
+    from imgsearch_es.evaluation.tables import Results, Tables
 
 Measure = Callable[[dict[str, Any], dict[str, Any]], Any]
 """Takes options, and the manifest or nothing; gives ``Results``."""
@@ -96,11 +95,11 @@ class Experiment:
         self._repeat(self.manifest, kind, measure, chosen)
 
     def _repeat(self, path: Path, kind: str, measure: Measure, places: dict[str, Any]) -> None:
-        from imgsearch_es.evaluation import manifest
+        from imgsearch_es.evaluation import differences, manifest
 
         kept = manifest.read_manifest(path, kind)
         found = measure(manifest.arguments_of(kept, places), kept)
-        different = manifest.differences(kept, found)
+        different = differences(kept, found)
         is_same = not any(one.what.startswith("figures") for one in different)
         extra: dict[str, Any] = {
             "identical_figures": is_same,
