@@ -15,12 +15,12 @@ from typing import Any, cast
 from imgsearch_es.analysis.configuration import DEFAULT_MODEL
 from imgsearch_es.analysis.models.weights import absolute
 from imgsearch_es.errors import EmptyQueryError, EvaluationError
-from imgsearch_es.evaluation.benchmarking import percentiles, sample_pictures, searcher, take_turns
 from imgsearch_es.evaluation.experiment import Asked, evaluate
 from imgsearch_es.evaluation.judgements import Judgements
 from imgsearch_es.evaluation.manifest import SweepPlan, as_text, takes
 from imgsearch_es.evaluation.measures import parse_measures
 from imgsearch_es.evaluation.outcome import Evaluation
+from imgsearch_es.evaluation.scorers import percentiles, sample_pictures, searcher, take_turns
 from imgsearch_es.evaluation.significance import check_interval
 from imgsearch_es.evaluation.sweeps.outcome import Point, Sweep, point_name
 from imgsearch_es.evaluation.sweeps.posteriors import (

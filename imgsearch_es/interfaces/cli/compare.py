@@ -136,7 +136,7 @@ def benchmark(
             --vectors.
         --seed: The seed of the random choice of pictures.
     """
-    from imgsearch_es.evaluation.benchmarking import benchmark as run
+    from imgsearch_es.evaluation.scorers import benchmark as run
 
     counts = whole_numbers(candidates, "--candidates", "100,400")
     names = None if strategies is None else [name.strip() for name in strategies.split(",")]
