@@ -111,7 +111,11 @@ def evaluate(request: EvaluationRequest) -> Evaluation:
     systems = tuple(system.name for system in asked)
     settled = {"systems": systems, "measures": measures, "runs": tuple(map(as_text, runs))}
     plan = Plan.of(request, **settled)
-    _check(plan)
+    check_interval(plan.interval, plan.confidence)
+    if not 1 <= plan.depth <= MAX_RESULTS:
+        raise EvaluationError(f"the depth is 1 to {MAX_RESULTS}, not {plan.depth}")
+    if deeper := [measure for measure in measures if cutoff(measure) > plan.depth]:
+        raise EvaluationError(f"{deeper[0]} looks deeper than the depth {plan.depth}")
     if sample is not None:
         task = replace(task, judgements=task.judgements.sample(sample, plan.seed))
     given = {run.name: run for run in (_read_run(run, task, collection) for run in runs)}
@@ -123,7 +127,6 @@ def evaluate(request: EvaluationRequest) -> Evaluation:
     topics = {query: task.topics[query] for query in task.judgements.queries}
     questions = Questions(index, topics, task.judgements.junk)
     reach = min(plan.depth, len(collection))
-    asked = tuple(system.to_depth(reach) for system in asked)
     answers = questions.ask_all(asked, reach, request.progress) | given
     if plan.compare is not None and plan.compare not in answers:
         raise EvaluationError(f"compare with another system: {questions.notes[-1]}")
@@ -131,7 +134,7 @@ def evaluate(request: EvaluationRequest) -> Evaluation:
     shallow = (
         f"{system.name} ranks no more than {system.reach} pictures, the others {reach}: add "
         f":window={reach} where a measure looks further"
-        for system in asked
+        for system in (system.to_depth(reach) for system in asked)
         if system.reach < reach
     )
     clusters, few = task.clusters()
@@ -140,16 +143,6 @@ def evaluate(request: EvaluationRequest) -> Evaluation:
     about = {"location": index.location, "analyzer": dict(settings.analyzer)}
     about |= {"weights": settings.weights, "store": store}
     return Evaluation(plan, task, collection, answers, scores, about, notes, clusters)
-
-
-def _check(plan: Plan) -> None:
-    """Refuse what can be known to fail before anything is searched for."""
-    check_interval(plan.interval, plan.confidence)
-    if not 1 <= plan.depth <= MAX_RESULTS:
-        raise EvaluationError(f"the depth is 1 to {MAX_RESULTS}, not {plan.depth}")
-    for measure in plan.measures:
-        if cutoff(measure) > plan.depth:
-            raise EvaluationError(f"{measure} looks deeper than the depth {plan.depth}")
 
 
 def _read_run(run: RunLike, task: Task, collection: Collection) -> Run:
@@ -171,7 +164,7 @@ class HardQuery:
     """A query that a system answers badly.
 
     Attributes:
-        name: what to call it: its words, or the name of its picture.
+        name: its words, or the name of its picture.
         hits: what the system answers, without junk; None where the query cannot be asked.
         problem: why it cannot be asked, else empty.
         grades: of the judged documents, by id, without junk.
@@ -278,8 +271,7 @@ def hardest(
     for query, figure in scores.hardest(names[0], n):
         topic, junk = found.task.topics[query], judged.junk.get(query, frozenset())
         ranking = [row for row in run.rankings.get(query, ()) if row[0] not in junk]
-        hits: Hits | None = None
-        problem = ""
+        hits, problem = None, ""
         try:
             hits = _hits(index, run.name, topic, junk, ranking, k)
         except QueryError as error:
@@ -289,8 +281,7 @@ def hardest(
         ranks = tuple(rank for document, rank in places.items() if document in relevant)
         missed = tuple(sorted(relevant - places.keys(), key=name))
         called, grades = topic.text or name(query), judged.of(query)
-        hard = HardQuery(query, called, figure, hits, problem, grades, ranks, missed)
-        queries.append(hard)
+        queries.append(HardQuery(query, called, figure, hits, problem, grades, ranks, missed))
     return Hardest(run.name, names[0], len(scores.queries), queries)
 
 

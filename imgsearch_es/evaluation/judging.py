@@ -339,8 +339,7 @@ def judge(request: JudgingRequest) -> Judging:
     junk = _own_pictures(topics, collection)
     questions = Questions(request.index, topics, junk)
     reach = min(depth, len(collection))
-    asked = [system.to_depth(reach) for system in systems]
-    answers = list(questions.ask_all(asked, reach, request.progress).values())
+    answers = list(questions.ask_all(systems, reach, request.progress).values())
     for run in runs:
         found = Run.of(run).renamed(document, str if given else document).rankings
         there = collection.by_id  # what the index lacks, nobody can look at

@@ -28,7 +28,6 @@ from typing import (
     ClassVar,
     ParamSpec,
     TypeVar,
-    cast,
     get_args,
     get_origin,
     get_type_hints,
@@ -37,7 +36,7 @@ from typing import (
 from imgsearch_es.analysis.plugins import installed_version
 from imgsearch_es.errors import EvaluationError, needed
 from imgsearch_es.evaluation.collection import Collection
-from imgsearch_es.evaluation.text_files import read_lines, read_text
+from imgsearch_es.evaluation.text_files import read_as, read_lines
 from imgsearch_es.pictures.manifests import PictureList
 from imgsearch_es.search.request import shown_as
 
@@ -192,24 +191,15 @@ def _fits(value: object, hint: Any) -> bool:
     return type(value) in ((int, float) if hint is float else (hint,))
 
 
-def read_json(path: str | os.PathLike[str]) -> object:
-    """What a file of JSON holds."""
-    text = read_text(path)
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise EvaluationError(f"{path} is no JSON: {error}") from error
-
-
 def read_manifest(path: str | os.PathLike[str], command: str = "evaluate") -> dict[str, Any]:
     """Read the manifest that `imgsearch evaluate` or `imgsearch sweep` wrote."""
-    manifest = read_json(path)
+    manifest = read_as(path, json.loads, "no JSON")
     plan = _PLANS[command]
     if not isinstance(manifest, dict) or manifest.get(plan.format) != VERSION:
         raise EvaluationError(f"{path} is no manifest of `imgsearch {command}` (version {VERSION})")
     if not isinstance(manifest.get(plan.kind), dict):
         raise EvaluationError(f"{path} does not say which {plan.kind} it is of")
-    return cast("dict[str, Any]", manifest)
+    return manifest
 
 
 def arguments_of(

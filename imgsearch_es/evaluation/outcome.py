@@ -22,7 +22,6 @@ from imgsearch_es.evaluation.significance import (
     Clusters,
     Comparison,
     Interval,
-    compare,
     interval,
 )
 from imgsearch_es.evaluation.tables import (
@@ -91,18 +90,9 @@ class Evaluation(Results):
         >>> [(one.measure, one.system, one.better, one.worse) for one in found.compare("auto")]
         [('P@3', 'sqrt', 13, 1), ('AP', 'sqrt', 21, 14)]
         """
-        figures = self.scores[self._known(baseline)]
         others = [self._known(name) for name in systems or self.scores if name != baseline]
-        return [
-            comparison
-            for measure in self.plan.measures
-            for comparison in compare(
-                measure,
-                (baseline, figures.values[measure]),
-                {name: self.scores[name].values[measure] for name in others},
-                **self.sureness,
-            )
-        ]
+        figures = self.scores[self._known(baseline)]
+        return self._against(baseline, figures, {name: self.scores[name] for name in others})
 
     @cached_property
     def comparisons(self) -> tuple[Comparison, ...]:
@@ -169,12 +159,11 @@ class Evaluation(Results):
         ['system', 'P@3', 'AP']
         """
         marks = {(c.system, c.measure): mark(c) for c in self.comparisons}
-        measures = self.plan.measures
-        rows = [
-            [name, *(show(self.mean(name, m)) + marks.get((name, m), "") for m in measures)]
-            for name in self.scores
-        ]
-        return ["system", *measures], rows
+        rows = [[name] for name in self.scores]
+        for row in rows:
+            for measure in self.plan.measures:
+                row.append(show(self.mean(row[0], measure)) + marks.get((row[0], measure), ""))
+        return ["system", *self.plan.measures], rows
 
     def sections(self) -> list[Section]:
         """The comparisons, if there are some.

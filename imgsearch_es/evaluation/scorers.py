@@ -19,6 +19,7 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -49,16 +50,12 @@ class Timed(NamedTuple):
     result: SearchResult
 
 
-def searcher(index: ImageIndex, **options: Any) -> Callable[[str], Timed]:
-    """Searches for a picture of an index; the options are those of ``ImageIndex.query``."""
-
-    def search(picture: str) -> Timed:
-        query = index.query(image=picture, **options)
-        started = time.perf_counter()
-        result = index.store.search(query)
-        return Timed((time.perf_counter() - started) * 1000, result)
-
-    return search
+def timed_search(index: ImageIndex, picture: str, **options: Any) -> Timed:
+    """Search for a picture of an index; the options are those of ``ImageIndex.query``."""
+    query = index.query(image=picture, **options)
+    started = time.perf_counter()
+    result = index.store.search(query)
+    return Timed((time.perf_counter() - started) * 1000, result)
 
 
 def take_turns(
@@ -133,8 +130,9 @@ def benchmark(
     inner = STRATEGIES[_EXACT_INNER].scores
     exact = [(_EXACT_INNER if STRATEGIES[s].scores is inner else s, 0) for s, _ in contenders]
     everyone = list(dict.fromkeys([*contenders, *exact]))
+    ask = partial(timed_search, index, k=k)
     askers = [
-        searcher(index, strategy=strategy, k=k, approximate=many > 0, candidates=many or None)
+        partial(ask, strategy=strategy, approximate=many > 0, candidates=many or None)
         for strategy, many in everyone
     ]
     answers = dict(zip(everyone, take_turns(askers, chosen), strict=True))
@@ -349,7 +347,8 @@ def compare_scorers(
     rank_biased_overlap((), (), p)  # refuses a p that makes no sense before anything is asked
     dense = any(system.uses_features for system in asked)
     chosen = sample_pictures(index, queries, seed, dense=dense, also_in=against)
-    askers = [searcher(i, k=k, exclude_self=True, **s.options) for i, s, _ in contenders]
+    ask = partial(timed_search, k=k, exclude_self=True)
+    askers = [partial(ask, place, **system.options) for place, system, _ in contenders]
     answers = take_turns(askers, chosen, progress)
     rows = tuple(
         _agreement(name, found, answers[0], p, same_formula=system.scores_as(asked[0]))

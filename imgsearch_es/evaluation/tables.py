@@ -16,7 +16,15 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from imgsearch_es.errors import EvaluationError
 from imgsearch_es.evaluation.manifest import MANIFEST, BasePlan
-from imgsearch_es.evaluation.significance import LEVEL, TESTS, Clusters, Comparison, Interval
+from imgsearch_es.evaluation.measures import Scores
+from imgsearch_es.evaluation.significance import (
+    LEVEL,
+    TESTS,
+    Clusters,
+    Comparison,
+    Interval,
+    compare,
+)
 from imgsearch_es.evaluation.text_files import write_bytes, write_lines
 
 if TYPE_CHECKING:
@@ -143,6 +151,21 @@ class Results(Tables):
         plan = self.plan
         sure = {"confidence": plan.confidence, "kind": plan.interval, "seed": plan.seed}
         return {**sure, "clusters": self.clusters}
+
+    def _against(
+        self, baseline: str, figures: Scores, systems: Mapping[str, Scores]
+    ) -> list[Comparison]:
+        """Systems compared with a baseline by every measure."""
+        return [
+            comparison
+            for measure in self.plan.measures
+            for comparison in compare(
+                measure,
+                (baseline, figures.values[measure]),
+                {name: scores.values[measure] for name, scores in systems.items()},
+                **self.sureness,
+            )
+        ]
 
     @abstractmethod
     def manifest(self) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import hashlib
 import io
 import os
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard
 
@@ -44,6 +44,15 @@ def read_text(path: str | os.PathLike[str]) -> str:
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or error
         raise EvaluationError(f"cannot read {source}: {reason}") from error
+
+
+def read_as(path: str | os.PathLike[str], parse: Callable[[str], Any], otherwise: str) -> Any:
+    """What a file of JSON or TOML holds; ``otherwise`` is what it is said to be."""
+    text = read_text(path)
+    try:
+        return parse(text)
+    except (ValueError, RecursionError) as error:
+        raise EvaluationError(f"{path} is {otherwise}: {error}") from error
 
 
 def read_lines(path: str | os.PathLike[str]) -> list[tuple[int, str]]:

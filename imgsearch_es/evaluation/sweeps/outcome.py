@@ -23,7 +23,6 @@ from imgsearch_es.evaluation.significance import (
     Clusters,
     Comparison,
     Interval,
-    compare,
     interval,
 )
 from imgsearch_es.evaluation.tables import Results, Section, compared, mark, p_values, plain, show
@@ -92,16 +91,6 @@ def point_name(system: str, filters: str, top_k: int | None, query_terms: int | 
     return f"{name}/{query_terms}" if query_terms else name
 
 
-def pareto_front(points: Iterable[Point], measure: str, cost: str) -> list[Point]:
-    """The points to which no other is at least equal in both and better in one; cheapest first."""
-    best: list[Point] = []
-    priced = [point for point in points if not math.isnan(point.cost(cost))]
-    for point in sorted(priced, key=lambda p: (p.cost(cost), -p.means[measure].mean, p.name)):
-        if not best or point.means[measure].mean > best[-1].means[measure].mean:
-            best.append(point)
-    return best
-
-
 def curves(points: Iterable[Point]) -> dict[Curve, list[Point]]:
     """Points that differ by the number of terms only, fewest first; single ones, too."""
     found: dict[Curve, list[Point]] = {}
@@ -167,7 +156,12 @@ class Sweep(Results):
         """
         if cost not in COSTS:
             raise EvaluationError(f"there is no cost {cost!r}; there are {', '.join(COSTS)}")
-        return pareto_front(self.points, self.measured(measure), cost)
+        name, best = self.measured(measure), list[Point]()
+        priced = [point for point in self.points if not math.isnan(point.cost(cost))]
+        for point in sorted(priced, key=lambda p: (p.cost(cost), -p.means[name].mean, p.name)):
+            if not best or point.means[name].mean > best[-1].means[name].mean:
+                best.append(point)
+        return best
 
     @cached_property
     def comparisons(self) -> dict[tuple[str, str, str], Comparison]:
@@ -176,21 +170,15 @@ class Sweep(Results):
         It is one point of each model, or of the model that ``plan.compare`` names before it.
         """
         found: dict[tuple[str, str, str], Comparison] = {}
-        own, _, baseline = (self.plan.compare or "").rpartition(" ")
+        compare = self.plan.compare or ""
+        own, _, baseline = compare.rpartition(" ")
         for models in [self._models] if own else [[model] for model in self._models]:
-            mine = {(p.model, p.name): p.scores.values for p in self.points if p.model in models}
-            if (first := (own or models[0], baseline)) not in mine:
-                continue
-            for measure in self.plan.measures:
-                others = {
-                    " ".join(key) if own else key[1]: values[measure]
-                    for key, values in mine.items()
-                    if key != first
-                }
-                base = (str(self.plan.compare), mine[first][measure])
-                compared = compare(measure, base, others, **self.sureness)
-                keys = [key for key in mine if key != first]
-                found |= {(*k, measure): one for k, one in zip(keys, compared, strict=True)}
+            mine = {(p.model, p.name): p.scores for p in self.points if p.model in models}
+            if figures := mine.pop((own or models[0], baseline), None):
+                named = {" ".join(key) if own else key[1]: key for key in mine}
+                others = {name: mine[key] for name, key in named.items()}
+                for one in self._against(compare, figures, others):
+                    found[(*named[one.system], one.measure)] = one
         return found
 
     def enough(self, measure: str | None = None, margin: float = MARGIN) -> list[Enough]:

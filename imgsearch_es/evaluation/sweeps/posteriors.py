@@ -38,6 +38,7 @@ from imgsearch_es.analysis.models.base import Model, Prediction, WrappedModel
 from imgsearch_es.analysis.plugins import load_plugin
 from imgsearch_es.analysis.views import VIEWS
 from imgsearch_es.errors import EvaluationError, IndexNotFoundError
+from imgsearch_es.evaluation.systems import System
 from imgsearch_es.index import ImageIndex
 from imgsearch_es.indexing import IndexReport, Labels, Progress
 from imgsearch_es.indexing.exchange.rows import chunks
@@ -284,11 +285,12 @@ class Filled:
     dimensions: int
     file_bytes: float
 
-    def compared_bytes(self, *, synsets: bool, features: bool, words: bool = False) -> float:
-        """Bytes per picture of what is compared, uncompressed: postings, deep features."""
-        kept = min(known_settings(self.index.store).visual_words, self.dimensions)
-        postings = (synsets * self.terms + words * kept) * POSTING_BYTES
-        return postings + float(features * self.dimensions * FEATURE_BYTES)
+    def compared_bytes(self, system: System) -> float:
+        """Bytes per picture of what a system compares, uncompressed: postings, deep features."""
+        words = min(known_settings(self.index.store).visual_words, self.dimensions)
+        postings = system.uses_synsets * self.terms + system.uses_visual_words * words
+        features = system.uses_vectors * self.dimensions
+        return postings * POSTING_BYTES + float(features * FEATURE_BYTES)
 
 
 def fill(
