@@ -18,14 +18,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from imgsearch_es.errors import ConfigurationError, EvaluationError
-from imgsearch_es.evaluation.text_files import (
-    QUERY,
-    Table,
-    fingerprint,
-    frame_rows,
-    is_frame,
-    read_rows,
-)
+from imgsearch_es.evaluation.text_files import Table, fingerprint, frame_rows, is_frame, read_rows
 from imgsearch_es.index import ImageIndex
 from imgsearch_es.pictures.files import to_uri
 from imgsearch_es.retrieval.documents import Document
@@ -204,7 +197,7 @@ def _table_topics(table: Table) -> dict[str, Topic]:
     if not names:
         raise EvaluationError("the table of queries has no column query, text or image")
     topics: dict[str, Topic] = {}
-    for key, *cells in frame_rows(table, QUERY, *((name,) for name in names)):
+    for key, *cells in frame_rows(table, "qid", *names):
         given = {n: c for n, c in zip(names, cells, strict=True) if isinstance(c, str) and c}
         if str(key) in topics:
             raise EvaluationError(f"the table has the query {key} twice")

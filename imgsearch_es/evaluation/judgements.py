@@ -23,9 +23,6 @@ from numpy.typing import NDArray
 
 from imgsearch_es.errors import EvaluationError
 from imgsearch_es.evaluation.text_files import (
-    DOCUMENT,
-    GRADE,
-    QUERY,
     Table,
     frame_rows,
     make_frame,
@@ -224,7 +221,7 @@ class Judgements:
         >>> Judgements.from_frame(table).grades
         {'q1': {'a': 2}}
         """
-        found = frame_rows(frame, QUERY, DOCUMENT, GRADE)
+        found = frame_rows(frame, "qid", "docno", "label")
         gathered = (
             (f"the table, row {i}", str(query), str(document), _grade(str(grade), f"row {i}"))
             for i, (query, document, grade) in enumerate(found)

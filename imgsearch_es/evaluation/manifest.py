@@ -23,15 +23,7 @@ from inspect import signature
 from pathlib import Path
 from time import perf_counter, process_time
 from types import UnionType
-from typing import (
-    Any,
-    ClassVar,
-    ParamSpec,
-    TypeVar,
-    get_args,
-    get_origin,
-    get_type_hints,
-)
+from typing import Any, ClassVar, ParamSpec, TypeVar, get_args, get_origin, get_type_hints
 
 from imgsearch_es.analysis.plugins import installed_version
 from imgsearch_es.errors import EvaluationError, needed

@@ -21,9 +21,6 @@ from numpy.typing import NDArray
 from imgsearch_es.errors import EvaluationError, needed
 from imgsearch_es.evaluation.manifest import from_header, to_header
 from imgsearch_es.evaluation.text_files import (
-    DOCUMENT,
-    QUERY,
-    SCORE,
     Table,
     fingerprint,
     frame_rows,
@@ -134,7 +131,7 @@ class Run:
         {'q1': [('a', 2.0)]}
         """
         found: dict[str, list[tuple[str, float]]] = {}
-        for query, document, score in frame_rows(frame, QUERY, DOCUMENT, SCORE):
+        for query, document, score in frame_rows(frame, "qid", "docno", "score"):
             where = f"the table, {query}, {document}"
             found.setdefault(str(query), []).append((str(document), _score(score, where)))
         return cls(name, _ordered(found))

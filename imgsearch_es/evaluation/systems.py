@@ -95,9 +95,8 @@ class System:
     def scores_as(self, other: System) -> bool:
         """Whether both compute the same formula, so that their scores can be compared."""
         mine, theirs = (
-            system.fusion
-            or (STRATEGIES[system.parts[0]].scores, system.options.get("parameters", {}))
-            for system in (self, other)
+            way.fusion or (STRATEGIES[way.parts[0]].scores, way.options.get("parameters", {}))
+            for way in (self, other)
         )
         return mine == theirs
 

@@ -26,9 +26,8 @@ _MOST = 1 << 30
 """Bytes of text, unpacked: a small ``.gz`` may hold more than memory does."""
 Table = Any
 """A table of pandas, which is not imported to say so."""
-QUERY, DOCUMENT = ("qid", "query_id"), ("docno", "doc_id")
-GRADE, SCORE = ("label", "relevance"), ("score",)
-"""What columns are called: by PyTerrier, and by ir_measures and ir_datasets."""
+_ALSO = {"qid": ("query_id",), "docno": ("doc_id",), "label": ("relevance",)}
+"""What ir_measures and ir_datasets call columns of PyTerrier."""
 
 
 def read_text(path: str | os.PathLike[str]) -> str:
@@ -124,10 +123,11 @@ def make_frame(columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> pd.Da
     return needed("pandas", "tables need pandas", "evaluation").DataFrame(rows, columns=columns)
 
 
-def frame_rows(frame: pd.DataFrame, *columns: Sequence[str]) -> Iterator[tuple[Any, ...]]:
-    """The values of some columns, row by row; each has the first of its names that there is."""
+def frame_rows(frame: pd.DataFrame, *columns: str) -> Iterator[tuple[Any, ...]]:
+    """The values of some columns, by PyTerrier's names or the others, row by row."""
     found = []
-    for names in columns:
+    for column in columns:
+        names = column, *_ALSO.get(column, ())
         known = [name for name in names if name in frame.columns]
         if not known:
             raise EvaluationError(

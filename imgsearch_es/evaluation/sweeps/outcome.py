@@ -18,13 +18,7 @@ from typing import TYPE_CHECKING, Any
 from imgsearch_es.errors import EvaluationError
 from imgsearch_es.evaluation.manifest import SweepPlan, versions
 from imgsearch_es.evaluation.measures import Scores
-from imgsearch_es.evaluation.significance import (
-    NOTHING,
-    Clusters,
-    Comparison,
-    Interval,
-    interval,
-)
+from imgsearch_es.evaluation.significance import NOTHING, Clusters, Comparison, Interval, interval
 from imgsearch_es.evaluation.tables import Results, Section, compared, mark, p_values, plain, show
 from imgsearch_es.evaluation.text_files import write_bytes
 
