@@ -172,7 +172,8 @@ class Sweep(Results):
                 named = {" ".join(key) if own else key[1]: key for key in mine}
                 others = {name: mine[key] for name, key in named.items()}
                 for one in self._against(compare, figures, others):
-                    found[(*named[one.system], one.measure)] = one
+                    model, name = named[one.system]
+                    found[model, name, one.measure] = one
         return found
 
     def enough(self, measure: str | None = None, margin: float = MARGIN) -> list[Enough]:
