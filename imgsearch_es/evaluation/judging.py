@@ -24,13 +24,13 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 from imgsearch_es.errors import EvaluationError, MissingDependencyError
-from imgsearch_es.evaluation.collection import Collection, Topic, Topics, as_column, to_topics
+from imgsearch_es.evaluation.collection import Collection, Topic, Topics, to_topics
 from imgsearch_es.evaluation.judgements import Judgements, sampled
 from imgsearch_es.evaluation.manifest import takes
 from imgsearch_es.evaluation.runs import Run, pool_runs
 from imgsearch_es.evaluation.systems import Progress as AskingProgress
 from imgsearch_es.evaluation.systems import Questions, Systems, parse_systems
-from imgsearch_es.evaluation.text_files import read_lines
+from imgsearch_es.evaluation.text_files import as_column, read_lines
 from imgsearch_es.index import ImageIndex
 from imgsearch_es.retrieval.strategies import MAX_RESULTS
 

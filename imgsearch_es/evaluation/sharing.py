@@ -13,10 +13,11 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import os
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -24,15 +25,17 @@ from typing import Any
 import numpy as np
 
 from imgsearch_es.errors import EvaluationError, ImageError, needed
-from imgsearch_es.evaluation.collection import Collection, Item, Topic, Topics
-from imgsearch_es.evaluation.irds import (
+from imgsearch_es.evaluation.collection import (
     ABOUT,
     DOCS,
     FORMAT,
     QRELS,
     QUERIES,
-    documents,
-    json_lines,
+    Collection,
+    Item,
+    Topic,
+    Topics,
+    dataset_rows,
     load,
 )
 from imgsearch_es.evaluation.judgements import JudgementsLike
@@ -42,6 +45,8 @@ from imgsearch_es.index import ImageIndex
 from imgsearch_es.pictures.files import Limits, read_bytes
 
 __all__ = ["documents", "load", "read_terms", "write_collection"]
+_IMAGES = ("image", "png", "webp", "path", "image_path")
+"""What fields of documents with a picture are called, the first that is given counts."""
 _PLAIN = re.compile(r"[\w\-.+%@ ]+(/[\w\-.+%@ ]+)*")
 Vectors = Mapping[str, Mapping[str, float]]
 """By document or query, weights by term."""
@@ -75,9 +80,9 @@ def write_collection(
     task = make_task(judgements, collection, queries=queries)
     writer = _Writer(target, collection, pictures)
     try:
-        write_lines(target / DOCS, json_lines(map(writer.document, collection.items)))
+        write_lines(target / DOCS, map(_json, map(writer.document, collection.items)))
         rows = [writer.query(query, topic) for query, topic in task.topics.items()]
-        write_lines(target / QUERIES, json_lines(rows))
+        write_lines(target / QUERIES, map(_json, rows))
         task.judgements.renamed(collection.name).write_qrels(target / QRELS)
         if terms:
             _write_terms(target, _vectors(index, collection, task))
@@ -88,6 +93,10 @@ def write_collection(
         shutil.rmtree(target, ignore_errors=True)
         raise
     return target
+
+
+def _json(row: Mapping[str, Any]) -> str:
+    return json.dumps(row, ensure_ascii=False)
 
 
 def _about(task: Task, collection: Collection) -> dict[str, Any]:
@@ -137,6 +146,20 @@ class _Writer:
         place = f"images/{name}" if is_plain else f"images/{key}{suffix}"
         write_bytes(self.folder / place, data)
         return place
+
+
+def documents(place: str | os.PathLike[str]) -> Iterator[dict[str, Any]]:
+    """The documents of a dataset as PyTerrier's `Index.index` takes them.
+
+    Each has ``docno``, ``image`` (a path, URL or bytes) and perhaps ``label``.
+    """
+    for document in dataset_rows(load(place).docs_iter(), f"{place}: its documents"):
+        fields = document._asdict()
+        image = next((fields[name] for name in _IMAGES if fields.get(name)), None)
+        if image is None:
+            raise EvaluationError(f"{place} has documents without a picture, such as {document[0]}")
+        label = {"label": fields["label"]} if fields.get("label") else {}
+        yield {"docno": document.doc_id, "image": image, **label}
 
 
 # -- learned sparse vectors, as lsr-benchmark has them ---------------------------------------------

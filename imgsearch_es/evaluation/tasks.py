@@ -16,8 +16,15 @@ from pathlib import Path
 from typing import Any
 
 from imgsearch_es.errors import EvaluationError
-from imgsearch_es.evaluation import irds
-from imgsearch_es.evaluation.collection import Collection, Item, Topic, Topics, locate, to_topics
+from imgsearch_es.evaluation.collection import (
+    Collection,
+    Item,
+    Topic,
+    Topics,
+    locate,
+    read_dataset,
+    to_topics,
+)
 from imgsearch_es.evaluation.judgements import Judgements, JudgementsLike
 from imgsearch_es.evaluation.measures import GROUP
 from imgsearch_es.evaluation.significance import Clusters
@@ -93,7 +100,7 @@ def make_task(
     if kind == "name" and rest:
         return _by_name(collection, rest)
     if kind == "ir_datasets" and rest:
-        name, judged, topics, measures = irds.read(rest, collection)
+        name, judged, topics, measures = read_dataset(rest, collection)
         task = _judged(judged, collection, name, queries or topics)
         return replace(task, measures=measures or MEASURES)
     if kind in BENCHMARKS and rest:

@@ -11,10 +11,12 @@ import gzip
 import hashlib
 import io
 import os
+import re
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard
+from urllib.parse import quote
 
 from imgsearch_es.errors import EvaluationError, needed
 from imgsearch_es.pictures.files import check_finite, saving
@@ -103,6 +105,11 @@ def token(name: str, what: str) -> str:
             "names without white space"
         )
     return name
+
+
+def as_column(text: str) -> str:
+    """A URI or a query as a column of TREC's formats: white space as %20; unquoted it is itself."""
+    return re.sub(r"[\s%]", lambda found: quote(found[0], safe=""), text)
 
 
 def fingerprint(rows: Iterable[object]) -> str:
