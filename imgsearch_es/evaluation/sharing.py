@@ -17,7 +17,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -48,8 +48,6 @@ __all__ = ["documents", "load", "read_terms", "write_collection"]
 _IMAGES = ("image", "png", "webp", "path", "image_path")
 """What fields of documents with a picture are called, the first that is given counts."""
 _PLAIN = re.compile(r"[\w\-.+%@ ]+(/[\w\-.+%@ ]+)*")
-Vectors = Mapping[str, Mapping[str, float]]
-"""By document or query, weights by term."""
 
 
 def write_collection(
@@ -79,28 +77,7 @@ def write_collection(
         raise EvaluationError(f"{target} exists: name a new folder")
     task = make_task(judgements, collection, queries=queries)
     writer = _Writer(target, collection, pictures)
-    try:
-        write_lines(target / DOCS, map(_json, map(writer.document, collection.items)))
-        rows = [writer.query(query, topic) for query, topic in task.topics.items()]
-        write_lines(target / QUERIES, map(_json, rows))
-        task.judgements.renamed(collection.name).write_qrels(target / QRELS)
-        if terms:
-            _write_terms(target, _vectors(index, collection, task))
-        yaml = needed("yaml", "collections need PyYAML", "ir_datasets")
-        text = yaml.safe_dump(_about(task, collection), sort_keys=False, allow_unicode=True)
-        write_lines(target / ABOUT, text.splitlines())
-    except BaseException:
-        shutil.rmtree(target, ignore_errors=True)
-        raise
-    return target
-
-
-def _json(row: Mapping[str, Any]) -> str:
-    return json.dumps(row, ensure_ascii=False)
-
-
-def _about(task: Task, collection: Collection) -> dict[str, Any]:
-    return {
+    described = {
         "imgsearch_es_collection": FORMAT,
         "name": task.name,
         "docs": {"count": len(collection), **collection.fingerprints},
@@ -108,6 +85,23 @@ def _about(task: Task, collection: Collection) -> dict[str, Any]:
         "grades": {1: "relevant", 0: "not relevant", -1: "junk: not there for this query"},
         "measures": list(task.measures),
     }
+    try:
+        _write_json(target / DOCS, map(writer.document, collection.items))
+        _write_json(target / QUERIES, (writer.query(*item) for item in task.topics.items()))
+        task.judgements.renamed(collection.name).write_qrels(target / QRELS)
+        if terms:
+            _write_terms(target, index, collection, task)
+        yaml = needed("yaml", "collections need PyYAML", "ir_datasets")
+        text = yaml.safe_dump(described, sort_keys=False, allow_unicode=True)
+        write_lines(target / ABOUT, text.splitlines())
+    except BaseException:
+        shutil.rmtree(target, ignore_errors=True)
+        raise
+    return target
+
+
+def _write_json(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    write_lines(path, (json.dumps(row, ensure_ascii=False) for row in rows))
 
 
 @dataclass(frozen=True)
@@ -165,31 +159,24 @@ def documents(place: str | os.PathLike[str]) -> Iterator[dict[str, Any]]:
 # -- learned sparse vectors, as lsr-benchmark has them ---------------------------------------------
 
 
-def _vectors(index: ImageIndex, collection: Collection, task: Task) -> dict[str, Vectors]:
-    docs = {
-        collection.name(document.id): {t.key.lower(): t.score for t in document.terms}
-        for document in index.store.documents()
-    }
-    queries = {}
-    for name, topic in task.topics.items():
-        built = index.query(topic.image, topic.text, region=topic.region)
-        queries[collection.name(name)] = {t.key.lower(): t.score for t in built.terms}
-    return {"doc": docs, "query": queries}
-
-
-def _write_terms(folder: Path, vectors: Mapping[str, Vectors]) -> None:
+def _write_terms(folder: Path, index: ImageIndex, collection: Collection, task: Task) -> None:
     """Rows of a sparse matrix whose columns are terms, and the ids of the rows."""
-    for kind, rows in vectors.items():
-        lengths = [len(row) for row in rows.values()]
+    docs = {document.id: document.terms for document in index.store.documents()}
+    queries = {
+        name: index.query(topic.image, topic.text, region=topic.region).terms
+        for name, topic in task.topics.items()
+    }
+    for kind, found in (("doc", docs), ("query", queries)):
+        rows = [{term.key.lower(): term.score for term in terms} for terms in found.values()]
         buffer = io.BytesIO()
         np.savez_compressed(
             buffer,
-            data=np.array([w for row in rows.values() for w in row.values()], dtype=np.float32),
-            indices=np.array([term for row in rows.values() for term in row], dtype=np.str_),
-            indptr=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+            data=np.array([weight for row in rows for weight in row.values()], dtype=np.float32),
+            indices=np.array([term for row in rows for term in row], dtype=np.str_),
+            indptr=np.concatenate([[0], np.cumsum(list(map(len, rows)))]).astype(np.int64),
         )
         write_bytes(folder / kind / f"{kind}-embeddings.npz", buffer.getvalue())
-        write_lines(folder / kind / f"{kind}-ids.txt", rows)
+        write_lines(folder / kind / f"{kind}-ids.txt", map(collection.name, found))
 
 
 def read_terms(folder: str | os.PathLike[str], kind: str = "doc") -> dict[str, dict[str, float]]:
