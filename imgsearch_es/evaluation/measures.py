@@ -166,7 +166,12 @@ def _by_ir_measures(
     measures = {tool.parse_measure(name): name for name in names}
     asked = {str(i): query for i, query in enumerate(queries)}  # gdeval.pl takes numbers alone
     judged = {i: judgements.of(query) for i, query in asked.items()}
-    qrels = {i: _with_zero(grades) for i, grades in judged.items() if grades}
+    # where all are below 0, trec_eval writes beyond its memory; 0 in their place gives the same
+    qrels = {
+        i: grades if max(grades.values()) >= 0 else dict.fromkeys(grades, 0)
+        for i, grades in judged.items()
+        if grades
+    }
     rankings = {
         i: {document: float(-place) for place, document in enumerate(kept, start=-len(kept))}
         for i in qrels  # by places: some take what a system scores below 0 for not found
@@ -181,14 +186,6 @@ def _by_ir_measures(
             f"ir-measures cannot compute {', '.join(names)}: {reason(error)}; leave out the unusual"
         ) from error
     return columns
-
-
-def _with_zero(grades: dict[str, int]) -> dict[str, int]:
-    """The grades, which are not all below 0: there trec_eval's program writes beyond its memory.
-
-    0 in their place gives the same figures, as nothing is relevant either way.
-    """
-    return grades if max(grades.values()) >= 0 else dict.fromkeys(grades, 0)
 
 
 def _ukbench_score(found: NDArray[np.bool_], relevant: int) -> float:
