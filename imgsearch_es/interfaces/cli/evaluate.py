@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -103,7 +103,7 @@ class Experiment:
         is_same = not any(one.what.startswith("figures") for one in different)
         extra: dict[str, Any] = {
             "identical_figures": is_same,
-            "differences": [{"what": d.what, "was": d.was, "now": d.now} for d in different],
+            "differences": list(map(asdict, different)),
         }
         lines = list(map(str, different))
         if kind == "evaluate":
