@@ -206,12 +206,6 @@ def arguments_of(
     return plan.from_dict({**manifest[plan.kind], **moved}).arguments()
 
 
-def part(manifest: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    """What a manifest says of a part, nothing where it is of another form."""
-    found = manifest.get(name)
-    return found if isinstance(found, Mapping) else {}
-
-
 def picture_differences(path: Path, collection: Collection) -> list[str]:
     """In which pictures a collection differs from the list that ``write`` put beside a manifest."""
     was = {}
@@ -237,7 +231,7 @@ def picture_differences(path: Path, collection: Collection) -> list[str]:
 
 
 def versions() -> dict[str, str]:
-    """Of what figures may depend on."""
+    """Of Python, the machine and the packages that figures may depend on."""
     found = {"python": platform.python_version(), "machine": platform.machine()}
     return found | {name: number for name in _PACKAGES if (number := installed_version(name))}
 

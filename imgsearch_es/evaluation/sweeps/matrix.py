@@ -18,14 +18,7 @@ from imgsearch_es.analysis.analyzer import Analyzer
 from imgsearch_es.analysis.configuration import DEFAULT_MODEL
 from imgsearch_es.analysis.models.weights import absolute
 from imgsearch_es.errors import EvaluationError, WeightsError
-from imgsearch_es.evaluation.manifest import (
-    MANIFEST,
-    VERSION,
-    SweepPlan,
-    part,
-    read_manifest,
-    versions,
-)
+from imgsearch_es.evaluation.manifest import MANIFEST, VERSION, SweepPlan, read_manifest, versions
 from imgsearch_es.evaluation.sweeps.outcome import Sweep
 from imgsearch_es.evaluation.sweeps.posteriors import model_name, split_views
 from imgsearch_es.evaluation.sweeps.sweep import SweepRequest, plan_of, sweep
@@ -167,9 +160,9 @@ class Reproduction:
         """What is not as the manifest says that was read."""
         expected = self.matrix.expected or {}
         found = differences(expected, {"versions": versions()})
-        was = part(expected, "collections")
         for name, now in self.manifests.items():
-            mine = differences(part(was, name), now)
+            was = expected.get("collections", {}).get(name)
+            mine = differences(was if isinstance(was, Mapping) else {}, now)
             found += [replace(one, what=f"{one.what} of {name}") for one in mine]
         return found
 
