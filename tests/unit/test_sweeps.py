@@ -279,7 +279,6 @@ def point(name: str, cost: float, values: list[float], top_k: int | None = None)
 
 
 def of_points(found: Sweep, points: list[Point]) -> Sweep:
-    """A sweep that found these points."""
     return Sweep(replace(found.plan, measures=("Q",)), "t", 4, 4, tuple(points), found.about)
 
 
@@ -288,8 +287,7 @@ def of_points(found: Sweep, points: list[Point]) -> Sweep:
 def test_the_front_is_what_nothing_dominates(found, places):
     points = [point(f"{i}", cost, [quality]) for i, (cost, quality) in enumerate(places)]
     made = of_points(found, points)
-    front = made.front(cost="bytes")
-    kept = [(p.bytes, p.means["Q"].mean) for p in front]
+    kept = [(p.bytes, p.means["Q"].mean) for p in made.front()]
     assert kept == sorted(set(kept))
     for cost, quality in places:
         dominated = any(c <= cost and q >= quality and (c, q) != (cost, quality) for c, q in places)
