@@ -227,10 +227,22 @@ def click_figures(
     """The figures of all searches, then of each strategy by name."""
     if any(k < 1 for k in cutoffs):
         raise ConfigurationError("the cutoffs of CTR@k are at least 1")
-    listed = list(searches)
+    listed, figures = list(searches), []
     names = sorted({shown.strategy for shown in listed})
     parts = [(name, [shown for shown in listed if shown.strategy == name]) for name in names]
-    return [_figures(name, part, cutoffs) for name, part in [(OVERALL, listed), *parts]]
+    for name, some in [(OVERALL, listed), *parts]:
+        clicks = [[each.ranks[document] for document in each.clicks] for each in some]
+        best = [min(ranks) for ranks in clicks if ranks]
+        count = max(len(some), 1)
+        through: dict[int, float | None] = {}
+        for k in cutoffs:
+            shown = sum(rank <= k for each in some for rank in each.ranks.values())
+            clicked = sum(rank <= k for ranks in clicks for rank in ranks)
+            through[k] = clicked / shown if shown else None
+        found = len(some), sum(map(len, clicks)), len(best) / count
+        mean = sum(1 / rank for rank in best) / count
+        figures.append(ClickFigures(name, *found, mean, through))
+    return figures
 
 
 def duels(searches: Iterable[Shown]) -> list[Duel]:
@@ -247,16 +259,3 @@ def duels(searches: Iterable[Shown]) -> list[Duel]:
         wins, losses, ties = (values.count(outcome) for outcome in (1, -1, 0))
         found.append(Duel(first, second, wins, losses, ties, sign_test(wins, losses)))
     return found
-
-
-def _figures(name: str, searches: Sequence[Shown], cutoffs: Sequence[int]) -> ClickFigures:
-    clicks = [[each.ranks[document] for document in each.clicks] for each in searches]
-    best = [min(ranks) for ranks in clicks if ranks]
-    count = max(len(searches), 1)
-    through: dict[int, float | None] = {}
-    for k in cutoffs:
-        shown = sum(rank <= k for each in searches for rank in each.ranks.values())
-        clicked = sum(rank <= k for ranks in clicks for rank in ranks)
-        through[k] = clicked / shown if shown else None
-    found = len(searches), sum(map(len, clicks)), len(best) / count
-    return ClickFigures(name, *found, sum(1 / rank for rank in best) / count, through)

@@ -1,25 +1,36 @@
-"""What is searched in, and for what: the pictures of an index by name, and topics.
+"""What is searched in, and for what: pictures by name, topics, and collections of ir_datasets.
 
 In memory documents have the index's ids. In files that people and trec_eval read they have names:
 the URI without the folder that all of them share, ``cats/cat.7.jpg``. So judgements and runs mean
 the same on another machine.
+
+Collections of ir_datasets are registered ones by name, and folders of the same form: ``docs.jsonl``
+(doc_id, image, label, sha256), ``queries.jsonl`` (query_id, text, image, region), ``qrels.txt`` and
+``collection.yaml``; see ``evaluation.sharing``, which writes them.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from numbers import Real
 from pathlib import Path
-from urllib.parse import quote
+from typing import Any, NamedTuple
 
-from imgsearch_es.errors import ConfigurationError, EvaluationError
-from imgsearch_es.evaluation import frames
-from imgsearch_es.evaluation.text_files import fingerprint, read_rows
+from imgsearch_es.errors import ConfigurationError, EvaluationError, needed
+from imgsearch_es.evaluation.judgements import JUNK, Judgements
+from imgsearch_es.evaluation.text_files import (
+    Table,
+    as_column,
+    fingerprint,
+    frame_rows,
+    is_frame,
+    read_rows,
+    read_text,
+)
 from imgsearch_es.index import ImageIndex
 from imgsearch_es.pictures.files import to_uri
 from imgsearch_es.retrieval.documents import Document
@@ -27,6 +38,8 @@ from imgsearch_es.retrieval.feedback import Region
 
 DOCNO = "docno"
 """The field of a document's metadata that keeps its id in another collection."""
+DOCS, QUERIES, QRELS, ABOUT = "docs.jsonl", "queries.jsonl", "qrels.txt", "collection.yaml"
+FORMAT = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,12 +129,8 @@ class Collection:
         """What pictures are called, surest first; None where several are called so."""
         full = ((name, item.id) for item in self.items for name in (item.id, item.name, item.uri))
         ends = ((name, item.id) for item in self.items for name in _endings(item.uri))
-        return (
-            _unique(full),
-            self._docnos,
-            _unique(ends),
-            _unique((item.stem, item.id) for item in self.items),
-        )
+        stems = ((item.stem, item.id) for item in self.items)
+        return _unique(full), self._docnos, _unique(ends), _unique(stems)
 
     @property
     def fingerprints(self) -> dict[str, str | int]:
@@ -176,13 +185,7 @@ class Topic:
         return given
 
 
-Topics = (
-    str
-    | os.PathLike[str]
-    | Mapping[str, Topic]
-    | Mapping[str, str | os.PathLike[str]]
-    | frames.Table
-)
+Topics = str | os.PathLike[str] | Mapping[str, Topic] | Mapping[str, str | os.PathLike[str]] | Table
 """Queries by id: words, paths of pictures or Topics; or the CSV, or table, that holds them."""
 
 
@@ -190,7 +193,7 @@ def to_topics(queries: Topics, collection: Callable[[], Collection]) -> dict[str
     """The topics of queries; the collection is for a CSV, whose pictures have names."""
     if isinstance(queries, str | os.PathLike):
         return read_topics(queries, collection())
-    if frames.is_frame(queries):
+    if is_frame(queries):
         return _table_topics(queries)
     if not isinstance(queries, Mapping):
         raise EvaluationError(f"queries have ids, as in {{'q1': 'cat'}}; {queries!r:.60} has none")
@@ -199,12 +202,12 @@ def to_topics(queries: Topics, collection: Callable[[], Collection]) -> dict[str
     return {query: Topic.of(given) for query, given in queries.items()}
 
 
-def _table_topics(table: frames.Table) -> dict[str, Topic]:
+def _table_topics(table: Table) -> dict[str, Topic]:
     names = [name for name in ("query", "text", "image") if name in table.columns]
     if not names:
         raise EvaluationError("the table of queries has no column query, text or image")
     topics: dict[str, Topic] = {}
-    for key, *cells in frames.rows(table, frames.QUERY, *((name,) for name in names)):
+    for key, *cells in frame_rows(table, "qid", *names):
         given = {n: c for n, c in zip(names, cells, strict=True) if isinstance(c, str) and c}
         if str(key) in topics:
             raise EvaluationError(f"the table has the query {key} twice")
@@ -246,11 +249,6 @@ def locate(name: str, collection: Collection, folder: Path | None = None) -> str
     return collection.id_of(str(path))
 
 
-def as_column(text: str) -> str:
-    """A URI or a query as a column of TREC's formats: white space as %20; unquoted it is itself."""
-    return re.sub(r"[\s%]", lambda found: quote(found[0], safe=""), text)
-
-
 def _uri(text: str) -> str:
     try:
         return to_uri(text)
@@ -275,4 +273,127 @@ def _unique(pairs: Iterable[tuple[str, str]]) -> dict[str, str | None]:
     found: dict[str, str | None] = {}
     for name, key in pairs:
         found[name] = key if found.get(name, key) == key else None
+    return found
+
+
+# -- ir_datasets -----------------------------------------------------------------------------------
+
+
+class ImageDoc(NamedTuple):
+    """A picture of a collection: ``image`` is its path or URL."""
+
+    doc_id: str
+    image: str
+    label: list[str]
+    sha256: str
+
+    def default_text(self) -> str:
+        """Its labels: ir_datasets asks every document for a text."""
+        return " ".join(self.label)
+
+
+class ImageQuery(NamedTuple):
+    """Words, a picture (of the collection by doc_id, or a path), or both."""
+
+    query_id: str
+    text: str
+    image: str
+    region: list[float] | None
+
+    def default_text(self) -> str:
+        """The words."""
+        return self.text
+
+
+def load(place: str | os.PathLike[str]) -> Any:
+    """A dataset of ir_datasets: a folder of the form above, or a registered one by its name.
+
+    Raises:
+        EvaluationError: there is neither.
+        MissingDependencyError: ir_datasets is not installed.
+    """
+    irds = needed("ir_datasets", "collections need ir_datasets", "ir_datasets")
+    folder = Path(place).expanduser()
+    if not folder.is_dir():
+        try:
+            return irds.load(os.fspath(place))
+        except KeyError:
+            unknown = f"{place} is neither a folder nor a dataset of ir_datasets"
+            raise EvaluationError(unknown) from None
+    known = about_folder(folder)
+    local, formats = irds.util.LocalDownload, irds.formats
+
+    class Docs(formats.JsonlDocs):  # type: ignore[misc, name-defined]
+        def docs_iter(self) -> Iterator[ImageDoc]:
+            for document in super().docs_iter():
+                is_url = "://" in document.image
+                path = document.image if is_url else str(folder / document.image)
+                yield document._replace(image=path)
+
+    return irds.datasets.base.Dataset(
+        Docs(local(folder / DOCS), ImageDoc, namespace=folder.name),
+        formats.JsonlQueries(local(folder / QUERIES), ImageQuery),
+        formats.TrecQrels(local(folder / QRELS), known.get("grades", {})),
+    )
+
+
+def read_dataset(
+    place: str, collection: Collection
+) -> tuple[str, Judgements, dict[str, Topic], tuple[str, ...]]:
+    """The name, judgements, queries and measures of a dataset, whose documents are indexed."""
+    dataset, folder = load(place), Path(place).expanduser()
+    known = about_folder(folder) if folder.is_dir() else {}
+    if not (dataset.has_queries() and dataset.has_qrels()):
+        raise EvaluationError(f"{place} has no queries or no judgements")
+    grades: dict[str, dict[str, int]] = {}
+    junk: dict[str, set[str]] = {}
+    for row in dataset_rows(dataset.qrels_iter(), f"{place}: its judgements"):
+        judged = grades.setdefault(row.query_id, {})
+        if row.relevance == JUNK and known:
+            junk.setdefault(row.query_id, set()).add(row.doc_id)
+        else:  # the best of several, such as Touché's for and against
+            judged[row.doc_id] = max(row.relevance, judged.get(row.doc_id, row.relevance))
+    asked = {
+        row.query_id: _dataset_topic(row, collection, folder)
+        for row in dataset_rows(dataset.queries_iter(), f"{place}: its queries")
+        if row.query_id in grades
+    }
+    found = Judgements(grades, {query: frozenset(names) for query, names in junk.items()})
+    name, measures = str(known.get("name", place)), tuple(known.get("measures", ()))
+    return name, found.select(asked), asked, measures
+
+
+def dataset_rows(rows: Iterator[Any], what: str) -> Iterator[Any]:
+    """Rows, as long as ir_datasets can read them."""
+    try:
+        yield from rows
+    except (KeyError, RuntimeError, TypeError, ValueError) as error:
+        raise EvaluationError(f"{what} cannot be read: {error!r:.200}") from error
+
+
+def _dataset_topic(row: Any, collection: Collection, folder: Path) -> Topic:
+    image, region = getattr(row, "image", None), getattr(row, "region", None)
+    text = row.default_text() if hasattr(row, "default_text") else row.text
+    try:
+        found = locate(image, collection, folder) if image else None
+        return Topic(found, text or None, region=None if region is None else tuple(region))
+    except (EvaluationError, TypeError) as error:
+        raise EvaluationError(f"the query {row.query_id}: {error}") from error
+
+
+def about_folder(folder: Path) -> dict[str, Any]:
+    """What the folder's ``collection.yaml`` says."""
+    yaml = needed("yaml", "collections need PyYAML", "ir_datasets")
+    try:
+        found = yaml.safe_load(read_text(folder / ABOUT))
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise EvaluationError(f"{folder / ABOUT} is no YAML: {error}") from error
+    if not isinstance(found, dict) or found.get("imgsearch_es_collection") != FORMAT:
+        raise EvaluationError(
+            f"{folder} is no collection of this version: {ABOUT} says no "
+            f"'imgsearch_es_collection: {FORMAT}'"
+        )
+    measures = found.get("measures", [])
+    if not (isinstance(measures, list) and all(isinstance(one, str) for one in measures)):
+        raise EvaluationError(f"{folder / ABOUT}: measures is a list of names, such as [AP, P@10]")
     return found

@@ -1,36 +1,30 @@
-"""An experiment: one task, several systems, the same queries; and what it found."""
+"""An experiment: one task, several systems, the same queries; and the hardest of them."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
-from imgsearch_es.errors import EvaluationError
-from imgsearch_es.evaluation.collection import Collection, Topics
-from imgsearch_es.evaluation.judgements import JudgementsLike
+from imgsearch_es.errors import EvaluationError, QueryError
+from imgsearch_es.evaluation.collection import Collection, Topic, Topics
+from imgsearch_es.evaluation.judgements import Judgements, JudgementsLike
 from imgsearch_es.evaluation.manifest import Plan, as_text, takes
-from imgsearch_es.evaluation.measures import (
-    check_measures,
-    cutoff,
-    parse_measures,
-    score,
-)
+from imgsearch_es.evaluation.measures import check_measures, cutoff, parse_measures, score
 from imgsearch_es.evaluation.outcome import Evaluation
 from imgsearch_es.evaluation.runs import Run, RunLike
-from imgsearch_es.evaluation.significance import (
-    check_interval,
-)
-from imgsearch_es.evaluation.systems import Progress, Questions, Systems, parse_systems
+from imgsearch_es.evaluation.significance import check_interval
+from imgsearch_es.evaluation.systems import Progress, Questions, System, Systems, parse_systems
+from imgsearch_es.evaluation.tables import check_known, plain
 from imgsearch_es.evaluation.tasks import Task, make_task
+from imgsearch_es.evaluation.text_files import write_bytes
 from imgsearch_es.index import ImageIndex
+from imgsearch_es.pictures.files import check_page
 from imgsearch_es.retrieval.strategies import MAX_RESULTS, StrategyName
-from imgsearch_es.stores.base import known_settings
-
-if TYPE_CHECKING:
-    pass
+from imgsearch_es.search.hits import Hits
+from imgsearch_es.stores.base import Scored, SearchResult, known_settings
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -110,7 +104,11 @@ def evaluate(request: EvaluationRequest) -> Evaluation:
     systems = tuple(system.name for system in asked)
     settled = {"systems": systems, "measures": measures, "runs": tuple(map(as_text, runs))}
     plan = Plan.of(request, **settled)
-    _check(plan)
+    check_interval(plan.interval, plan.confidence)
+    if not 1 <= plan.depth <= MAX_RESULTS:
+        raise EvaluationError(f"the depth is 1 to {MAX_RESULTS}, not {plan.depth}")
+    if deeper := [measure for measure in measures if cutoff(measure) > plan.depth]:
+        raise EvaluationError(f"{deeper[0]} looks deeper than the depth {plan.depth}")
     if sample is not None:
         task = replace(task, judgements=task.judgements.sample(sample, plan.seed))
     given = {run.name: run for run in (_read_run(run, task, collection) for run in runs)}
@@ -122,7 +120,6 @@ def evaluate(request: EvaluationRequest) -> Evaluation:
     topics = {query: task.topics[query] for query in task.judgements.queries}
     questions = Questions(index, topics, task.judgements.junk)
     reach = min(plan.depth, len(collection))
-    asked = tuple(system.to_depth(reach) for system in asked)
     answers = questions.ask_all(asked, reach, request.progress) | given
     if plan.compare is not None and plan.compare not in answers:
         raise EvaluationError(f"compare with another system: {questions.notes[-1]}")
@@ -130,7 +127,7 @@ def evaluate(request: EvaluationRequest) -> Evaluation:
     shallow = (
         f"{system.name} ranks no more than {system.reach} pictures, the others {reach}: add "
         f":window={reach} where a measure looks further"
-        for system in asked
+        for system in (system.to_depth(reach) for system in asked)
         if system.reach < reach
     )
     clusters, few = task.clusters()
@@ -139,16 +136,6 @@ def evaluate(request: EvaluationRequest) -> Evaluation:
     about = {"location": index.location, "analyzer": dict(settings.analyzer)}
     about |= {"weights": settings.weights, "store": store}
     return Evaluation(plan, task, collection, answers, scores, about, notes, clusters)
-
-
-def _check(plan: Plan) -> None:
-    """Refuse what can be known to fail before anything is searched for."""
-    check_interval(plan.interval, plan.confidence)
-    if not 1 <= plan.depth <= MAX_RESULTS:
-        raise EvaluationError(f"the depth is 1 to {MAX_RESULTS}, not {plan.depth}")
-    for measure in plan.measures:
-        if cutoff(measure) > plan.depth:
-            raise EvaluationError(f"{measure} looks deeper than the depth {plan.depth}")
 
 
 def _read_run(run: RunLike, task: Task, collection: Collection) -> Run:
@@ -160,3 +147,161 @@ def _read_run(run: RunLike, task: Task, collection: Collection) -> Run:
     if not set(task.judgements.queries) & found.rankings.keys():
         raise EvaluationError(f"the run {found.name} answers none of the queries")
     return found
+
+
+# -- the hardest queries ---------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class HardQuery:
+    """A query that a system answers badly.
+
+    Attributes:
+        name: its words, or the name of its picture.
+        hits: what the system answers, without junk; None where the query cannot be asked.
+        problem: why it cannot be asked, else empty.
+        grades: of the judged documents, by id, without junk.
+        ranks: those of the relevant documents in the whole ranking, from 1.
+        missed: ids of the relevant documents that are not in it.
+    """
+
+    query: str
+    name: str
+    figure: float
+    hits: Hits | None
+    problem: str
+    grades: Mapping[str, int]
+    ranks: tuple[int, ...]
+    missed: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON values."""
+        hits = [] if self.hits is None else self.hits.to_dict()["hits"]
+        shown = ("query", "name", "figure", "problem", "ranks", "missed")
+        values = {name: plain(getattr(self, name)) for name in shown}
+        return values | {"hits": [{**hit, "grade": self.grades.get(hit["id"])} for hit in hits]}
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Hardest(Sequence[HardQuery]):
+    """The hardest of so many queries, hardest first; shows itself as galleries in a notebook."""
+
+    system: str
+    measure: str
+    of: int
+    queries: Sequence[HardQuery]
+
+    def __getitem__(self, i: Any) -> Any:
+        return self.queries[i]
+
+    def __len__(self) -> int:
+        return len(self.queries)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON values."""
+        about = {"system": self.system, "measure": self.measure, "of": self.of}
+        return {**about, "queries": [query.to_dict() for query in self]}
+
+    def to_html(self, path: str | os.PathLike[str]) -> Path:
+        """Write a page that needs nothing but a browser; gives its absolute path."""
+        from imgsearch_es.search.shown import hardest_queries
+
+        target = Path(path).expanduser().absolute()
+        try:
+            check_page(target)
+        except OSError as error:
+            raise EvaluationError(f"cannot write {target}: {error.strerror}") from error
+        return write_bytes(target, hardest_queries.page(self).encode())
+
+    def _repr_html_(self) -> str:
+        from imgsearch_es.search.shown import hardest_queries
+
+        return hardest_queries.fragment(self)
+
+    def __repr__(self) -> str:
+        lines = [f"The hardest {len(self)} of {self.of} queries for {self.system}"]
+        return "\n".join([*lines, *(f"{q.figure:8.4f}  {q.name}" for q in self)])
+
+
+def hardest(
+    index: ImageIndex,
+    found: Evaluation | Run,
+    judgements: Judgements | None = None,
+    measure: str | None = None,
+    n: int = 10,
+    *,
+    system: str | None = None,
+    topics: Topics | None = None,
+    k: int = 12,
+) -> Hardest:
+    """The queries with the lowest figures, each with its gallery.
+
+    Args:
+        index: that was searched.
+        found: an evaluation, or a run with the index's ids.
+        judgements: for a run; an evaluation has its own.
+        measure: by default the evaluation's first; nDCG@10 for a run.
+        n: how many queries.
+        system: which of the evaluation's; by default its first.
+        topics: for a run: what its queries search for; by default each is the picture of its id.
+        k: hits in a gallery.
+    """
+    if n < 1 or k < 1:
+        raise EvaluationError(f"n and k are at least 1, not {n} and {k}")
+    if isinstance(found, Run):
+        if judgements is None:
+            raise EvaluationError("a run alone does not say what is relevant: give judgements=")
+        measure = measure or "nDCG@10"
+        found = evaluate(index, judgements, (), measure, runs=[found], queries=topics)
+    chosen = system or next(iter(found.runs))
+    run = found.runs[check_known(chosen, found.runs, "is not one of the systems: {} are")]
+    names = parse_measures(measure or found.plan.measures[0])
+    if len(names) != 1:
+        raise EvaluationError(f"the hardest by which one of {', '.join(names)}?")
+    judged, name = found.task.judgements, found.collection.name
+    scores = score(judged, run, names)
+    queries = []
+    for query, figure in scores.hardest(names[0], n):
+        topic, junk = found.task.topics[query], judged.junk.get(query, frozenset())
+        ranking = [row for row in run.rankings.get(query, ()) if row[0] not in junk]
+        hits, problem = None, ""
+        try:
+            hits = _hits(index, run.name, topic, junk, ranking, k)
+        except QueryError as error:
+            problem = str(error)
+        places = {document: rank for rank, (document, _) in enumerate(ranking, start=1)}
+        relevant = judged.relevant(query)
+        ranks = tuple(rank for document, rank in places.items() if document in relevant)
+        missed = tuple(sorted(relevant - places.keys(), key=name))
+        called, grades = topic.text or name(query), judged.of(query)
+        queries.append(HardQuery(query, called, figure, hits, problem, grades, ranks, missed))
+    return Hardest(run.name, names[0], len(scores.queries), queries)
+
+
+def _hits(
+    index: ImageIndex,
+    name: str,
+    topic: Topic,
+    junk: frozenset[str],
+    ranking: Sequence[tuple[str, float]],
+    k: int,
+) -> Hits:
+    """What a run has for a query: searched again, or as another program ranked it."""
+    try:
+        system: System | None = System.parse(name)
+    except QueryError:  # the run of another program
+        system = None
+    options = {} if system is None else system.options
+    built = index.query(image=topic.image, text=topic.text, region=topic.region, k=k, **options)
+    asked = replace(built, exclude=tuple(sorted(junk)))
+    if system is not None:
+        return index.search_many([asked])[0]
+    known = index.store.get([document for document, _ in ranking[:k]])
+    result = SearchResult(
+        hits=tuple(Scored(known[d], score) for d, score in ranking[:k] if d in known),
+        total=len(ranking),
+        strategy=name,
+        exact=False,
+        means=f"the run {name}",
+    )
+    return Hits(asked, result, index.store)

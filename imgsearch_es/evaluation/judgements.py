@@ -22,8 +22,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgsearch_es.errors import EvaluationError
-from imgsearch_es.evaluation import frames
-from imgsearch_es.evaluation.text_files import read_lines, read_rows, token, write_lines
+from imgsearch_es.evaluation.text_files import (
+    Table,
+    frame_rows,
+    make_frame,
+    read_lines,
+    read_rows,
+    token,
+    write_lines,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -214,7 +221,7 @@ class Judgements:
         >>> Judgements.from_frame(table).grades
         {'q1': {'a': 2}}
         """
-        found = frames.rows(frame, frames.QUERY, frames.DOCUMENT, frames.GRADE)
+        found = frame_rows(frame, "qid", "docno", "label")
         gathered = (
             (f"the table, row {i}", str(query), str(document), _grade(str(grade), f"row {i}"))
             for i, (query, document, grade) in enumerate(found)
@@ -228,7 +235,7 @@ class Judgements:
         [{'qid': 'q1', 'docno': 'a', 'label': 1}]
         """
         found = [(q, d, grade) for q in self.queries for d, grade in sorted(self.of(q).items())]
-        return frames.to_frame(("qid", "docno", "label"), found)
+        return make_frame(("qid", "docno", "label"), found)
 
     @classmethod
     def from_qrels(cls, path: str | os.PathLike[str], *, junk: int | None = None) -> Judgements:
@@ -272,9 +279,7 @@ class Judgements:
         return write_lines(path, lines)
 
 
-JudgementsLike = (
-    str | os.PathLike[str] | Judgements | Mapping[str, Mapping[str, int]] | frames.Table
-)
+JudgementsLike = str | os.PathLike[str] | Judgements | Mapping[str, Mapping[str, int]] | Table
 """A name or file of judgements, judgements, a table, or grades by query and document."""
 
 

@@ -24,13 +24,13 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 from imgsearch_es.errors import EvaluationError, MissingDependencyError
-from imgsearch_es.evaluation.collection import Collection, Topic, Topics, as_column, to_topics
+from imgsearch_es.evaluation.collection import Collection, Topic, Topics, to_topics
 from imgsearch_es.evaluation.judgements import Judgements, sampled
 from imgsearch_es.evaluation.manifest import takes
 from imgsearch_es.evaluation.runs import Run, pool_runs
 from imgsearch_es.evaluation.systems import Progress as AskingProgress
 from imgsearch_es.evaluation.systems import Questions, Systems, parse_systems
-from imgsearch_es.evaluation.text_files import read_lines
+from imgsearch_es.evaluation.text_files import as_column, read_lines
 from imgsearch_es.index import ImageIndex
 from imgsearch_es.retrieval.strategies import MAX_RESULTS
 
@@ -339,8 +339,7 @@ def judge(request: JudgingRequest) -> Judging:
     junk = _own_pictures(topics, collection)
     questions = Questions(request.index, topics, junk)
     reach = min(depth, len(collection))
-    asked = [system.to_depth(reach) for system in systems]
-    answers = list(questions.ask_all(asked, reach, request.progress).values())
+    answers = list(questions.ask_all(systems, reach, request.progress).values())
     for run in runs:
         found = Run.of(run).renamed(document, str if given else document).rankings
         there = collection.by_id  # what the index lacks, nobody can look at

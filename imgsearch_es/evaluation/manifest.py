@@ -1,44 +1,36 @@
-"""What is asked, shown, kept and found again: plans, results with a folder, and manifests.
+"""What is asked, kept and found again: plans, manifests, and where figures and runs come from.
 
 A manifest says what was asked for, what it was asked of (fingerprints of the pictures, labels,
 judgements, terms and deep features, and of the model's weights), with which versions, and what came
 out. Names of pictures do not depend on the folder that holds them, so the same pictures elsewhere
 have the same fingerprints.
+
+The metadata of a run (the machine, versions, time and energy) are those of Breuer, Keller and
+Schaer, "ir_metadata: an extensible metadata schema for IR experiments", SIGIR 2022
+(https://www.ir-metadata.org), version 0.1; time and energy are under ``resources``, as the TIREx
+tracker writes them. A header is YAML in comment lines before a run.
 """
 
 from __future__ import annotations
 
-import io
 import json
 import os
-from abc import abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+import platform
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, fields
+from datetime import datetime, timezone
 from inspect import signature
 from pathlib import Path
+from time import perf_counter, process_time
 from types import UnionType
-from typing import (
-    TYPE_CHECKING,
-    Any,
-    ClassVar,
-    ParamSpec,
-    TypeVar,
-    cast,
-    get_args,
-    get_origin,
-    get_type_hints,
-)
+from typing import Any, ClassVar, ParamSpec, TypeVar, get_args, get_origin, get_type_hints
 
-from imgsearch_es.errors import EvaluationError
+from imgsearch_es.analysis.plugins import installed_version
+from imgsearch_es.errors import EvaluationError, needed
 from imgsearch_es.evaluation.collection import Collection
-from imgsearch_es.evaluation.significance import Clusters
-from imgsearch_es.evaluation.tables import Tables, check_known
-from imgsearch_es.evaluation.text_files import read_lines, write_bytes, write_lines
+from imgsearch_es.evaluation.text_files import read_as, read_lines
 from imgsearch_es.pictures.manifests import PictureList
 from imgsearch_es.search.request import shown_as
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 VERSION = 1
 MANIFEST, PICTURES = "manifest.json", "pictures.tsv.gz"
@@ -46,8 +38,12 @@ IN_PYTHON = "(given in Python)"
 """Stands for judgements, queries or runs that no file holds."""
 _LIST = "list:"
 """Before the path of a list of pictures."""
-_COMPARED = ("data", "judgements", "analyzer", "weights", "models", "rankings", "figures")
-"""What decides the figures, and the figures; versions and places only may."""
+_PACKAGES = (
+    *("imgsearch-es", "numpy", "scipy", "ir-measures", "pytrec-eval-terrier"),
+    *("duckdb", "elasticsearch", "keras", "tensorflow", "openvino", "pillow"),
+)
+_START, _END = "# ir_metadata.start", "# ir_metadata.end"
+_RAPL = Path("/sys/class/powercap")
 P = TypeVar("P", bound="BasePlan")
 Request = TypeVar("Request")
 Answer = TypeVar("Answer")
@@ -127,12 +123,10 @@ class BasePlan:
         if unknown := given.keys() - kinds.keys():
             raise EvaluationError(f"{article} {cls.kind} has no setting {min(unknown)}")
         for name, value in given.items():
-            is_wrong = not isinstance(value, _types(hints[name])) or isinstance(value, bool)
-            parts = {type(part) for part in value} if isinstance(value, tuple) else set()
-            if is_wrong or parts - _parts(hints[name]):
+            if not _fits(value, hints[name]):
                 raise EvaluationError(f"the {cls.kind}'s {name} cannot be {value!r}")
-        needed = {name for name, field in kinds.items() if field.default is MISSING}
-        if missing := needed - given.keys():
+        required = {name for name, field in kinds.items() if field.default is MISSING}
+        if missing := required - given.keys():
             raise EvaluationError(f"the {cls.kind} does not say its {min(missing)}")
         return cls(**given)
 
@@ -180,129 +174,24 @@ def as_text(value: object) -> str:
     return os.fspath(value) if isinstance(value, str | os.PathLike) else IN_PYTHON
 
 
-def _parts(hint: Any) -> set[Any]:
-    """Of what types the parts of a tuple may be."""
-    return {kind for each in (hint, *get_args(hint)) for kind in get_args(each)}
-
-
-def _types(hint: Any) -> tuple[type, ...]:
-    """What a setting may be in JSON, by its annotation."""
+def _fits(value: object, hint: Any) -> bool:
+    """Whether a setting from JSON is as its annotation says."""
     if isinstance(hint, UnionType):
-        return tuple(kind for part in get_args(hint) for kind in _types(part))
-    kind: type = get_origin(hint) or hint
-    return (int, float) if kind is float else (kind,)
-
-
-class Results(Tables):
-    """Tables of figures that were planned, and a folder that keeps all that belongs to them."""
-
-    plan: BasePlan
-    clusters: Clusters | None
-    csv_file: ClassVar[str]
-
-    @property
-    def groups(self) -> int | None:
-        """How many groups the queries are of; None where each stands for itself."""
-        return None if self.clusters is None else int(self.clusters.max()) + 1
-
-    @property
-    def sureness(self) -> dict[str, Any]:
-        """How sure means and differences are: options of ``significance.interval``."""
-        plan = self.plan
-        sure = {"confidence": plan.confidence, "kind": plan.interval, "seed": plan.seed}
-        return {**sure, "clusters": self.clusters}
-
-    @abstractmethod
-    def manifest(self) -> dict[str, Any]:
-        """All that another person needs to get the same figures, as JSON values."""
-
-    @abstractmethod
-    def figures(self) -> Iterator[tuple[str, Figure]]:
-        """The plots of the folder, by name (needs matplotlib)."""
-
-    @abstractmethod
-    def more_files(self, folder: Path) -> Iterator[Path]:
-        """Write what the folder holds besides tables, plots and the manifest."""
-
-    def write(self, folder: str | os.PathLike[str], *, plots: bool = True) -> list[Path]:
-        """Write tables, manifest, plots and all that belongs to them into a folder.
-
-        The manifest comes last: where it is, the folder is whole.
-
-        >>> found.write("out", plots=False)[-1].name
-        'manifest.json'
-        """
-        where = Path(folder).expanduser()
-        figures = dict(self.figures()) if plots else {}
-        written = [
-            write_lines(where / "table.md", [self.to_markdown()]),
-            write_lines(where / "table.tex", [self.to_latex()]),
-            write_lines(where / self.csv_file, [self.to_csv().rstrip("\n")]),
-            *self.more_files(where),
-        ]
-        for name, figure in figures.items():
-            buffer = io.BytesIO()
-            figure.savefig(buffer, format="png", dpi=150, bbox_inches="tight")
-            written.append(write_bytes(where / f"{name}.png", buffer.getvalue()))
-        text = json.dumps(self.manifest(), indent=2, ensure_ascii=False)
-        return [*written, write_lines(where / MANIFEST, [text])]
-
-    def measured(self, name: str | None) -> str:
-        """A measure that there is, by default the first.
-
-        >>> found.measured(None)
-        'P@3'
-        """
-        measures = self.plan.measures
-        return check_known(name or measures[0], measures, "was not measured: {} were")
-
-    def captioned(
-        self, task: str, queries: int, pictures: int, more: str = "", *, marks: bool
-    ) -> str:
-        """The caption of a table of means.
-
-        >>> found.captioned("pets", 10, 20, marks=False).partition(";")[0]
-        'pets: 10 queries of 19 groups, 20 pictures'
-        """
-        plan = self.plan
-        kind = "Student's t" if plan.interval == "t" else "bootstrap"
-        stars = (
-            f" Against {plan.compare}: * p < 0.05, ** p < 0.01, *** p < 0.001 (paired "
-            "randomization test, Holm's correction)."
-        )
-        of, by = (f" of {self.groups:,} groups", ", by group") if self.groups else ("", "")
-        return (
-            f"{task}: {queries:,} queries{of}, {pictures:,} pictures; means with "
-            f"{plan.confidence:.0%} confidence intervals ({kind}{by}).{more}"
-            f"{stars if marks else ''}"
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Difference:
-    """Something that is not as the manifest says: ``what`` is such as ``figures, sqrt, P@10``."""
-
-    what: str
-    was: object
-    now: object
-
-    def __str__(self) -> str:
-        return f"{self.what}: {_show(self.now)}, was {_show(self.was)}"
+        return any(_fits(value, kind) for kind in get_args(hint))
+    if isinstance(value, tuple):
+        return get_origin(hint) is tuple and all(_fits(one, get_args(hint)[0]) for one in value)
+    return type(value) in ((int, float) if hint is float else (hint,))
 
 
 def read_manifest(path: str | os.PathLike[str], command: str = "evaluate") -> dict[str, Any]:
     """Read the manifest that `imgsearch evaluate` or `imgsearch sweep` wrote."""
-    text = "\n".join(line for _, line in read_lines(path))
-    try:
-        manifest = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise EvaluationError(f"{path} is no JSON: {error}") from error
+    manifest = read_as(path, json.loads, "no JSON")
     plan = _PLANS[command]
     if not isinstance(manifest, dict) or manifest.get(plan.format) != VERSION:
         raise EvaluationError(f"{path} is no manifest of `imgsearch {command}` (version {VERSION})")
     if not isinstance(manifest.get(plan.kind), dict):
         raise EvaluationError(f"{path} does not say which {plan.kind} it is of")
-    return cast("dict[str, Any]", manifest)
+    return manifest
 
 
 def arguments_of(
@@ -315,38 +204,6 @@ def arguments_of(
         for key, value in (places or {}).items()
     }
     return plan.from_dict({**manifest[plan.kind], **moved}).arguments()
-
-
-def differences(
-    manifest: Mapping[str, Any], found: Results | Mapping[str, Any]
-) -> list[Difference]:
-    """What is not as the manifest says in what was found, or its manifest; figures come first."""
-    now = json.loads(json.dumps(found.manifest() if isinstance(found, Results) else found))
-    return [
-        difference
-        for key in (*_COMPARED, "versions", "index")
-        if key in now
-        for difference in _compare(key, manifest.get(key), now[key])
-    ]
-
-
-def part(manifest: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    """What a manifest says of a part, nothing where it is of another form."""
-    found = manifest.get(name)
-    return found if isinstance(found, Mapping) else {}
-
-
-def _compare(what: str, was: object, now: object) -> Iterator[Difference]:
-    if isinstance(was, Mapping) and isinstance(now, Mapping):
-        for key in dict.fromkeys((*was, *now)):
-            yield from _compare(f"{what}, {key}", was.get(key), now.get(key))
-    elif was != now:
-        yield Difference(what, was, now)
-
-
-def _show(value: object) -> str:
-    text = "nothing" if value is None else str(value)
-    return text if len(text) <= 60 else f"{text[:24]}..."
 
 
 def picture_differences(path: Path, collection: Collection) -> list[str]:
@@ -368,3 +225,145 @@ def picture_differences(path: Path, collection: Collection) -> list[str]:
         for kind, names in kinds.items()
         if names
     ]
+
+
+# -- where figures and runs come from --------------------------------------------------------------
+
+
+def versions() -> dict[str, str]:
+    """Of Python, the machine and the packages that figures may depend on."""
+    found = {"python": platform.python_version(), "machine": platform.machine()}
+    return found | {name: number for name in _PACKAGES if (number := installed_version(name))}
+
+
+def measured() -> Callable[[], dict[str, Any]]:
+    """Start a clock; what it gives says how long, and how much energy, it was until it is asked."""
+    begun, clock, used = datetime.now(timezone.utc), perf_counter(), process_time()
+    energy = _energy()
+
+    def resources() -> dict[str, Any]:
+        ended = datetime.now(timezone.utc)
+        found: dict[str, Any] = {
+            "runtime": {
+                "start time": begun.isoformat(timespec="milliseconds"),
+                "stop time": ended.isoformat(timespec="milliseconds"),
+                "wallclock": f"{1000 * (perf_counter() - clock):.0f} ms",
+                "user": f"{1000 * (process_time() - used):.0f} ms",
+            }
+        }
+        after = _energy()
+        if energy and energy.keys() == after.keys():
+            counted = ((after[zone][0] - was) % (turn + 1) for zone, (was, turn) in energy.items())
+            found["cpu"] = {"energy used system": f"{sum(counted) / 1e6:.1f} J"}
+        return found
+
+    return resources
+
+
+def about(
+    strategy: str, analyzer: Mapping[str, Any], resources: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The metadata of a run, as ir_metadata arranges them.
+
+    It does not know who made it, why, and of what collection: "actor" and the like are empty.
+    """
+    known = versions()
+    del known["machine"]
+    return {
+        "schema-version": 0.1,
+        "run-version": 1.0,
+        "tag": strategy,
+        "platform": {
+            "hardware": _hardware(),
+            "operating system": {
+                "kernel": f"{platform.system()} {platform.release()}",
+                "distribution": _distribution(),
+            },
+            "software": {
+                "libraries": {"python": [f"{name}=={value}" for name, value in known.items()]},
+                "retrieval toolkit": [f"imgsearch-es=={known.get('imgsearch-es', '')}"],
+            },
+        },
+        "research goal": {},
+        "implementation": {"source": {"lang": ["Python"]}},
+        "method": {
+            "automatic": True,
+            "indexing": {"analyzer": json.loads(json.dumps(dict(analyzer)))},
+            "retrieval": [{"name": strategy}],
+        },
+        "actor": {},
+        "data": {},
+        "resources": dict(resources),
+    }
+
+
+def to_header(metadata: Mapping[str, Any]) -> list[str]:
+    """Comment lines with metadata in YAML; EvaluationError where it cannot hold a value."""
+    yaml = needed("yaml", "metadata of runs need PyYAML", "evaluation")
+    try:
+        text = yaml.safe_dump(dict(metadata), sort_keys=False, allow_unicode=True, width=4096)
+    except yaml.YAMLError as error:
+        raise EvaluationError(f"the metadata of the run are no YAML: {error}") from error
+    return [_START, *(f"# {line}" for line in text.splitlines()), _END]
+
+
+def from_header(lines: Sequence[tuple[int, str]], where: str) -> tuple[dict[str, Any], int]:
+    """What a run's first lines say of it, and how many they are: none without a header."""
+    if not lines or lines[0][1].rstrip() != _START:
+        return {}, 0
+    ends = [place for place, (_, line) in enumerate(lines) if line.rstrip() == _END]
+    if not ends:
+        raise EvaluationError(f"{where}: the header has no line {_END!r}")
+    yaml = needed("yaml", f"{where} has a header, which needs PyYAML", "evaluation")
+    rows = [line.rstrip("\r").removeprefix("#").removeprefix(" ") for _, line in lines[1 : ends[0]]]
+    try:
+        found = yaml.safe_load("\n".join(rows))
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        text = " ".join(str(error).split())
+        raise EvaluationError(f"{where}: the header is no YAML: {text}") from error
+    if not isinstance(found, dict):
+        raise EvaluationError(f"{where}: the header is no mapping of names to values")
+    return found, ends[0] + 1
+
+
+def _hardware() -> dict[str, Any]:
+    cpu = {
+        "model": _first("/proc/cpuinfo", "model name") or platform.processor() or "unknown",
+        "architecture": platform.machine(),
+        "operation mode": platform.architecture()[0].replace("bit", "-bit"),
+        "number of cores": os.cpu_count() or 0,
+    }
+    kilobytes = _first("/proc/meminfo", "MemTotal").partition(" ")[0]
+    return {"cpu": cpu} | ({"ram": f"{int(kilobytes) / 2**20:.0f} GB"} if kilobytes else {})
+
+
+def _first(path: str, name: str) -> str:
+    """The first value of a name in a file of Linux, or nothing."""
+    try:
+        with Path(path).open(encoding="utf-8", errors="replace") as file:
+            rows = (line.partition(":") for line in file)
+            return next((value.strip() for key, _, value in rows if key.strip() == name), "")
+    except OSError:
+        return ""
+
+
+def _distribution() -> str:
+    try:
+        return platform.freedesktop_os_release().get("PRETTY_NAME", "unknown")
+    except OSError:
+        return platform.platform(terse=True)
+
+
+def _energy() -> dict[Path, tuple[int, int]]:
+    """By processor package, Intel's and AMD's counter (RAPL) of microjoules, and where it turns.
+
+    Linux lets root alone read it, unless told otherwise; nothing is measured where it does not.
+    """
+    found = {}
+    for zone in sorted(_RAPL.glob("*-rapl:?")):
+        try:
+            highest = int((zone / "max_energy_range_uj").read_text())
+            found[zone] = int((zone / "energy_uj").read_text()), highest
+        except (OSError, ValueError):
+            continue
+    return found

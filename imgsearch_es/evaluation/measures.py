@@ -11,6 +11,8 @@ Those of information retrieval come from ir-measures by their names there, such 
 
 A query without an answer counts as zero. Junk is taken out of rankings and judgements first.
 
+``rank_biased_overlap``, ``kendall_tau`` and ``overlap`` compare two rankings without judgements.
+
 ``rank_features``, ``same_group`` and ``nister_stewenius`` are for plain NumPy features, without an
 index: for experiments and for training.
 """
@@ -19,7 +21,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -32,6 +34,8 @@ from imgsearch_es.evaluation.runs import Run
 from imgsearch_es.pictures.files import reason
 from imgsearch_es.retrieval.dense import COMPARISONS
 
+PERSISTENCE = 0.9
+"""A reader goes on to the next rank with this probability: the first ten ranks weigh 86 %."""
 GROUP = 4
 """Pictures of an object in UKBench."""
 _TOGETHER = 256
@@ -162,7 +166,12 @@ def _by_ir_measures(
     measures = {tool.parse_measure(name): name for name in names}
     asked = {str(i): query for i, query in enumerate(queries)}  # gdeval.pl takes numbers alone
     judged = {i: judgements.of(query) for i, query in asked.items()}
-    qrels = {i: _with_zero(grades) for i, grades in judged.items() if grades}
+    # where all are below 0, trec_eval writes beyond its memory; 0 in their place gives the same
+    qrels = {
+        i: grades if max(grades.values()) >= 0 else dict.fromkeys(grades, 0)
+        for i, grades in judged.items()
+        if grades
+    }
     rankings = {
         i: {document: float(-place) for place, document in enumerate(kept, start=-len(kept))}
         for i in qrels  # by places: some take what a system scores below 0 for not found
@@ -177,14 +186,6 @@ def _by_ir_measures(
             f"ir-measures cannot compute {', '.join(names)}: {reason(error)}; leave out the unusual"
         ) from error
     return columns
-
-
-def _with_zero(grades: dict[str, int]) -> dict[str, int]:
-    """The grades, which are not all below 0: there trec_eval's program writes beyond its memory.
-
-    0 in their place gives the same figures, as nothing is relevant either way.
-    """
-    return grades if max(grades.values()) >= 0 else dict.fromkeys(grades, 0)
 
 
 def _ukbench_score(found: NDArray[np.bool_], relevant: int) -> float:
@@ -213,6 +214,62 @@ OWN: dict[str, Callable[[NDArray[np.bool_], int], float]] = {
 }
 """Measures that ir-measures does not have."""
 _NONE: frozenset[str] = frozenset()
+
+
+# -- how alike two rankings are --------------------------------------------------------------------
+
+
+def rank_biased_overlap(
+    first: Sequence[Hashable], second: Sequence[Hashable], p: float = PERSISTENCE
+) -> float:
+    """Rank-biased overlap, extrapolated: 1 for equal rankings, 0 for disjoint ones.
+
+    The mean agreement that a reader sees who looks at one rank more with probability p, supposing
+    that rankings agree beyond their ends as they did at them. Webber, Moffat and Zobel, "A
+    similarity measure for indefinite rankings", ACM TOIS 28(4), 2010, equation 32, which is for
+    rankings of unequal lengths. Each document comes once in a ranking.
+    """
+    if not 0 < p < 1:
+        raise EvaluationError(f"the persistence p is between 0 and 1, not {p}")
+    short, long = sorted((first, second), key=len)
+    ranks, others = _ranks(short), _ranks(long)
+    if not short:
+        return float(not long)
+    seen = [max(rank, others[key]) for key, rank in ranks.items() if key in others]
+    shared = np.cumsum(np.bincount(seen, minlength=len(long))[: len(long)])
+    depths = np.arange(1, len(long) + 1)
+    beyond = np.maximum(depths - len(short), 0)  # supposed to go on as the short one did to its end
+    agreement = (shared + shared[len(short) - 1] * beyond / len(short)) / depths
+    weights = (1 - p) * np.power(p, depths - 1.0)
+    return min(1.0, math.fsum(weights * agreement) + float(agreement[-1] * p ** len(long)))
+
+
+def kendall_tau(first: Sequence[Hashable], second: Sequence[Hashable]) -> float:
+    """Kendall's tau between the orders of the documents that both rankings hold, from -1 to 1.
+
+    Without ties tau-a and tau-b are the same. Of fewer than two shared documents nothing can be
+    said: nan. Each document comes once in a ranking.
+    """
+    ranks = _ranks(second)
+    order = [ranks[document] for document in _ranks(first) if document in ranks]
+    if len(order) < 2:
+        return math.nan
+    stats = needed("scipy.stats", "Kendall's tau needs SciPy", "evaluation")
+    tau = float(stats.kendalltau(np.arange(len(order)), order).statistic)
+    return round(tau, 12)  # SciPy's roots make 0.9999999999999998 of 1
+
+
+def overlap(first: Sequence[Hashable], second: Sequence[Hashable]) -> float:
+    """The share of documents in common, of the longer ranking; 1 where both are empty."""
+    longest = max(len(first), len(second))
+    return len(set(first) & set(second)) / longest if longest else 1.0
+
+
+def _ranks(ranking: Sequence[Hashable]) -> dict[Hashable, int]:
+    ranks = {document: rank for rank, document in enumerate(ranking)}
+    if len(ranks) < len(ranking):
+        raise EvaluationError("a ranking has a document twice")
+    return ranks
 
 
 # -- on plain features -----------------------------------------------------------------------------

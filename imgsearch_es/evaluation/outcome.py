@@ -10,24 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from imgsearch_es.errors import EvaluationError
-from imgsearch_es.evaluation import frames
 from imgsearch_es.evaluation.collection import Collection
-from imgsearch_es.evaluation.manifest import PICTURES, Plan, Results
-from imgsearch_es.evaluation.measures import (
-    Scores,
-    highest,
-)
-from imgsearch_es.evaluation.provenance import versions
+from imgsearch_es.evaluation.manifest import PICTURES, Plan, versions
+from imgsearch_es.evaluation.measures import Scores, highest
 from imgsearch_es.evaluation.runs import Run
-from imgsearch_es.evaluation.significance import (
-    TESTS,
-    Clusters,
-    Comparison,
-    Interval,
-    compare,
-    interval,
-)
+from imgsearch_es.evaluation.significance import TESTS, Clusters, Comparison, Interval, interval
 from imgsearch_es.evaluation.tables import (
+    Results,
     Section,
     check_known,
     compared,
@@ -38,7 +27,7 @@ from imgsearch_es.evaluation.tables import (
     to_csv,
 )
 from imgsearch_es.evaluation.tasks import Task
-from imgsearch_es.evaluation.text_files import write_lines
+from imgsearch_es.evaluation.text_files import make_frame, write_lines
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -92,18 +81,9 @@ class Evaluation(Results):
         >>> [(one.measure, one.system, one.better, one.worse) for one in found.compare("auto")]
         [('P@3', 'sqrt', 13, 1), ('AP', 'sqrt', 21, 14)]
         """
-        figures = self.scores[self._known(baseline)]
         others = [self._known(name) for name in systems or self.scores if name != baseline]
-        return [
-            comparison
-            for measure in self.plan.measures
-            for comparison in compare(
-                measure,
-                (baseline, figures.values[measure]),
-                {name: self.scores[name].values[measure] for name in others},
-                **self.sureness,
-            )
-        ]
+        figures = self.scores[self._known(baseline)]
+        return self._against(baseline, figures, {name: self.scores[name] for name in others})
 
     @cached_property
     def comparisons(self) -> tuple[Comparison, ...]:
@@ -131,19 +111,19 @@ class Evaluation(Results):
         other = baseline or self.plan.compare
         if other is None:
             raise EvaluationError("which baseline? Give baseline=, or compare= to evaluate")
-        from imgsearch_es.search.shown import evaluation
+        from imgsearch_es.search.shown import plots
 
         names = self._known(system), self._known(other)
-        return evaluation.differences(self, *names, self.measured(measure))
+        return plots.differences(self, *names, self.measured(measure))
 
     def plot_precision_recall(self, systems: Sequence[str] | None = None) -> Figure:
         """Interpolated precision at eleven levels of recall (needs matplotlib).
 
         >>> found.plot_precision_recall().savefig("precision-recall.png")
         """
-        from imgsearch_es.search.shown import evaluation
+        from imgsearch_es.search.shown import plots
 
-        return evaluation.precision_recall(self, [self._known(s) for s in systems or self.scores])
+        return plots.precision_recall(self, [self._known(s) for s in systems or self.scores])
 
     def figures(self) -> Iterator[tuple[str, Figure]]:
         """Precision against recall, and the differences of every system to the baseline.
@@ -170,12 +150,11 @@ class Evaluation(Results):
         ['system', 'P@3', 'AP']
         """
         marks = {(c.system, c.measure): mark(c) for c in self.comparisons}
-        measures = self.plan.measures
-        rows = [
-            [name, *(show(self.mean(name, m)) + marks.get((name, m), "") for m in measures)]
-            for name in self.scores
-        ]
-        return ["system", *measures], rows
+        rows = [[name] for name in self.scores]
+        for row in rows:
+            for measure in self.plan.measures:
+                row.append(show(self.mean(row[0], measure)) + marks.get((row[0], measure), ""))
+        return ["system", *self.plan.measures], rows
 
     def sections(self) -> list[Section]:
         """The comparisons, if there are some.
@@ -227,7 +206,7 @@ class Evaluation(Results):
             for measure, values in scores.values.items()
             for name, value in zip(names, values.tolist(), strict=True)
         ]
-        return frames.to_frame(("system", "measure", "query", "value"), rows)
+        return make_frame(("system", "measure", "query", "value"), rows)
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON values: what `imgsearch evaluate --json` prints.

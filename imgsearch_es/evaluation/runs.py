@@ -19,8 +19,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgsearch_es.errors import EvaluationError, needed
-from imgsearch_es.evaluation import frames, provenance
-from imgsearch_es.evaluation.text_files import fingerprint, read_lines, token, write_lines
+from imgsearch_es.evaluation.manifest import from_header, to_header
+from imgsearch_es.evaluation.text_files import (
+    Table,
+    fingerprint,
+    frame_rows,
+    is_frame,
+    make_frame,
+    read_lines,
+    token,
+    write_lines,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -109,7 +118,7 @@ class Run:
             return run
         if isinstance(run, Mapping):
             return cls("run", _ordered({q: list(scores.items()) for q, scores in run.items()}))
-        return cls.from_frame(run) if frames.is_frame(run) else cls.from_trec(run)
+        return cls.from_frame(run) if is_frame(run) else cls.from_trec(run)
 
     @classmethod
     def from_frame(cls, frame: pd.DataFrame, name: str = "run") -> Run:
@@ -122,9 +131,7 @@ class Run:
         {'q1': [('a', 2.0)]}
         """
         found: dict[str, list[tuple[str, float]]] = {}
-        for query, document, score in frames.rows(
-            frame, frames.QUERY, frames.DOCUMENT, frames.SCORE
-        ):
+        for query, document, score in frame_rows(frame, "qid", "docno", "score"):
             where = f"the table, {query}, {document}"
             found.setdefault(str(query), []).append((str(document), _score(score, where)))
         return cls(name, _ordered(found))
@@ -143,7 +150,7 @@ class Run:
         """
         found: dict[str, list[tuple[str, float]]] = {}
         tag, lines = "", read_lines(path)
-        metadata, start = provenance.from_header(lines, os.fspath(path))
+        metadata, start = from_header(lines, os.fspath(path))
         for number, line in lines[start:]:
             columns = line.split()
             where = f"{path}, line {number}"
@@ -174,7 +181,7 @@ class Run:
             for query, ranking in self.to_dict().items()
             for rank, (document, score) in enumerate(ranking.items())
         ]
-        return frames.to_frame(("qid", "docno", "rank", "score"), found)
+        return make_frame(("qid", "docno", "rank", "score"), found)
 
     def to_ranx(self) -> ranx.Run:
         """The run as ranx has it; `ranx.Qrels(judgements.grades)` goes with it.
@@ -195,7 +202,7 @@ class Run:
         ['q1', 'Q0', 'a', '1', '2', 'mine']
         """
         tag = token(self.name, "system")
-        lines = provenance.to_header(self.metadata) if header else []
+        lines = to_header(self.metadata) if header else []
         for query in sorted(self.rankings):
             name = token(query, "query")
             for rank, (document, score) in enumerate(self.falling(query).items(), start=1):
@@ -203,7 +210,7 @@ class Run:
         return write_lines(path, lines)
 
 
-RunLike = str | os.PathLike[str] | Run | Mapping[str, Mapping[str, float]] | frames.Table
+RunLike = str | os.PathLike[str] | Run | Mapping[str, Mapping[str, float]] | Table
 """A run, its file, a table of it, or scores by query and document."""
 
 

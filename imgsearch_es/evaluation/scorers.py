@@ -1,95 +1,217 @@
-"""The scorer report: how far strategies answer alike, and how fast, on the same queries.
+"""Ways to answer beside each other: how fast, how exact, and how far they answer alike.
 
-Pictures of an index are searched for by every contender in turn, and each contender is compared
-with the first one: script with impact, sparse with dense, approximate with exact, one store with
-another. No judgements are needed: this says what a way to score changes, not whether it is better.
+Random pictures of an index are searched for. A benchmark compares strategies with the exact one of
+the same formula, a scorer report contenders with the first of them. No judgements are needed: this
+says what a way to score changes, not whether it is better.
 
-Rankings here have no ties: an index orders equal scores by id, every index alike, so documents
-that tie stand in the same order in all rankings and count as ranked so. (Webber et al. let tied
-documents share a rank instead.)
+All that is timed in this package is timed by ``take_turns``. Times are those of ``store.search``,
+without analysis: stored pictures have it behind them.
+
+Rankings here have no ties: every index orders equal scores by id. (Webber et al. let tied documents
+share a rank instead.)
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Sequence
+import random
+import statistics
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from imgsearch_es.errors import EvaluationError, needed
-from imgsearch_es.evaluation.benchmarking import (
-    QUERIES,
-    Progress,
-    Timed,
-    percentiles,
-    recall_of,
-    sample_pictures,
-    searcher,
-    take_turns,
-)
+from imgsearch_es.errors import EvaluationError, QueryError
+from imgsearch_es.evaluation.measures import PERSISTENCE, kendall_tau, overlap, rank_biased_overlap
 from imgsearch_es.evaluation.significance import NOTHING, Interval, interval
 from imgsearch_es.evaluation.systems import Systems, parse_systems
 from imgsearch_es.evaluation.tables import Tables, plain, show
 from imgsearch_es.index import ImageIndex
+from imgsearch_es.retrieval.dense import CANDIDATES
+from imgsearch_es.retrieval.strategies import STRATEGIES, strategy_of
+from imgsearch_es.stores.base import SearchResult, known_settings
 
-PERSISTENCE = 0.9
-"""A reader goes on to the next rank with this probability: the first ten ranks weigh 86 %."""
+QUERIES = 50
+_EXACT_INNER = "script-filtered"
+"""The strategy for formula (1) that scores all that match: the reference for the others."""
+T = TypeVar("T")
+Progress = Callable[[int, int], None]
+"""Called with the queries, or rounds of them, that are done, and all of them."""
 _MEANS = ("rbo", "tau", "overlap", "recall")
 
 
-def rank_biased_overlap(
-    first: Sequence[Hashable], second: Sequence[Hashable], p: float = PERSISTENCE
-) -> float:
-    """Rank-biased overlap, extrapolated: 1 for equal rankings, 0 for disjoint ones.
+class Timed(NamedTuple):
+    """An answer, and the time of the store's search."""
 
-    The mean agreement that a reader sees who looks at one rank more with probability p, supposing
-    that rankings agree beyond their ends as they did at them. Webber, Moffat and Zobel, "A
-    similarity measure for indefinite rankings", ACM TOIS 28(4), 2010, equation 32, which is for
-    rankings of unequal lengths. Each document comes once in a ranking.
+    ms: float
+    result: SearchResult
+
+
+def timed_search(index: ImageIndex, picture: str, **options: Any) -> Timed:
+    """Search for a picture of an index; the options are those of ``ImageIndex.query``."""
+    query = index.query(image=picture, **options)
+    started = time.perf_counter()
+    result = index.store.search(query)
+    return Timed((time.perf_counter() - started) * 1000, result)
+
+
+def take_turns(
+    askers: Sequence[Callable[[str], T]],
+    pictures: Sequence[str],
+    progress: Progress | None = None,
+    *,
+    rounds: int | None = None,
+) -> list[list[T]]:
+    """Ask for every picture in every way, so that a busy machine slows all of them alike.
+
+    In each round another one begins, so nobody is always the first to warm what all read. A round
+    is for one picture, or there are so many ``rounds``, for ways whose files are closed meanwhile:
+    each begins with an answer that does not count, and answers follow no order.
     """
-    if not 0 < p < 1:
-        raise EvaluationError(f"the persistence p is between 0 and 1, not {p}")
-    short, long = sorted((first, second), key=len)
-    ranks, others = _ranks(short), _ranks(long)
-    if not short:
-        return float(not long)
-    seen = [max(rank, others[key]) for key, rank in ranks.items() if key in others]
-    shared = np.cumsum(np.bincount(seen, minlength=len(long))[: len(long)])
-    depths = np.arange(1, len(long) + 1)
-    beyond = np.maximum(depths - len(short), 0)  # supposed to go on as the short one did to its end
-    agreement = (shared + shared[len(short) - 1] * beyond / len(short)) / depths
-    weights = (1 - p) * np.power(p, depths - 1.0)
-    return min(1.0, math.fsum(weights * agreement) + float(agreement[-1] * p ** len(long)))
+    answers: list[list[T]] = [[] for _ in askers]
+    count = min(rounds or len(pictures), len(pictures))
+    batches = [pictures[start::count] for start in range(count)]
+    for ask in askers if rounds is None else ():
+        ask(pictures[0])  # opens files and connections
+    for done, batch in enumerate(batches):
+        for turn in range(len(askers)):
+            number = (done + turn) % len(askers)
+            if rounds is not None:
+                askers[number](batch[0])
+            answers[number] += map(askers[number], batch)
+        if progress is not None:
+            progress(done + 1, len(batches))
+    return answers
 
 
-def kendall_tau(first: Sequence[Hashable], second: Sequence[Hashable]) -> float:
-    """Kendall's tau between the orders of the documents that both rankings hold, from -1 to 1.
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What was measured of a strategy; ``proven_at_first`` is None where no window is rescored."""
 
-    Without ties tau-a and tau-b are the same. Of fewer than two shared documents nothing can be
-    said: nan. Each document comes once in a ranking.
-    """
-    ranks = _ranks(second)
-    order = [ranks[document] for document in _ranks(first) if document in ranks]
-    if len(order) < 2:
-        return math.nan
-    stats = needed("scipy.stats", "Kendall's tau needs SciPy", "evaluation")
-    tau = float(stats.kendalltau(np.arange(len(order)), order).statistic)
-    return round(tau, 12)  # SciPy's roots make 0.9999999999999998 of 1
+    strategy: str
+    candidates: int
+    p50_ms: float
+    p95_ms: float
+    exact: float
+    recall: float
+    proven_at_first: float | None
 
 
-def overlap(first: Sequence[Hashable], second: Sequence[Hashable]) -> float:
-    """The share of documents in common, of the longer ranking; 1 where both are empty."""
-    longest = max(len(first), len(second))
-    return len(set(first) & set(second)) / longest if longest else 1.0
+@dataclass(frozen=True, slots=True)
+class Benchmark:
+    """Strategies, measured on so many queries for the best k."""
+
+    location: str
+    pictures: int
+    queries: int
+    k: int
+    rows: tuple[Measured, ...]
 
 
-def _ranks(ranking: Sequence[Hashable]) -> dict[Hashable, int]:
-    ranks = {document: rank for rank, document in enumerate(ranking)}
-    if len(ranks) < len(ranking):
-        raise EvaluationError("a ranking has a document twice")
-    return ranks
+def benchmark(
+    index: ImageIndex,
+    *,
+    queries: int = QUERIES,
+    strategies: Sequence[str] | None = None,
+    k: int = 10,
+    candidates: Sequence[int] = (CANDIDATES,),
+    seed: int = 0,
+) -> Benchmark:
+    """Measure strategies, by default all; in both ways where one also answers approximately."""
+    for count in (queries, k, *candidates):
+        if count < 1:
+            raise QueryError(f"queries, k and candidates are at least 1, not {count}")
+    contenders = _contenders(index, strategies, candidates)
+    dense = any(STRATEGIES[strategy].is_dense for strategy, _ in contenders)
+    chosen = sample_pictures(index, queries, seed, dense=dense)
+    inner = STRATEGIES[_EXACT_INNER].scores
+    exact = [(_EXACT_INNER if STRATEGIES[s].scores is inner else s, 0) for s, _ in contenders]
+    everyone = list(dict.fromkeys([*contenders, *exact]))
+    ask = partial(timed_search, index, k=k)
+    askers = [
+        partial(ask, strategy=strategy, approximate=many > 0, candidates=many or None)
+        for strategy, many in everyone
+    ]
+    answers = dict(zip(everyone, take_turns(askers, chosen), strict=True))
+    rows = []
+    for contender, reference in zip(contenders, exact, strict=True):
+        results = [answer.result for answer in answers[contender]]
+        best = [answer.result for answer in answers[reference]]
+        recall = statistics.fmean(map(recall_of, results, best))
+        windows = [result.windows for result in results]
+        rows.append(
+            Measured(
+                *contender,
+                *percentiles([answer.ms for answer in answers[contender]]),
+                exact=statistics.fmean(result.exact for result in results),
+                recall=round(recall, 6),
+                proven_at_first=statistics.fmean(n == 1 for n in windows) if any(windows) else None,
+            )
+        )
+    return Benchmark(index.location, index.count(), len(chosen), k, tuple(rows))
+
+
+def _contenders(
+    index: ImageIndex, strategies: Sequence[str] | None, candidates: Sequence[int]
+) -> list[tuple[str, int]]:
+    """Strategies, and of approximate answers the number of candidates, else 0."""
+    settings = known_settings(index.store)
+    has = settings.embedding_dimensions > 0, settings.visual_words > 0
+    names = [name for name, way in STRATEGIES.items() if has[way.by_words] or not way.is_dense]
+    for name in strategies or ():
+        if strategy_of(name).by_words and not has[1]:
+            raise QueryError(
+                f"{index.location} has no visual words: `imgsearch reindex --visual-words`"
+            )
+        if name not in names:
+            raise QueryError(f"{name} compares deep features: {index.location} has none")
+    approximable = index.store.approximable()
+    return [
+        (name, count)
+        for name in dict.fromkeys(strategies or names)
+        for count in (0, *(dict.fromkeys(candidates) if name in approximable else ()))
+    ]
+
+
+def sample_pictures(
+    index: ImageIndex, count: int, seed: int, *, dense: bool, also_in: ImageIndex | None = None
+) -> list[str]:
+    """Ids of random pictures with terms, and a deep feature if ``dense``, that ``also_in`` has."""
+    ids = sorted(item.id for item in index.store.fingerprints(embeddings=False))
+    random.Random(seed).shuffle(ids)  # noqa: S311  (a sample, not a secret)
+    chosen: list[str] = []
+    for start in range(0, len(ids), count):
+        some = ids[start : start + count]
+        shared = some if also_in is None else also_in.store.known(some)
+        known = index.store.get([key for key in some if key in shared])
+        for document in (known[key] for key in some if key in known):
+            has_vector = document.embedding is not None and document.embedding.any()
+            if document.terms and (has_vector or not dense):
+                chosen.append(document.id)
+        if len(chosen) >= count:
+            break
+    if not chosen:
+        both = "" if also_in is None else f" that {also_in.location} has, too"
+        raise QueryError(f"{index.location} has no picture to search for{both}")
+    return chosen[:count]
+
+
+def percentiles(times: Sequence[float]) -> tuple[float, float]:
+    """The median of times, and what 95 % of them stay below; rounded to 0.001."""
+    p95 = round(float(np.percentile(times, 95)), 3)
+    return round(statistics.median(times), 3), p95
+
+
+def recall_of(result: SearchResult, reference: SearchResult) -> float:
+    """The share of the reference's hits found; another picture that scores as much counts, too."""
+    if not reference.hits:
+        return 1.0
+    least = reference.hits[-1].score
+    found = sum(hit.score >= least for hit in result.hits)
+    return min(1.0, found / len(reference.hits))
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,8 +269,8 @@ class ScorerReport(Tables):
         for row in self.rows:
             cells = [row.scorer, f"{row.identical:.0%}"]
             cells += [_show(getattr(row, name)) for name in _MEANS]
-            for difference in (row.largest_difference, row.mean_difference):
-                cells.append("" if difference is None else f"{difference:.2g}")
+            differences = row.largest_difference, row.mean_difference
+            cells += ["" if number is None else f"{number:.2g}" for number in differences]
             rows.append([*cells, f"{row.exact:.0%}", f"{row.p50_ms:.1f}", f"{row.p95_ms:.1f}"])
         return columns, rows
 
@@ -163,17 +285,16 @@ class ScorerReport(Tables):
         for agreement in self.rows:
             row: dict[str, Any] = {}
             for name, value in plain(agreement).items():
-                if name in _MEANS:
-                    mean = plain(NOTHING) if value is None else value
-                    row |= {name: mean["mean"], f"{name}_low": mean["low"]}
-                    row[f"{name}_high"] = mean["high"]
-                else:
+                if name not in _MEANS:
                     row[name] = value
+                    continue
+                for part, number in (value or plain(NOTHING)).items():
+                    row[name if part == "mean" else f"{name}_{part}"] = number
             rows.append(row)
         return rows
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON values: what `imgsearch compare --json` prints."""
+        """As JSON values."""
         return {"scorers" if key == "rows" else key: v for key, v in plain(self).items()}
 
 
@@ -225,9 +346,9 @@ def compare_scorers(
             raise EvaluationError(f"{name} is at least 1, not {number}")
     rank_biased_overlap((), (), p)  # refuses a p that makes no sense before anything is asked
     dense = any(system.uses_features for system in asked)
-    other = None if against is None else against.store
-    chosen = sample_pictures(index, queries, seed, dense=dense, also_in=other)
-    askers = [searcher(i, k=k, exclude_self=True, **s.options) for i, s, _ in contenders]
+    chosen = sample_pictures(index, queries, seed, dense=dense, also_in=against)
+    ask = partial(timed_search, k=k, exclude_self=True)
+    askers = [partial(ask, place, **system.options) for place, system, _ in contenders]
     answers = take_turns(askers, chosen, progress)
     rows = tuple(
         _agreement(name, found, answers[0], p, same_formula=system.scores_as(asked[0]))

@@ -13,10 +13,11 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import os
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -24,15 +25,17 @@ from typing import Any
 import numpy as np
 
 from imgsearch_es.errors import EvaluationError, ImageError, needed
-from imgsearch_es.evaluation.collection import Collection, Item, Topic, Topics
-from imgsearch_es.evaluation.irds import (
+from imgsearch_es.evaluation.collection import (
     ABOUT,
     DOCS,
     FORMAT,
     QRELS,
     QUERIES,
-    documents,
-    json_lines,
+    Collection,
+    Item,
+    Topic,
+    Topics,
+    dataset_rows,
     load,
 )
 from imgsearch_es.evaluation.judgements import JudgementsLike
@@ -42,9 +45,9 @@ from imgsearch_es.index import ImageIndex
 from imgsearch_es.pictures.files import Limits, read_bytes
 
 __all__ = ["documents", "load", "read_terms", "write_collection"]
+_IMAGES = ("image", "png", "webp", "path", "image_path")
+"""What fields of documents with a picture are called, the first that is given counts."""
 _PLAIN = re.compile(r"[\w\-.+%@ ]+(/[\w\-.+%@ ]+)*")
-Vectors = Mapping[str, Mapping[str, float]]
-"""By document or query, weights by term."""
 
 
 def write_collection(
@@ -74,24 +77,7 @@ def write_collection(
         raise EvaluationError(f"{target} exists: name a new folder")
     task = make_task(judgements, collection, queries=queries)
     writer = _Writer(target, collection, pictures)
-    try:
-        write_lines(target / DOCS, json_lines(map(writer.document, collection.items)))
-        rows = [writer.query(query, topic) for query, topic in task.topics.items()]
-        write_lines(target / QUERIES, json_lines(rows))
-        task.judgements.renamed(collection.name).write_qrels(target / QRELS)
-        if terms:
-            _write_terms(target, _vectors(index, collection, task))
-        yaml = needed("yaml", "collections need PyYAML", "ir_datasets")
-        text = yaml.safe_dump(_about(task, collection), sort_keys=False, allow_unicode=True)
-        write_lines(target / ABOUT, text.splitlines())
-    except BaseException:
-        shutil.rmtree(target, ignore_errors=True)
-        raise
-    return target
-
-
-def _about(task: Task, collection: Collection) -> dict[str, Any]:
-    return {
+    described = {
         "imgsearch_es_collection": FORMAT,
         "name": task.name,
         "docs": {"count": len(collection), **collection.fingerprints},
@@ -99,6 +85,23 @@ def _about(task: Task, collection: Collection) -> dict[str, Any]:
         "grades": {1: "relevant", 0: "not relevant", -1: "junk: not there for this query"},
         "measures": list(task.measures),
     }
+    try:
+        _write_json(target / DOCS, map(writer.document, collection.items))
+        _write_json(target / QUERIES, (writer.query(*item) for item in task.topics.items()))
+        task.judgements.renamed(collection.name).write_qrels(target / QRELS)
+        if terms:
+            _write_terms(target, index, collection, task)
+        yaml = needed("yaml", "collections need PyYAML", "ir_datasets")
+        text = yaml.safe_dump(described, sort_keys=False, allow_unicode=True)
+        write_lines(target / ABOUT, text.splitlines())
+    except BaseException:
+        shutil.rmtree(target, ignore_errors=True)
+        raise
+    return target
+
+
+def _write_json(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    write_lines(path, (json.dumps(row, ensure_ascii=False) for row in rows))
 
 
 @dataclass(frozen=True)
@@ -139,34 +142,41 @@ class _Writer:
         return place
 
 
+def documents(place: str | os.PathLike[str]) -> Iterator[dict[str, Any]]:
+    """The documents of a dataset as PyTerrier's `Index.index` takes them.
+
+    Each has ``docno``, ``image`` (a path, URL or bytes) and perhaps ``label``.
+    """
+    for document in dataset_rows(load(place).docs_iter(), f"{place}: its documents"):
+        fields = document._asdict()
+        image = next((fields[name] for name in _IMAGES if fields.get(name)), None)
+        if image is None:
+            raise EvaluationError(f"{place} has documents without a picture, such as {document[0]}")
+        label = {"label": fields["label"]} if fields.get("label") else {}
+        yield {"docno": document.doc_id, "image": image, **label}
+
+
 # -- learned sparse vectors, as lsr-benchmark has them ---------------------------------------------
 
 
-def _vectors(index: ImageIndex, collection: Collection, task: Task) -> dict[str, Vectors]:
-    docs = {
-        collection.name(document.id): {t.key.lower(): t.score for t in document.terms}
-        for document in index.store.documents()
-    }
-    queries = {}
-    for name, topic in task.topics.items():
-        built = index.query(topic.image, topic.text, region=topic.region)
-        queries[collection.name(name)] = {t.key.lower(): t.score for t in built.terms}
-    return {"doc": docs, "query": queries}
-
-
-def _write_terms(folder: Path, vectors: Mapping[str, Vectors]) -> None:
+def _write_terms(folder: Path, index: ImageIndex, collection: Collection, task: Task) -> None:
     """Rows of a sparse matrix whose columns are terms, and the ids of the rows."""
-    for kind, rows in vectors.items():
-        lengths = [len(row) for row in rows.values()]
+    docs = {document.id: document.terms for document in index.store.documents()}
+    queries = {
+        name: index.query(topic.image, topic.text, region=topic.region).terms
+        for name, topic in task.topics.items()
+    }
+    for kind, found in (("doc", docs), ("query", queries)):
+        rows = [{term.key.lower(): term.score for term in terms} for terms in found.values()]
         buffer = io.BytesIO()
         np.savez_compressed(
             buffer,
-            data=np.array([w for row in rows.values() for w in row.values()], dtype=np.float32),
-            indices=np.array([term for row in rows.values() for term in row], dtype=np.str_),
-            indptr=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+            data=np.array([weight for row in rows for weight in row.values()], dtype=np.float32),
+            indices=np.array([term for row in rows for term in row], dtype=np.str_),
+            indptr=np.concatenate([[0], np.cumsum(list(map(len, rows)))]).astype(np.int64),
         )
         write_bytes(folder / kind / f"{kind}-embeddings.npz", buffer.getvalue())
-        write_lines(folder / kind / f"{kind}-ids.txt", rows)
+        write_lines(folder / kind / f"{kind}-ids.txt", map(collection.name, found))
 
 
 def read_terms(folder: str | os.PathLike[str], kind: str = "doc") -> dict[str, dict[str, float]]:

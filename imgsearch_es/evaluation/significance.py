@@ -196,13 +196,8 @@ def _tests(
         t = math.inf if is_constant or not error else abs(mean) / error
         means = np.round(own / sizes, _DECIMALS)
         wilcoxon = float(stats.wilcoxon(means).pvalue) if means.any() else 1.0
-        found.append(
-            {
-                "t": float(2 * stats.t.sf(t, len(sizes) - 1)),
-                "wilcoxon": wilcoxon,
-                "randomization": p,
-            }
-        )
+        student = float(2 * stats.t.sf(t, len(sizes) - 1))
+        found.append({"t": student, "wilcoxon": wilcoxon, "randomization": p})
     return found
 
 
@@ -253,23 +248,19 @@ def compare(
 ) -> list[Comparison]:
     """Compare systems with a baseline by one measure; the options are those of ``interval``."""
     name, figures = baseline
-    differences = {other: _differences(figures, theirs) for other, theirs in systems.items()}
-    tests = _tests(list(differences.values()), seed, clusters)
-    found = dict(zip(differences, tests, strict=True))
-    corrected = {
-        test: dict(zip(found, holm([p[test] for p in found.values()]), strict=True))
-        for test in TESTS
-    }
+    differences = [_differences(figures, theirs) for theirs in systems.values()]
+    tests = _tests(differences, seed, clusters)
+    corrected = {test: holm([p[test] for p in tests]) for test in TESTS}
     most = highest(measure)
     sure: dict[str, Any] = {"confidence": confidence, "kind": kind, "seed": seed}
     sure |= {"clusters": clusters, "within": (-most, most)}
     compared = []
-    for other, theirs in systems.items():
+    for i, (other, theirs) in enumerate(systems.items()):
         difference = interval(theirs - figures, **sure)
-        holms = {test: corrected[test][other] for test in TESTS}
-        signs = np.sign(differences[other])
+        holms = {test: corrected[test][i] for test in TESTS}
+        signs = np.sign(differences[i])
         counts = [int(np.count_nonzero(signs == sign)) for sign in (1, 0, -1)]
-        compared.append(Comparison(measure, name, other, difference, found[other], holms, *counts))
+        compared.append(Comparison(measure, name, other, difference, tests[i], holms, *counts))
     return compared
 
 

@@ -19,7 +19,7 @@ from typing import Any
 
 from imgsearch_es.errors import EmptyQueryError, QueryError, UnknownWordError
 from imgsearch_es.evaluation.collection import Collection, Topic, Topics, to_topics
-from imgsearch_es.evaluation.provenance import about, measured
+from imgsearch_es.evaluation.manifest import about, measured
 from imgsearch_es.evaluation.runs import Run
 from imgsearch_es.index import ImageIndex
 from imgsearch_es.retrieval.feedback import Example, Region
@@ -94,12 +94,11 @@ class System:
 
     def scores_as(self, other: System) -> bool:
         """Whether both compute the same formula, so that their scores can be compared."""
-        return self._formula == other._formula
-
-    @property
-    def _formula(self) -> object:
-        parameters = dict(self.options.get("parameters", {}))
-        return self.fusion or (STRATEGIES[self.parts[0]].scores, parameters)
+        mine, theirs = (
+            way.fusion or (STRATEGIES[way.parts[0]].scores, way.options.get("parameters", {}))
+            for way in (self, other)
+        )
+        return mine == theirs
 
     @property
     def reach(self) -> int:
@@ -174,7 +173,6 @@ def run_of(index: ImageIndex, queries: Topics, strategy: str, *, k: int, exclude
     if not 1 <= k <= MAX_RESULTS:
         raise QueryError(f"k is 1 to {MAX_RESULTS}, not {k}")
     (system,) = parse_systems([strategy])
-    system = system.to_depth(k)
     system = replace(system, options={**system.options, "exclude_self": exclude_self})
     questions = Questions(index, to_topics(queries, lambda: Collection.of(index)), {})
     resources = measured()
@@ -193,8 +191,8 @@ class Questions:
         self, index: ImageIndex, topics: Mapping[str, Topic], junk: Mapping[str, frozenset[str]]
     ) -> None:
         self._index, self._topics, self._junk = index, topics, junk
-        reader = _Remembering(index)
-        reader.remember([t.image for t in topics.values() if t.image and not t.region])
+        wholes = [t.image for t in topics.values() if t.image and not t.region]
+        reader = _Remembering(index, wholes)
         self._builder = QueryBuilder(index.store, index.vocabulary, reader)
         self._unknown: dict[str, str] = {}  # queries with words that no synset has, and why
         self._empty: dict[str, int] = {}  # systems, and how many queries have no synset for them
@@ -208,20 +206,22 @@ class Questions:
         Raises:
             QueryError: none of them can.
         """
-        runs = {system.name: self.ask(system, depth, progress) for system in systems}
-        left_out = {name for name, refused in self._refused.items() if len(refused) == self._most}
-        if runs.keys() and not runs.keys() - left_out:
+        runs = {
+            system.name: self._ask(system.to_depth(depth), depth, progress) for system in systems
+        }
+        answered = {name: run for name, run in runs.items() if not self._is_left_out(name)}
+        if runs and not answered:
             name = next(iter(runs))
             query, error = next(iter(self._refused[name].items()))
             raise QueryError(f"{name}, query {query}: {error}") from error
-        return {name: run for name, run in runs.items() if name not in left_out}
+        return answered
 
-    @property
-    def _most(self) -> int:
-        """How many queries a system can refuse: those whose words are known."""
-        return len(self._topics.keys() - self._unknown.keys())
+    def _is_left_out(self, system: str) -> bool:
+        """Whether it refuses all queries whose words are known."""
+        refused = self._refused.get(system)
+        return refused is not None and len(refused) == len(self._topics) - len(self._unknown)
 
-    def ask(self, system: System, depth: int, progress: Progress | None = None) -> Run:
+    def _ask(self, system: System, depth: int, progress: Progress | None) -> Run:
         """The rankings of a system; a query that makes no sense to it has none."""
         names, rankings = list(self._topics), {}
         for start in range(0, len(names), _TOGETHER):
@@ -237,19 +237,16 @@ class Questions:
     @property
     def notes(self) -> tuple[str, ...]:
         """What a reader should know of queries that have no answer."""
-        unknown = (f"the query {name} has no answer: {why}" for name, why in self._unknown.items())
-        empty = (
-            f"{count} queries have no synset, and so no answer by {name}"
-            for name, count in self._empty.items()
-        )
-        return *unknown, *empty, *map(self._no_answer, self._refused)
-
-    def _no_answer(self, system: str) -> str:
-        refused = self._refused[system]
-        query, why = next(iter(refused.items()))
-        if len(refused) == self._most:
-            return f"{system} is left out: it can answer no query, such as {query}: {why}"
-        return f"{system} has no answer to {len(refused)} queries, such as {query}: {why}"
+        notes = [f"the query {name} has no answer: {why}" for name, why in self._unknown.items()]
+        for name, count in self._empty.items():
+            notes.append(f"{count} queries have no synset, and so no answer by {name}")
+        for name, refused in self._refused.items():
+            query, why = next(iter(refused.items()))
+            what = f"has no answer to {len(refused)} queries"
+            if self._is_left_out(name):
+                what = "is left out: it can answer no query"
+            notes.append(f"{name} {what}, such as {query}: {why}")
+        return tuple(notes)
 
     def _query(self, name: str, system: System, depth: int) -> Query | None:
         topic = self._topics[name]
@@ -270,19 +267,14 @@ class Questions:
 
 
 class _Remembering(PictureReader):
-    """Reads each picture, or region of one, once."""
+    """Reads each picture, or region of one, once; all ``wholes`` together."""
 
-    def __init__(self, index: ImageIndex) -> None:
+    def __init__(self, index: ImageIndex, wholes: Sequence[str]) -> None:
         super().__init__(index.store, lambda: index.analyzer)
-        self._documents = index.store.get
-        self._known: dict[tuple[str, Region | None], Example] = {}
-
-    def remember(self, images: Sequence[str]) -> None:
-        """Read pictures together: stored documents as they are, the others by the analyzer."""
-        stored = self._documents(list(dict.fromkeys(images)))
-        wanted: list[QueryImage] = [stored.get(image, image) for image in images]
-        for image, example in zip(images, super().read(wanted), strict=True):
-            self._known[image, None] = example
+        stored = index.store.get(list(dict.fromkeys(wholes)))
+        wanted: list[QueryImage] = [stored.get(image, image) for image in wholes]
+        keys: list[tuple[str, Region | None]] = [(image, None) for image in wholes]
+        self._known = dict(zip(keys, super().read(wanted), strict=True))
 
     def read(
         self, images: Sequence[QueryImage], region: Region | None = None, views: Sequence[str] = ()

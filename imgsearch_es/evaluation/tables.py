@@ -1,23 +1,41 @@
-"""Results that are tables: as Markdown, LaTeX, CSV and HTML, and their numbers as JSON values."""
+"""Results that are tables, in a folder that keeps them, and in what they differ from a manifest."""
 
 from __future__ import annotations
 
 import csv
 import io
+import json
 import math
+import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import fields, is_dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass
 from html import escape
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from imgsearch_es.errors import EvaluationError
-from imgsearch_es.evaluation.significance import LEVEL, TESTS, Comparison, Interval
+from imgsearch_es.evaluation.manifest import MANIFEST, BasePlan
+from imgsearch_es.evaluation.measures import Scores
+from imgsearch_es.evaluation.significance import (
+    LEVEL,
+    TESTS,
+    Clusters,
+    Comparison,
+    Interval,
+    compare,
+)
+from imgsearch_es.evaluation.text_files import write_bytes, write_lines
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 MARKS = ((LEVEL, "***"), (0.01, "**"), (0.05, "*"))
 """p-values below these get these marks."""
 REPORTED = "randomization"
 """The test whose p-values, after Holm's correction, give the marks."""
+_COMPARED = ("data", "judgements", "analyzer", "weights", "models", "rankings", "figures")
+"""What decides the figures, and the figures; versions and places only may."""
 Section = tuple[str, Sequence[str], Sequence[Sequence[str]]]
 """A title, headings and cells; without headings it is a list of sentences."""
 _CELL = "text-align:left;white-space:nowrap;font-variant-numeric:tabular-nums"
@@ -113,6 +131,144 @@ class Tables(ABC):
 
     def __repr__(self) -> str:
         return self.to_markdown()
+
+
+class Results(Tables):
+    """Tables of figures that were planned, and a folder that keeps all that belongs to them."""
+
+    plan: BasePlan
+    clusters: Clusters | None
+    csv_file: ClassVar[str]
+
+    @property
+    def groups(self) -> int | None:
+        """How many groups the queries are of; None where each stands for itself."""
+        return None if self.clusters is None else int(self.clusters.max()) + 1
+
+    @property
+    def sureness(self) -> dict[str, Any]:
+        """How sure means and differences are: options of ``significance.interval``."""
+        plan = self.plan
+        sure = {"confidence": plan.confidence, "kind": plan.interval, "seed": plan.seed}
+        return {**sure, "clusters": self.clusters}
+
+    def _against(
+        self, baseline: str, figures: Scores, systems: Mapping[str, Scores]
+    ) -> list[Comparison]:
+        """Systems compared with a baseline by every measure."""
+        return [
+            comparison
+            for measure in self.plan.measures
+            for comparison in compare(
+                measure,
+                (baseline, figures.values[measure]),
+                {name: scores.values[measure] for name, scores in systems.items()},
+                **self.sureness,
+            )
+        ]
+
+    @abstractmethod
+    def manifest(self) -> dict[str, Any]:
+        """All that another person needs to get the same figures, as JSON values."""
+
+    @abstractmethod
+    def figures(self) -> Iterator[tuple[str, Figure]]:
+        """The plots of the folder, by name (needs matplotlib)."""
+
+    @abstractmethod
+    def more_files(self, folder: Path) -> Iterator[Path]:
+        """Write what the folder holds besides tables, plots and the manifest."""
+
+    def write(self, folder: str | os.PathLike[str], *, plots: bool = True) -> list[Path]:
+        """Write tables, manifest, plots and all that belongs to them into a folder.
+
+        The manifest comes last: where it is, the folder is whole.
+
+        >>> found.write("out", plots=False)[-1].name
+        'manifest.json'
+        """
+        where = Path(folder).expanduser()
+        figures = dict(self.figures()) if plots else {}
+        written = [
+            write_lines(where / "table.md", [self.to_markdown()]),
+            write_lines(where / "table.tex", [self.to_latex()]),
+            write_lines(where / self.csv_file, [self.to_csv().rstrip("\n")]),
+            *self.more_files(where),
+        ]
+        for name, figure in figures.items():
+            buffer = io.BytesIO()
+            figure.savefig(buffer, format="png", dpi=150, bbox_inches="tight")
+            written.append(write_bytes(where / f"{name}.png", buffer.getvalue()))
+        text = json.dumps(self.manifest(), indent=2, ensure_ascii=False)
+        return [*written, write_lines(where / MANIFEST, [text])]
+
+    def measured(self, name: str | None) -> str:
+        """A measure that there is, by default the first.
+
+        >>> found.measured(None)
+        'P@3'
+        """
+        measures = self.plan.measures
+        return check_known(name or measures[0], measures, "was not measured: {} were")
+
+    def captioned(
+        self, task: str, queries: int, pictures: int, more: str = "", *, marks: bool
+    ) -> str:
+        """The caption of a table of means.
+
+        >>> found.captioned("pets", 10, 20, marks=False).partition(";")[0]
+        'pets: 10 queries of 19 groups, 20 pictures'
+        """
+        plan = self.plan
+        kind = "Student's t" if plan.interval == "t" else "bootstrap"
+        stars = (
+            f" Against {plan.compare}: * p < 0.05, ** p < 0.01, *** p < 0.001 (paired "
+            "randomization test, Holm's correction)."
+        )
+        of, by = (f" of {self.groups:,} groups", ", by group") if self.groups else ("", "")
+        return (
+            f"{task}: {queries:,} queries{of}, {pictures:,} pictures; means with "
+            f"{plan.confidence:.0%} confidence intervals ({kind}{by}).{more}"
+            f"{stars if marks else ''}"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """Something that is not as the manifest says: ``what`` is such as ``figures, sqrt, P@10``."""
+
+    what: str
+    was: object
+    now: object
+
+    def __str__(self) -> str:
+        return f"{self.what}: {_show(self.now)}, was {_show(self.was)}"
+
+
+def differences(
+    manifest: Mapping[str, Any], found: Results | Mapping[str, Any]
+) -> list[Difference]:
+    """What is not as the manifest says in what was found, or its manifest; figures come first."""
+    now = json.loads(json.dumps(found.manifest() if isinstance(found, Results) else found))
+    return [
+        difference
+        for key in (*_COMPARED, "versions", "index")
+        if key in now
+        for difference in _compare(key, manifest.get(key), now[key])
+    ]
+
+
+def _compare(what: str, was: object, now: object) -> Iterator[Difference]:
+    if isinstance(was, Mapping) and isinstance(now, Mapping):
+        for key in dict.fromkeys((*was, *now)):
+            yield from _compare(f"{what}, {key}", was.get(key), now.get(key))
+    elif was != now:
+        yield Difference(what, was, now)
+
+
+def _show(value: object) -> str:
+    text = "nothing" if value is None else str(value)
+    return text if len(text) <= 60 else f"{text[:24]}..."
 
 
 def show(value: Interval, *, sign: bool = False) -> str:

@@ -11,17 +11,25 @@ import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from imgsearch_es.errors import EvaluationError
-from imgsearch_es.evaluation import frames, irds
-from imgsearch_es.evaluation.collection import Collection, Item, Topic, Topics, locate, to_topics
+from imgsearch_es.evaluation.collection import (
+    Collection,
+    Item,
+    Topic,
+    Topics,
+    locate,
+    read_dataset,
+    to_topics,
+)
 from imgsearch_es.evaluation.judgements import Judgements, JudgementsLike
 from imgsearch_es.evaluation.measures import GROUP
 from imgsearch_es.evaluation.significance import Clusters
-from imgsearch_es.evaluation.text_files import read_lines
+from imgsearch_es.evaluation.text_files import is_frame, read_lines, read_text
 from imgsearch_es.retrieval.feedback import Region
 
 MEASURES = ("P@10", "nDCG@10", "AP")
@@ -34,8 +42,6 @@ LEVELS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 }
 """What is relevant and what is junk (Radenovic et al., Revisiting Oxford and Paris, CVPR 2018)."""
 _NUMBER = re.compile(r"(\d+)(?!.*\d)")
-
-
 FEW = 10
 """Groups of queries that are too few to speak for groups that were not asked about."""
 
@@ -79,7 +85,7 @@ def make_task(
     """The task that a person names; see ``evaluate``."""
     if isinstance(source, Mapping):
         source = Judgements(source)
-    elif frames.is_frame(source):
+    elif is_frame(source):
         source = Judgements.from_frame(source)
     if isinstance(source, Judgements):
         return _judged(source, collection, "judgements", queries)
@@ -93,7 +99,7 @@ def make_task(
     if kind == "name" and rest:
         return _by_name(collection, rest)
     if kind == "ir_datasets" and rest:
-        name, judged, topics, measures = irds.read(rest, collection)
+        name, judged, topics, measures = read_dataset(rest, collection)
         task = _judged(judged, collection, name, queries or topics)
         return replace(task, measures=measures or MEASURES)
     if kind in BENCHMARKS and rest:
@@ -310,7 +316,7 @@ def _revisited(path: Path, collection: Collection, level: str, pictures: Path | 
             f"{path} is a pickle, which may run any program: make JSON of it (docs/evaluation.md)"
         )
     good, bad = LEVELS[level]
-    data = "\n".join(line for _, line in read_lines(path))
+    data = read_text(path)
     try:
         truth = json.loads(data)
         names, asked = list(truth["imlist"]), list(truth["qimlist"])
@@ -361,10 +367,8 @@ def _landmarks(
 
 def _query_picture(name: str, collection: Collection, pictures: Path | None) -> str:
     for candidate in (name, f"{name}.jpg"):
-        try:
+        with suppress(EvaluationError):
             return locate(candidate, collection, pictures)
-        except EvaluationError:
-            continue
     where = f"neither in the index nor in {pictures}" if pictures else "not in the index"
     raise EvaluationError(
         f"the query picture {name} is {where}: say which folder has the query pictures (--pictures)"

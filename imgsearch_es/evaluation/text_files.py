@@ -1,6 +1,7 @@
-"""Lines of text files, plain or ``.gz``: what TREC's formats and CSV are made of.
+"""What TREC's formats, CSV and tables of pandas hold, in and out.
 
-What cannot be read or written is an EvaluationError that names the file.
+Text files may be ``.gz``. What cannot be read or written is an EvaluationError that names the file.
+Tables are long and tidy, with the columns of PyTerrier, or of ir_measures.
 """
 
 from __future__ import annotations
@@ -10,15 +11,25 @@ import gzip
 import hashlib
 import io
 import os
+import re
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeGuard
+from urllib.parse import quote
 
-from imgsearch_es.errors import EvaluationError
+from imgsearch_es.errors import EvaluationError, needed
 from imgsearch_es.pictures.files import check_finite, saving
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _MOST = 1 << 30
 """Bytes of text, unpacked: a small ``.gz`` may hold more than memory does."""
+Table = Any
+"""A table of pandas, which is not imported to say so."""
+_ALSO = {"qid": ("query_id",), "docno": ("doc_id",), "label": ("relevance",)}
+"""What ir_measures and ir_datasets call columns of PyTerrier."""
 
 
 def read_text(path: str | os.PathLike[str]) -> str:
@@ -36,6 +47,15 @@ def read_text(path: str | os.PathLike[str]) -> str:
         raise EvaluationError(f"cannot read {source}: {reason}") from error
 
 
+def read_as(path: str | os.PathLike[str], parse: Callable[[str], Any], otherwise: str) -> Any:
+    """What a file of JSON or TOML holds; ``otherwise`` is what it is said to be."""
+    text = read_text(path)
+    try:
+        return parse(text)
+    except (ValueError, RecursionError) as error:
+        raise EvaluationError(f"{path} is {otherwise}: {error}") from error
+
+
 def read_lines(path: str | os.PathLike[str]) -> list[tuple[int, str]]:
     """The lines of a file that are not blank, with their numbers, counted from 1."""
     lines = enumerate(read_text(path).replace("\r\n", "\n").split("\n"), start=1)
@@ -43,12 +63,12 @@ def read_lines(path: str | os.PathLike[str]) -> list[tuple[int, str]]:
 
 
 def read_rows(
-    path: str | os.PathLike[str], needed: Sequence[str], delimiter: str = ","
+    path: str | os.PathLike[str], columns: Sequence[str], delimiter: str = ","
 ) -> Iterator[tuple[str, dict[str, str]]]:
     """The rows of a CSV whose first line names its columns, each with where it stands."""
     rows = csv.DictReader(io.StringIO(read_text(path), newline=""), delimiter=delimiter)
     try:
-        if missing := [name for name in needed if name not in (rows.fieldnames or ())]:
+        if missing := [name for name in columns if name not in (rows.fieldnames or ())]:
             raise EvaluationError(
                 f"{path}, line 1: no column {' or '.join(missing)}: the first line names them"
             )
@@ -87,9 +107,39 @@ def token(name: str, what: str) -> str:
     return name
 
 
+def as_column(text: str) -> str:
+    """A URI or a query as a column of TREC's formats: white space as %20; unquoted it is itself."""
+    return re.sub(r"[\s%]", lambda found: quote(found[0], safe=""), text)
+
+
 def fingerprint(rows: Iterable[object]) -> str:
     """Tells these rows from others: a SHA-256 of how Python writes them."""
     digest = hashlib.sha256()
     for row in rows:
         digest.update(f"{row!r}\n".encode())
     return f"sha256:{digest.hexdigest()}"
+
+
+def is_frame(given: object) -> TypeGuard[pd.DataFrame]:
+    """Whether it is a table of pandas; looking does not import pandas."""
+    return hasattr(given, "itertuples") and hasattr(given, "columns")
+
+
+def make_frame(columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> pd.DataFrame:
+    """A table of rows, perhaps none."""
+    return needed("pandas", "tables need pandas", "evaluation").DataFrame(rows, columns=columns)
+
+
+def frame_rows(frame: pd.DataFrame, *columns: str) -> Iterator[tuple[Any, ...]]:
+    """The values of some columns, by PyTerrier's names or the others, row by row."""
+    found = []
+    for column in columns:
+        names = column, *_ALSO.get(column, ())
+        known = [name for name in names if name in frame.columns]
+        if not known:
+            raise EvaluationError(
+                f"the table has no column {' or '.join(names)}; it has "
+                f"{', '.join(map(str, frame.columns))}"
+            )
+        found.append(frame[known[0]].tolist())
+    return zip(*found, strict=True)

@@ -190,8 +190,7 @@ class Search:
         k: int,
         top_ranked: Mapping[str, list[str]] | None,
     ) -> dict[str, Any]:
-        names = {"image": "image", "text": "text"}
-        query = {name: row[of] for of, name in names.items() if row.get(of) is not None}
+        query = {name: row[name] for name in ("image", "text") if row.get(name) is not None}
         query |= {"k": k, "exclude_self": False, **system.options}
         if top_ranked is not None:
             wanted = set(top_ranked.get(row["id"], ()))

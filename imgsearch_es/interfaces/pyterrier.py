@@ -341,18 +341,15 @@ class PictureAnalyzer(pt.Transformer):
         check_columns(inp, [DOCNO, "image"], ["qid", "image"], ["qid", "query"])
         rows = inp.to_dict("records")
         if DOCNO in inp.columns:
-            return inp.assign(
-                toks=[toks for some in chunks(rows, _TOGETHER) for toks in self._toks(some)]
-            )
+            analyzer, toks = self.index.images.analyzer, list[dict[str, float]]()
+            for some in chunks(rows, _TOGETHER):
+                opened = [analyzer.open(row["image"]).image for row in some]
+                toks += [toks_of(analysis.terms) for analysis in analyzer.analyze_batch(opened)]
+            return inp.assign(toks=toks)
         ask = self.index.images.query
         names = {"image": "image", "query": "text"}
         given = [{names[n]: row[n] for n in names if is_given(row.get(n))} for row in rows]
         return inp.assign(query_toks=[toks_of(ask(**options).terms) for options in given])
-
-    def _toks(self, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, float]]:
-        analyzer = self.index.images.analyzer
-        opened = [analyzer.open(row["image"]).image for row in rows]
-        return [toks_of(analysis.terms) for analysis in analyzer.analyze_batch(opened)]
 
 
 class TextLoader(pt.Transformer):

@@ -117,12 +117,12 @@ class TrainingReport:
         Raises:
             MissingDependencyError: matplotlib is not installed.
         """
-        from imgsearch_es.search.shown import evaluation
+        from imgsearch_es.search.shown import plots
 
-        return evaluation.plot_curves(self)
+        return plots.plot_curves(self)
 
     def save_plot(self, path: str | os.PathLike[str]) -> None:
         """Write the curves into a file, of the kind that its name says."""
-        from imgsearch_es.search.shown import figures
+        from imgsearch_es.search.shown import plots
 
-        figures.save_figure(self.plot(), path, "figure")
+        plots.save_figure(self.plot(), path, "figure")

@@ -186,9 +186,9 @@ class Explanation:
 
     def plot(self) -> Figure:
         """A bar for each summand, and for each part of a fused query (needs matplotlib)."""
-        from imgsearch_es.search.shown import figures
+        from imgsearch_es.search.shown import plots
 
-        return figures.plot_explanation(self)
+        return plots.plot_explanation(self)
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON values."""

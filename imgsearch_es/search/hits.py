@@ -319,13 +319,13 @@ class Hits(Leaving):
 
         >>> hits.plot(columns=2).savefig("grid.png")
         """
-        from imgsearch_es.search.shown import figures
+        from imgsearch_es.search.shown import plots
 
         shown = self
         if distances:
             shown, pairs = copy.copy(self), zip(self._hits, self.distances, strict=True)
             shown._hits = tuple(replace(hit, score=distance) for hit, distance in pairs)
-        return figures.plot(shown, columns=columns)
+        return plots.plot(shown, columns=columns)
 
     def labeled(self, labels: Callable[[Hit], tuple[str, ...]]) -> Hits:
         """The same hits with other labels, to show.

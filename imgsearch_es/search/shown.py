@@ -9,18 +9,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from imgsearch_es.errors import needed
+from imgsearch_es.interfaces import plots
 from imgsearch_es.interfaces.gallery import hardest as hardest_queries
 from imgsearch_es.interfaces.gallery.page import SHOWN, VALUES, gallery_html
 from imgsearch_es.interfaces.html import number
-from imgsearch_es.interfaces.plots import evaluation, figures
 
 if TYPE_CHECKING:
     from imgsearch_es.interfaces.notebook.judging import JudgingWidget
     from imgsearch_es.interfaces.notebook.search_box import SearchBox
 
 __all__ = [
-    "SHOWN", "VALUES", "JudgingWidget", "SearchBox", "evaluation", "figures", "gallery_html",
-    "hardest_queries", "judging_widget", "number", "search_box",
+    "SHOWN", "VALUES", "JudgingWidget", "SearchBox", "gallery_html",
+    "hardest_queries", "judging_widget", "number", "plots", "search_box",
 ]  # fmt: skip
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from imgsearch_es import ImageIndex
 from imgsearch_es.errors import IndexNotFoundError, QueryError
-from imgsearch_es.evaluation.benchmarking import benchmark, take_turns
+from imgsearch_es.evaluation.scorers import benchmark, take_turns
 from imgsearch_es.retrieval.queries import Query
 from imgsearch_es.retrieval.strategies import STRATEGIES
 from imgsearch_es.stores.base import SearchResult

@@ -13,7 +13,7 @@ import yaml
 
 from imgsearch_es import Judgements, Run, Topic, evaluate
 from imgsearch_es.errors import EvaluationError, QueryError
-from imgsearch_es.evaluation import provenance
+from imgsearch_es.evaluation import manifest
 
 JUDGED = {"q1": {"a": 1, "b": 0}, "q2": {"c": 2}}
 RUN = Run("mine", {"q1": [("b", 1.0), ("a", 1.0)], "q2": [], "q3": [("c", 0.5)]})
@@ -103,11 +103,11 @@ def test_a_run_says_where_it_comes_from(index, cat, tmp_path, monkeypatch):
     zone.mkdir(parents=True)
     (zone / "max_energy_range_uj").write_text("9999999\n")
     (zone / "energy_uj").write_text("9000000\n")
-    monkeypatch.setattr(provenance, "_RAPL", zone.parent)
-    before = provenance._energy()
+    monkeypatch.setattr(manifest, "_RAPL", zone.parent)
+    before = manifest._energy()
     (zone / "energy_uj").write_text("1000000\n")  # the counter turned in between
-    readings = iter([before, provenance._energy()])
-    monkeypatch.setattr(provenance, "_energy", lambda: next(readings))
+    readings = iter([before, manifest._energy()])
+    monkeypatch.setattr(manifest, "_energy", lambda: next(readings))
     run = index.run({"q1": cat, "q2": cat}, "sqrt", k=3)
     assert run.metadata["resources"]["cpu"] == {"energy used system": "2.0 J"}
     assert run.metadata["resources"]["runtime"]["wallclock"].endswith(" ms")

@@ -15,12 +15,8 @@ from hypothesis import strategies as st
 
 from imgsearch_es import ImageIndex
 from imgsearch_es.errors import EvaluationError, QueryError
-from imgsearch_es.evaluation.scorers import (
-    compare_scorers,
-    kendall_tau,
-    overlap,
-    rank_biased_overlap,
-)
+from imgsearch_es.evaluation.measures import kendall_tau, overlap, rank_biased_overlap
+from imgsearch_es.evaluation.scorers import compare_scorers
 from imgsearch_es.evaluation.systems import System
 from tests.unit.test_benchmarking import Lossy
 

@@ -21,10 +21,9 @@ from PIL import Image
 from imgsearch_es.analysis.analyzer import Term
 from imgsearch_es.analysis.views import Box
 from imgsearch_es.errors import ConfigurationError, ImageError, MissingDependencyError
-from imgsearch_es.interfaces import gallery
+from imgsearch_es.interfaces import gallery, plots
 from imgsearch_es.interfaces.gallery import gallery_html, thumbnail
 from imgsearch_es.interfaces.gallery import page as gallery_page
-from imgsearch_es.interfaces.plots import figures
 from imgsearch_es.pictures.photo import Photo
 from imgsearch_es.retrieval.documents import Document
 from imgsearch_es.retrieval.facets import Facets
@@ -517,7 +516,7 @@ class TestPlots:
 
         results = tuple(hit(photo, i, 1 / i) for i in range(1, 7))
         hits = Hits((*results, hit("/gone.jpg", 7, 0.1)), Query(text="$5", pictures=(photo,)))
-        figure = figures.plot(hits)
+        figure = plots.plot(hits)
         titles = [axes.get_title() for axes in figure.axes]
         assert titles == ["query", "1.000", "0.500", "0.333", "0.250", "0.200", "0.167", "0.100"]
         rows = [axes.get_subplotspec().rowspan.start for axes in figure.axes]
@@ -528,14 +527,12 @@ class TestPlots:
         assert pyplot.get_fignums() == []
 
     def test_no_results_and_no_columns(self):
-        assert figures.plot(Hits()).get_supxlabel() == "No picture matches this query."
+        assert plots.plot(Hits()).get_supxlabel() == "No picture matches this query."
         with pytest.raises(ConfigurationError):
-            figures.plot(Hits(), columns=0)
+            plots.plot(Hits(), columns=0)
 
     def test_explanation(self, tmp_path):
-        figure = figures.plot_explanation(
-            Explanation(("tiger_cat", 0.1, 0.2), ("$tabby$", 0.6, 0.5))
-        )
+        figure = plots.plot_explanation(Explanation(("tiger_cat", 0.1, 0.2), ("$tabby$", 0.6, 0.5)))
         (axes,) = figure.axes
         assert [label.get_text() for label in axes.get_yticklabels()] == ["$tabby$", "tiger cat"]
         assert axes.texts[0].get_text() == "0.600 × 0.500 = 0.300"
@@ -544,15 +541,15 @@ class TestPlots:
 
     def test_the_rest_of_a_long_explanation_is_one_bar(self):
         explanation = Explanation(*((f"breed_{i}", 1.0, 0.01) for i in range(118)))
-        (axes,) = figures.plot_explanation(explanation).axes
+        (axes,) = plots.plot_explanation(explanation).axes
         assert axes.get_yticklabels()[-1].get_text() == "98 more"
         widths = [bar.get_width() for bar in axes.patches]
         assert sum(widths) == pytest.approx(explanation.total)
-        (axes,) = figures.plot_explanation(Explanation()).axes
+        (axes,) = plots.plot_explanation(Explanation()).axes
         assert (len(axes.patches), axes.get_title(loc="left")) == (0, "score 0")
 
     @pytest.mark.parametrize(
-        ("call", "value"), [(figures.plot, Hits()), (figures.plot_explanation, Explanation())]
+        ("call", "value"), [(plots.plot, Hits()), (plots.plot_explanation, Explanation())]
     )
     def test_without_matplotlib(self, call, value, monkeypatch):
         monkeypatch.setitem(sys.modules, "matplotlib.figure", None)

@@ -29,9 +29,14 @@ from imgsearch_es.errors import (
 from imgsearch_es.evaluation import Scores, Topic
 from imgsearch_es.evaluation.significance import Interval
 from imgsearch_es.evaluation.sweeps import Point, Sweep, outcome, sweep
-from imgsearch_es.evaluation.sweeps.grid import Chain, Setting, parse_chains, settings
-from imgsearch_es.evaluation.sweeps.outcome import pareto_front
-from imgsearch_es.evaluation.sweeps.posteriors import Posteriors, fill
+from imgsearch_es.evaluation.sweeps.posteriors import (
+    Chain,
+    Posteriors,
+    Setting,
+    fill,
+    parse_chains,
+    settings,
+)
 from imgsearch_es.pictures.images import open_image
 from imgsearch_es.vocabulary.synsets import from_labels, imagenet
 from tests.fakes import FakeModel, noise, register
@@ -273,17 +278,21 @@ def point(name: str, cost: float, values: list[float], top_k: int | None = None)
     )
 
 
+def of_points(found: Sweep, points: list[Point]) -> Sweep:
+    return Sweep(replace(found.plan, measures=("Q",)), "t", 4, 4, tuple(points), found.about)
+
+
 @hypothesis_settings(max_examples=40)
-@given(st.lists(st.tuples(st.integers(1, 6), st.integers(0, 6)), min_size=1, max_size=20))
-def test_the_front_is_what_nothing_dominates(places):
+@given(places=st.lists(st.tuples(st.integers(1, 6), st.integers(0, 6)), min_size=1, max_size=20))
+def test_the_front_is_what_nothing_dominates(found, places):
     points = [point(f"{i}", cost, [quality]) for i, (cost, quality) in enumerate(places)]
-    front = pareto_front(points, "Q", "bytes")
-    kept = [(p.bytes, p.means["Q"].mean) for p in front]
+    made = of_points(found, points)
+    kept = [(p.bytes, p.means["Q"].mean) for p in made.front()]
     assert kept == sorted(set(kept))
     for cost, quality in places:
         dominated = any(c <= cost and q >= quality and (c, q) != (cost, quality) for c, q in places)
         assert dominated == ((cost, quality) not in kept)
-    assert pareto_front(points, "Q", "latency") == []
+    assert made.front(cost="latency") == []
 
 
 def test_how_many_terms_are_enough(found):
@@ -296,7 +305,7 @@ def test_how_many_terms_are_enough(found):
         point("auto", 1000, steady, 100),
         point("dense-dot", 64, steady),
     ]
-    made = Sweep(replace(found.plan, measures=("Q",)), "t", 4, 4, tuple(points), found.about)
+    made = of_points(found, points)
     (answer,) = made.enough()
     assert (answer.system, answer.top_k, answer.most) == ("auto", 20, 100)  # 5 is, but not 10
     assert -0.01 < answer.difference.low < answer.difference.mean < 0

@@ -18,22 +18,19 @@ from imgsearch_es.analysis.analyzer import Analyzer
 from imgsearch_es.analysis.configuration import DEFAULT_MODEL
 from imgsearch_es.analysis.models.weights import absolute
 from imgsearch_es.errors import EvaluationError, WeightsError
-from imgsearch_es.evaluation.manifest import (
-    MANIFEST,
-    VERSION,
-    Difference,
-    SweepPlan,
-    differences,
-    part,
-    read_manifest,
-)
-from imgsearch_es.evaluation.provenance import versions
+from imgsearch_es.evaluation.manifest import MANIFEST, VERSION, SweepPlan, read_manifest, versions
 from imgsearch_es.evaluation.sweeps.outcome import Sweep
 from imgsearch_es.evaluation.sweeps.posteriors import model_name, split_views
 from imgsearch_es.evaluation.sweeps.sweep import SweepRequest, plan_of, sweep
 from imgsearch_es.evaluation.systems import Progress
-from imgsearch_es.evaluation.text_files import read_text, write_lines
+from imgsearch_es.evaluation.tables import Difference, differences
+from imgsearch_es.evaluation.text_files import read_as, read_text, write_lines
 from imgsearch_es.pictures.manifests import PictureList
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 FORMAT = "imgsearch_matrix"
 """The key of the manifest's version."""
@@ -65,25 +62,15 @@ class Matrix:
     @classmethod
     def read(cls, path: Path, root: Path | None = None) -> Matrix:
         """Read a TOML file, or the manifest of a matrix; without a root, from its folder on."""
-        text, where = read_text(path), root or path.parent
-        if path.suffix == ".json":
-            try:
-                kept = json.loads(text)
-            except (ValueError, RecursionError) as error:
-                raise EvaluationError(f"{path} is no JSON: {error}") from error
-            is_ours = isinstance(kept, dict) and kept.get(FORMAT) == VERSION
-            parts = [kept.get(key) for key in ("matrix", "collections")] if is_ours else [None]
-            if not all(isinstance(part, dict) for part in parts):
-                raise EvaluationError(f"{path} is no manifest of `imgsearch reproduce`")
-            return cls(kept["matrix"], where, kept)
-        if sys.version_info >= (3, 11):
-            import tomllib
-        else:
-            import tomli as tomllib
-        try:
-            return cls(tomllib.loads(text), where)
-        except (ValueError, RecursionError) as error:
-            raise EvaluationError(f"{path} is not valid TOML: {error}") from error
+        where = root or path.parent
+        if path.suffix != ".json":
+            return cls(read_as(path, tomllib.loads, "not valid TOML"), where)
+        kept = read_as(path, json.loads, "no JSON")
+        is_ours = isinstance(kept, dict) and kept.get(FORMAT) == VERSION
+        parts = [kept.get(key) for key in ("matrix", "collections")] if is_ours else [None]
+        if not all(isinstance(part, dict) for part in parts):
+            raise EvaluationError(f"{path} is no manifest of `imgsearch reproduce`")
+        return cls(kept["matrix"], where, kept)
 
     def options(self) -> dict[str, dict[str, Any]]:
         """By collection, what ``sweep`` takes; models whose weights are missing are among them."""
@@ -104,9 +91,9 @@ class Matrix:
             is_plain = {type(part) for part in parts} <= {str, int, float}
             if key not in (*_SETTINGS, *_PLACES) or not is_plain:
                 raise EvaluationError(f"the collection {name} cannot have {key} = {value!r}")
-        pictures = [self._place(place) for place in _listed(found.pop("pictures", []))]
+        places = list(map(self._place, _listed(found.pop("pictures", []))))
         lists = [PictureList(self._place(place)) for place in _listed(found.pop("list", []))]
-        if not pictures and not lists:
+        if not places and not lists:
             raise EvaluationError(f"the collection {name} has no pictures, and no list of them")
         for key in {"judgements", "queries", "query_pictures"} & found.keys():
             place = self._place(found[key])
@@ -119,7 +106,7 @@ class Matrix:
             self._place(model) if split_views(model)[0].endswith(".toml") else model
             for model in _listed(found.get("models", DEFAULT_MODEL))
         ]
-        return {**found, "pictures": [*pictures, *lists], "models": models}
+        return {**found, "pictures": [*places, *lists], "models": models}
 
     def _place(self, place: object) -> str:
         return str(absolute(self.root / str(place)))
@@ -138,12 +125,10 @@ class Matrix:
                 f"QUERY_TERMS; there are {', '.join(self.options())} with "
                 f"{', '.join(map(model_name, models)) or 'their models'}"
             )
-        options |= {"models": chosen, "systems": [system], "compare": None}
-        grid = ("filters", "top_k", "query_terms")
-        for key, value in zip(grid, [parts[:1], parts[1:2], parts[2:]], strict=True):
-            options.pop(key, None)
-            options |= {key: value} if value else {}
-        return options
+        grid = {"filters": parts[:1], "top_k": parts[1:2], "query_terms": parts[2:]}
+        kept = {key: value for key, value in options.items() if key not in grid}
+        kept |= {"models": chosen, "systems": [system], "compare": None}
+        return kept | {key: value for key, value in grid.items() if value}
 
 
 @dataclass(frozen=True)
@@ -175,9 +160,9 @@ class Reproduction:
         """What is not as the manifest says that was read."""
         expected = self.matrix.expected or {}
         found = differences(expected, {"versions": versions()})
-        was = part(expected, "collections")
         for name, now in self.manifests.items():
-            mine = differences(part(was, name), now)
+            was = expected.get("collections", {}).get(name)
+            mine = differences(was if isinstance(was, Mapping) else {}, now)
             found += [replace(one, what=f"{one.what} of {name}") for one in mine]
         return found
 

@@ -16,18 +16,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from imgsearch_es.errors import EvaluationError
-from imgsearch_es.evaluation.manifest import Results, SweepPlan
+from imgsearch_es.evaluation.manifest import SweepPlan, versions
 from imgsearch_es.evaluation.measures import Scores
-from imgsearch_es.evaluation.provenance import versions
-from imgsearch_es.evaluation.significance import (
-    NOTHING,
-    Clusters,
-    Comparison,
-    Interval,
-    compare,
-    interval,
-)
-from imgsearch_es.evaluation.tables import Section, compared, mark, p_values, plain, show
+from imgsearch_es.evaluation.significance import NOTHING, Clusters, Comparison, Interval, interval
+from imgsearch_es.evaluation.tables import Results, Section, compared, mark, p_values, plain, show
 from imgsearch_es.evaluation.text_files import write_bytes
 
 if TYPE_CHECKING:
@@ -91,16 +83,6 @@ def point_name(system: str, filters: str, top_k: int | None, query_terms: int | 
     """What a point is called, but for its model."""
     name = f"{system}/{filters}/{top_k}" if top_k else system
     return f"{name}/{query_terms}" if query_terms else name
-
-
-def pareto_front(points: Iterable[Point], measure: str, cost: str) -> list[Point]:
-    """The points to which no other is at least equal in both and better in one; cheapest first."""
-    best: list[Point] = []
-    priced = [point for point in points if not math.isnan(point.cost(cost))]
-    for point in sorted(priced, key=lambda p: (p.cost(cost), -p.means[measure].mean, p.name)):
-        if not best or point.means[measure].mean > best[-1].means[measure].mean:
-            best.append(point)
-    return best
 
 
 def curves(points: Iterable[Point]) -> dict[Curve, list[Point]]:
@@ -168,7 +150,12 @@ class Sweep(Results):
         """
         if cost not in COSTS:
             raise EvaluationError(f"there is no cost {cost!r}; there are {', '.join(COSTS)}")
-        return pareto_front(self.points, self.measured(measure), cost)
+        name, best = self.measured(measure), list[Point]()
+        priced = [point for point in self.points if not math.isnan(point.cost(cost))]
+        for point in sorted(priced, key=lambda p: (p.cost(cost), -p.means[name].mean, p.name)):
+            if not best or point.means[name].mean > best[-1].means[name].mean:
+                best.append(point)
+        return best
 
     @cached_property
     def comparisons(self) -> dict[tuple[str, str, str], Comparison]:
@@ -177,21 +164,16 @@ class Sweep(Results):
         It is one point of each model, or of the model that ``plan.compare`` names before it.
         """
         found: dict[tuple[str, str, str], Comparison] = {}
-        own, _, baseline = (self.plan.compare or "").rpartition(" ")
+        compare = self.plan.compare or ""
+        own, _, baseline = compare.rpartition(" ")
         for models in [self._models] if own else [[model] for model in self._models]:
-            mine = {(p.model, p.name): p.scores.values for p in self.points if p.model in models}
-            if (first := (own or models[0], baseline)) not in mine:
-                continue
-            for measure in self.plan.measures:
-                others = {
-                    " ".join(key) if own else key[1]: values[measure]
-                    for key, values in mine.items()
-                    if key != first
-                }
-                base = (str(self.plan.compare), mine[first][measure])
-                compared = compare(measure, base, others, **self.sureness)
-                keys = [key for key in mine if key != first]
-                found |= {(*k, measure): one for k, one in zip(keys, compared, strict=True)}
+            mine = {(p.model, p.name): p.scores for p in self.points if p.model in models}
+            if figures := mine.pop((own or models[0], baseline), None):
+                named = {" ".join(key) if own else key[1]: key for key in mine}
+                others = {name: mine[key] for name, key in named.items()}
+                for one in self._against(compare, figures, others):
+                    model, name = named[one.system]
+                    found[model, name, one.measure] = one
         return found
 
     def enough(self, measure: str | None = None, margin: float = MARGIN) -> list[Enough]:
@@ -227,9 +209,9 @@ class Sweep(Results):
 
     def plot(self, measure: str | None = None, cost: str = "bytes") -> Figure:
         """Quality against cost, with the Pareto front: see ``front`` (needs matplotlib)."""
-        from imgsearch_es.search.shown import evaluation
+        from imgsearch_es.search.shown import plots
 
-        return evaluation.pareto(self, self.measured(measure), cost)
+        return plots.pareto(self, self.measured(measure), cost)
 
     def figures(self) -> Iterator[tuple[str, Figure]]:
         """Quality against bytes, and against time where it was measured."""

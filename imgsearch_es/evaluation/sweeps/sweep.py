@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import KW_ONLY, dataclass, field, replace
 from functools import partial
@@ -15,24 +15,28 @@ from typing import Any, cast
 from imgsearch_es.analysis.configuration import DEFAULT_MODEL
 from imgsearch_es.analysis.models.weights import absolute
 from imgsearch_es.errors import EmptyQueryError, EvaluationError
-from imgsearch_es.evaluation.benchmarking import percentiles, sample_pictures, searcher, take_turns
 from imgsearch_es.evaluation.experiment import Asked, evaluate
 from imgsearch_es.evaluation.judgements import Judgements
 from imgsearch_es.evaluation.manifest import SweepPlan, as_text, takes
 from imgsearch_es.evaluation.measures import parse_measures
 from imgsearch_es.evaluation.outcome import Evaluation
+from imgsearch_es.evaluation.scorers import percentiles, sample_pictures, take_turns, timed_search
 from imgsearch_es.evaluation.significance import check_interval
-from imgsearch_es.evaluation.sweeps.grid import (
+from imgsearch_es.evaluation.sweeps.outcome import Point, Sweep, point_name
+from imgsearch_es.evaluation.sweeps.posteriors import (
     PLAIN,
     TOP_K,
     Chain,
+    Filled,
+    Posteriors,
     Setting,
+    Sources,
+    fill,
     parse_chains,
     parse_numbers,
     settings,
+    split_views,
 )
-from imgsearch_es.evaluation.sweeps.outcome import Point, Sweep, point_name
-from imgsearch_es.evaluation.sweeps.posteriors import Filled, Posteriors, Sources, fill, split_views
 from imgsearch_es.evaluation.systems import System, Systems, parse_systems
 from imgsearch_es.index import ImageIndex
 from imgsearch_es.indexing import IndexReport, Labels
@@ -59,7 +63,7 @@ class SweepRequest(Asked):
         query_terms: how many of its classes a query picture asks with; by default all that it
             keeps.
         filters: chains of term filters by short names (see
-            ``imgsearch_es.evaluation.sweeps.grid``).
+            ``imgsearch_es.evaluation.sweeps.posteriors``).
         cache: the folder for what the models say of the pictures; a later sweep with other
             settings needs no model. By default it is not kept.
         labels: what to call the pictures; see ``ImageIndex.add``.
@@ -131,7 +135,7 @@ def plan_of(request: SweepRequest) -> SweepPlan:
         raise EvaluationError(f"timed is a number of queries, or 0, not {request.timed}")
     if request.pictures is None and request.cache is None:
         raise EvaluationError("which pictures? Name files or folders, or the cache of a sweep")
-    measures = request.measures
+    measures, terms = request.measures, request.query_terms
     return SweepPlan.of(
         request,
         pictures=tuple(map(as_text, cast("Iterable[Any]", _places(request) or ()))),
@@ -139,7 +143,7 @@ def plan_of(request: SweepRequest) -> SweepPlan:
         systems=tuple(system.name for system in asked),
         measures=() if measures is None else parse_measures(measures),
         top_k=parse_numbers("top_k", request.top_k),
-        query_terms=_query_terms(request.query_terms),
+        query_terms=parse_numbers("query_terms", terms) if terms else (),
         filters=tuple(chain.name for chain in chains),
         compare=request.compare or next((s.name for s in asked if not s.uses_synsets), None),
     )
@@ -198,7 +202,8 @@ class _Run:
         others = [system for system in self.systems if system.uses_synsets]
         fused = any(system.uses_features for system in others)
         words = any(system.uses_visual_words for system in self.systems)
-        if others and _whole(posteriors.name) in self.models:
+        model, views = split_views(posteriors.name)
+        if others and views and model in self.models:
             dense = []  # the deep feature is that of the whole picture, which has its points
         work = [(setting, others, fused) for setting in grid if others]
         work += [(_FEATURES, dense, True)] if dense else []
@@ -217,19 +222,16 @@ class _Run:
                 answered = [system for system in systems if system.name in self.found.scores]
                 made += [(setting, system, filled, self.found) for system in answered]
             times = self._times(posteriors, [(f.index, system) for _, system, f, _ in made])
-        for (setting, system, filled, found), (p50, p95) in zip(made, times, strict=True):
-            synsets, vectors = system.uses_synsets, system.uses_vectors
-            words = system.uses_visual_words
+        for (setting, system, filled, found), milliseconds in zip(made, times, strict=True):
             self.points.append(
                 Point(
                     posteriors.name,
                     system.name,
                     *_place(system, setting),
-                    filled.terms if synsets else 0.0,
-                    filled.compared_bytes(synsets=synsets, features=vectors, words=words),
+                    filled.terms if system.uses_synsets else 0.0,
+                    filled.compared_bytes(system),
                     filled.file_bytes,
-                    p50,
-                    p95,
+                    *milliseconds,
                     found.scores[system.name],
                     {m: found.mean(system.name, m) for m in found.plan.measures},
                     posteriors.rate if self.plan.timed else math.nan,
@@ -253,9 +255,16 @@ class _Run:
         """Median and 95th percentile of each, in milliseconds; nan where nothing was timed."""
         if not self.plan.timed:
             return [(math.nan, math.nan)] * len(made)
+
+        def timed(index: ImageIndex, system: System, picture: str) -> float:
+            try:
+                return timed_search(index, picture, k=_HITS, exclude_self=True, **system.options).ms
+            except EmptyQueryError:  # the filters left nothing of it
+                return math.nan
+
         dense = any(system.uses_features for system in self.systems)
         chosen = sample_pictures(posteriors.index, self.plan.timed, self.plan.seed, dense=dense)
-        askers = [_timed(index, system) for index, system in made]
+        askers = [partial(timed, index, system) for index, system in made]
         told = partial(self._tell, f"{posteriors.name}: rounds of timing")
         answers = take_turns(askers, chosen, told, rounds=_ROUNDS)
         kept = [[ms for ms in times if not math.isnan(ms)] for times in answers]
@@ -283,30 +292,6 @@ def _place(system: System, setting: Setting) -> tuple[str, int | None, int | Non
     if not system.uses_synsets:
         return "", None, None
     return setting.chain.name, setting.top_k, setting.query_terms
-
-
-def _whole(name: str) -> str | None:
-    """The name of the same model without views; None where it has none."""
-    model, views = split_views(name)
-    return model if views else None
-
-
-def _query_terms(numbers: str | Iterable[int]) -> tuple[int, ...]:
-    given = numbers if isinstance(numbers, str) else tuple(numbers)
-    return parse_numbers("query_terms", given) if given else ()
-
-
-def _timed(index: ImageIndex, system: System) -> Callable[[str], float]:
-    """Milliseconds of a search for a picture; nan where the filters left nothing of it."""
-    search = searcher(index, k=_HITS, exclude_self=True, **system.options)
-
-    def ask(picture: str) -> float:
-        try:
-            return search(picture).ms
-        except EmptyQueryError:
-            return math.nan
-
-    return ask
 
 
 def _models(models: str | Iterable[str]) -> tuple[str, ...]:

@@ -22,7 +22,6 @@ from typer.core import TyperGroup
 from imgsearch_es.errors import ConfigurationError, ImgsearchError, IndexNotFoundError
 from imgsearch_es.interfaces.cli import (
     begin,
-    compare,
     evaluate,
     exchange,
     index,
@@ -132,8 +131,8 @@ _COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
         search.duplicates,
     ),
     "Evaluate": (
-        evaluate.evaluate, judge.judge, compare.hardest, compare.compare, evaluate.sweep,
-        evaluate.reproduce, compare.benchmark, compare.clicks,
+        evaluate.evaluate, judge.judge, judge.hardest, evaluate.compare, evaluate.sweep,
+        evaluate.reproduce, evaluate.benchmark, judge.clicks,
     ),
     "Learn": (
         learn.teach, learn.words, learn.forget, learn.ocr, learn.train, learn.groups,

@@ -1,16 +1,18 @@
-"""``imgsearch evaluate``, ``sweep``, ``reproduce``: how well strategies find what is relevant."""
+"""``imgsearch evaluate``, ``sweep``, ``compare`` and others: how good and fast strategies are."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from imgsearch_es.errors import EvaluationError
-from imgsearch_es.interfaces.cli.options import Index, given, opened
+from imgsearch_es.interfaces.cli.declaring import Positive
+from imgsearch_es.interfaces.cli.options import Count, Index, given, opened, whole_numbers
 from imgsearch_es.interfaces.cli.output import (
     answer,
     fail,
@@ -24,9 +26,8 @@ from imgsearch_es.stores.interrupts import interrupt
 
 if TYPE_CHECKING:
     from imgsearch_es.evaluation import Evaluation
-    from imgsearch_es.evaluation.manifest import Results
     from imgsearch_es.evaluation.sweeps import Sweep
-    from imgsearch_es.evaluation.tables import Tables
+    from imgsearch_es.evaluation.tables import Results, Tables
 
 Measure = Callable[[dict[str, Any], dict[str, Any]], Any]
 """Takes options, and the manifest or nothing; gives ``Results``."""
@@ -96,15 +97,15 @@ class Experiment:
         self._repeat(self.manifest, kind, measure, chosen)
 
     def _repeat(self, path: Path, kind: str, measure: Measure, places: dict[str, Any]) -> None:
-        from imgsearch_es.evaluation import manifest
+        from imgsearch_es.evaluation import differences, manifest
 
         kept = manifest.read_manifest(path, kind)
         found = measure(manifest.arguments_of(kept, places), kept)
-        different = manifest.differences(kept, found)
+        different = differences(kept, found)
         is_same = not any(one.what.startswith("figures") for one in different)
         extra: dict[str, Any] = {
             "identical_figures": is_same,
-            "differences": [{"what": d.what, "was": d.was, "now": d.now} for d in different],
+            "differences": list(map(asdict, different)),
         }
         lines = list(map(str, different))
         if kind == "evaluate":
@@ -217,9 +218,8 @@ def sweep(
 ) -> None:
     """Find out how many terms are enough, at what size and time.
 
-    Each model sees each picture once, and all its posteriors are kept. Every
-    number of terms and chain of term filters is computed from them, as the
-    analyzer would.
+    Each model sees each picture once, and all its posteriors are kept. Every number of terms and
+    chain of term filters is computed from them, as the analyzer would.
 
     Analyzer:
         --runtime: What runs the models: tensorflow, openvino, or auto.
@@ -293,6 +293,88 @@ def reproduce(
         fail(f"the figures are not those of {file}")
     if matrix.expected is not None:
         say(f"the figures are those of {file}, to the last bit")
+
+
+def compare(
+    *,
+    index: Index = None,
+    strategies: str = "script-filtered,impact",
+    against: str | None = None,
+    queries: Positive = 50,
+    k: Count = 10,
+    persistence: float = 0.9,
+    seed: int = 0,
+    form: Form = "table",
+) -> None:
+    """Compare how strategies score and order the same queries.
+
+    All search for random pictures of the index in turn, and each is compared with the first:
+    rank-biased overlap, Kendall's tau, recall and differences of scores (of the same formula),
+    time. `imgsearch evaluate` says which is better, by judgements.
+
+    Options:
+        --strategies A,B: What to compare with the first: strategies, dense-cosine:candidates=100
+            (approximate), bm25:k1=1.5, and fusions, as of `imgsearch evaluate`.
+        --against INDEX: Another index of the same pictures, where all strategies answer as well.
+        --queries: How many pictures of the index to search for.
+        --persistence, -p: p of rank-biased overlap: near 1 looks deeper, 0 < p < 1.
+        --seed: The seed of the random choice of pictures.
+    """
+    from imgsearch_es.evaluation.scorers import compare_scorers
+
+    options: dict[str, Any] = {"queries": queries, "k": k, "p": persistence, "seed": seed}
+    there: AbstractContextManager[Any] = nullcontext() if against is None else opened(against)
+    with opened(index) as target, there as other, waiting():
+        found = compare_scorers(target, strategies, against=other, **options)
+    print_tables(found, form, {})
+
+
+def benchmark(
+    *,
+    index: Index = None,
+    queries: Positive = 50,
+    strategies: str | None = None,
+    k: Count = 10,
+    candidates: str = "200",
+    seed: int = 0,
+) -> None:
+    """Measure time and recall on your own pictures.
+
+    Each strategy in turn searches for random pictures of the index. Recall is the share of
+    the best k, by the exact strategy of the same formula, that were found.
+
+    Options:
+        --queries: How many of its pictures to search for.
+        --strategies A,B: Which strategies; by default all that the index can answer.
+        --candidates N,N: Candidates of approximate answers, where the index was made with
+            --vectors.
+        --seed: The seed of the random choice of pictures.
+    """
+    from imgsearch_es.evaluation.scorers import benchmark as run
+
+    counts = whole_numbers(candidates, "--candidates", "100,400")
+    names = None if strategies is None else [name.strip() for name in strategies.split(",")]
+    with opened(index) as target, waiting():
+        found = run(target, queries=queries, strategies=names, k=k, candidates=counts, seed=seed)
+    answer(found)
+    columns = ("strategy", "candidates", "p50 ms", "p95 ms", "exact", f"recall@{k}", "proven")
+    rows = [
+        (
+            row.strategy,
+            row.candidates or "",
+            f"{row.p50_ms:.1f}",
+            f"{row.p95_ms:.1f}",
+            f"{row.exact:.0%}",
+            f"{row.recall:.3f}",
+            "" if row.proven_at_first is None else f"{row.proven_at_first:.0%}",
+        )
+        for row in found.rows
+    ]
+    print_table(columns, rows, right=columns[1:])
+    say(
+        f"{found.location}: {found.pictures:,} pictures, {found.queries} queries. exact, proven: "
+        "shares of the queries; proven is by the first window of rescored pictures."
+    )
 
 
 def print_tables(found: Tables, form: str, extra: dict[str, Any]) -> None:

@@ -1,16 +1,27 @@
-"""``imgsearch judge``: people say what is relevant, by one key for each picture on a terminal."""
+"""``imgsearch judge``, ``hardest``, ``clicks``: what people say, look into, and click."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from imgsearch_es.errors import ImgsearchError
-from imgsearch_es.interfaces.cli.options import Index, opened
-from imgsearch_es.interfaces.cli.output import answer, console, fail, printable, say, waiting, warn
+from imgsearch_es.errors import EvaluationError, ImgsearchError, LogError
+from imgsearch_es.interfaces.cli.declaring import Positive
+from imgsearch_es.interfaces.cli.options import Index, given, opened, whole_numbers
+from imgsearch_es.interfaces.cli.output import (
+    answer,
+    console,
+    fail,
+    print_table,
+    printable,
+    say,
+    waiting,
+    warn,
+)
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -93,6 +104,116 @@ def _summary(judging: Judging) -> dict[str, Any]:
             for query, document in unjudged
         ],
     }
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Queries, and what is relevant to them.
+
+    Options:
+        --judgements, -j SOURCE: What is relevant to what, as in `imgsearch evaluate`. By default
+            labels.
+        --queries CSV: A file with queries, as in `imgsearch evaluate`.
+        --pictures DIR: A folder of query pictures that are not in the collection.
+    """
+
+    judgements: str | None = None
+    queries: Path | None = None
+    pictures: Path | None = None
+
+
+def hardest(
+    *,
+    index: Index = None,
+    judged: Judged,
+    strategy: str | None = None,
+    measure: str | None = None,
+    n: Positive = 10,
+    k: Positive = 12,
+    run: Path | None = None,
+    html: Path | None = None,
+) -> None:
+    """List the queries that were answered worst.
+
+    Options:
+        --strategy SYSTEM: A strategy, or a fusion such as a=1+b=2. By default auto.
+        --measure: P@10, nDCG@10, AP, RR, ... By default the judgements' first.
+        --n, -n: How many queries.
+        --k, -k: Hits in a gallery.
+        --run FILE: Instead of a strategy: another program's run.
+        --html FILE: Write a page with the galleries.
+    """
+    from imgsearch_es.evaluation import evaluate
+    from imgsearch_es.evaluation import hardest as find
+    from imgsearch_es.interfaces.gallery.hardest import summary
+
+    if run is not None and strategy is not None:
+        raise EvaluationError("--run is in place of --strategy: leave one of them out")
+    systems: tuple[str, ...] = () if run is not None else (strategy or "auto",)
+    with opened(index) as target:
+        with waiting():
+            found = evaluate(
+                target,
+                systems=systems,
+                runs=[run] if run else (),
+                **given({**vars(judged), "measures": measure}),
+            )
+        worst = find(target, found, n=n, k=k)
+    page = None if html is None else str(worst.to_html(html))
+    answer(worst.to_dict() | {"page": page})
+    rows = [(f"{query.figure:.4f}", query.name, query.problem or summary(query)) for query in worst]
+    print_table((worst.measure, "query", "relevant pictures"), rows, right=(worst.measure,))
+    say(f"the hardest {len(worst)} of {worst.of} queries for {worst.system}")
+    if page is not None:
+        say(f"galleries: {page}")
+
+
+def clicks(
+    *, log: Annotated[str, typer.Option(envvar="IMGSEARCH_LOG")], cutoffs: str = "1,5,10"
+) -> None:
+    """Measure strategies by what people clicked.
+
+    CTR@k is the share of the results shown at ranks 1 to k that were clicked; clicked, the share of
+    searches with a click; MRR, the mean reciprocal rank of the best-ranked click. For interleaved
+    strategies, it also shows whose pictures were clicked more, with a sign test.
+
+    Options:
+        log LOG: The interaction log. Older files of it (LOG.1, ...) are read too.
+        --cutoffs K,K: The k of CTR@k.
+    """
+    from imgsearch_es.evaluation.clicks import click_figures, duels, read_interactions
+
+    numbers = tuple(dict.fromkeys(whole_numbers(cutoffs, "--cutoffs", "1,5,10")))
+    found = read_interactions(log)
+    if found.broken and not found.searches and not found.stray:
+        raise LogError(f"no line of {log} is one of an interaction log: is it another file?")
+    figures, fought = click_figures(found.searches, numbers), duels(found.searches)
+    printed = {
+        "figures": [each.to_dict() for each in figures],
+        "interleaved": list(map(asdict, fought)),
+        "stray_clicks": found.stray,
+        "broken_lines": found.broken,
+        "problems": list(found.problems),
+    }
+    if answer(printed):
+        return
+    for problem in found.problems:
+        warn(f"passed over {problem}")
+    if found.broken:
+        warn(f"{found.broken:,} broken lines do not count")
+    columns = ("strategy", "searches", "clicks", "clicked", "MRR", *(f"CTR@{k}" for k in numbers))
+    rows: list[tuple[object, ...]] = []
+    for each in figures:
+        shares = (each.clicked, each.reciprocal_rank, *each.through.values())
+        shown = ("" if share is None else f"{share:.4f}" for share in shares)
+        rows.append((each.strategy, f"{each.searches:,}", f"{each.clicks:,}", *shown))
+    print_table(columns, rows, right=columns[1:])
+    if fought:
+        columns = ("interleaved", "against", "wins", "losses", "ties", "p (sign test)")
+        rows = [(d.first, d.second, d.wins, d.losses, d.ties, f"{d.p:.4f}") for d in fought]
+        print_table(columns, rows, right=columns[2:])
+    if found.stray:
+        say(f"{found.stray:,} clicks are of no search in the log, or of pictures not shown")
 
 
 class TerminalJudge:

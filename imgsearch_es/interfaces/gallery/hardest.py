@@ -12,7 +12,7 @@ from imgsearch_es.interfaces.gallery.page import page as page_of
 from imgsearch_es.interfaces.html import render
 
 if TYPE_CHECKING:
-    from imgsearch_es.evaluation.hardest import Hardest, HardQuery
+    from imgsearch_es.evaluation.experiment import Hardest, HardQuery
 
 PAGE_BYTES = 12_000_000
 """Of all thumbnails together."""

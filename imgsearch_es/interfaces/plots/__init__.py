@@ -1,1 +1,0 @@
-"""Matplotlib figures: ``figures`` of results, ``evaluation`` of experiments."""
