@@ -9,8 +9,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from imgsearch_es.errors import needed
-from imgsearch_es.interfaces.gallery import hardest as hardest_queries
-from imgsearch_es.interfaces.gallery.page import SHOWN, VALUES, gallery_html
+from imgsearch_es.interfaces.gallery import (
+    SHOWN,
+    VALUES,
+    gallery_html,
+    hardest_fragment,
+    hardest_page,
+)
 from imgsearch_es.interfaces.html import number
 from imgsearch_es.interfaces.plots import evaluation, figures
 
@@ -20,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "SHOWN", "VALUES", "JudgingWidget", "SearchBox", "evaluation", "figures", "gallery_html",
-    "hardest_queries", "judging_widget", "number", "search_box",
+    "hardest_fragment", "hardest_page", "judging_widget", "number", "search_box",
 ]  # fmt: skip
 
 

@@ -17,7 +17,7 @@ from PIL import Image
 
 from imgsearch_es.errors import ConfigurationError
 from imgsearch_es.interfaces.server import connections, guard
-from imgsearch_es.interfaces.server.settings import ServerSettings
+from imgsearch_es.interfaces.server.guard import ServerSettings
 from imgsearch_es.pictures.files import Limits, picture_id
 from tests.serving import BEARER, TOKEN, Client, json_of
 

@@ -16,8 +16,7 @@ from imgsearch_es.analysis.plugins import installed_version
 from imgsearch_es.errors import ConfigurationError, ImgsearchError, pip_install
 from imgsearch_es.interfaces.cli.index import show_progress
 from imgsearch_es.interfaces.cli.options import Index, opened
-from imgsearch_es.interfaces.cli.output import answer, fail, print_table, say
-from imgsearch_es.interfaces.cli.taking import print_hits
+from imgsearch_es.interfaces.cli.output import answer, fail, print_hits, print_table, say
 
 if TYPE_CHECKING:
     from imgsearch_es.analysis.models.runtime_choice import Choice

@@ -10,9 +10,8 @@ from typing import Annotated
 import typer
 
 from imgsearch_es.errors import EvaluationError, LogError
-from imgsearch_es.interfaces.cli.declaring import Positive
 from imgsearch_es.interfaces.cli.evaluate import Form, print_tables
-from imgsearch_es.interfaces.cli.options import Count, Index, given, opened, whole_numbers
+from imgsearch_es.interfaces.cli.options import Count, Index, Positive, given, opened, whole_numbers
 from imgsearch_es.interfaces.cli.output import answer, print_table, say, waiting, warn
 
 
@@ -55,7 +54,7 @@ def hardest(
     """
     from imgsearch_es.evaluation import evaluate
     from imgsearch_es.evaluation.hardest import hardest as find
-    from imgsearch_es.interfaces.gallery.hardest import summary
+    from imgsearch_es.interfaces.gallery import hardest_summary as summary
 
     if run is not None and strategy is not None:
         raise EvaluationError("--run is in place of --strategy: leave one of them out")

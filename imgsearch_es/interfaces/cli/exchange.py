@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import typer
 
 from imgsearch_es.errors import MissingPicturesError
 from imgsearch_es.interfaces.cli import options
-from imgsearch_es.interfaces.cli.declaring import Natural
-from imgsearch_es.interfaces.cli.options import Analyzing, Index, Layout, Seen, Where, opened
+from imgsearch_es.interfaces.cli.options import (
+    Analyzing,
+    Index,
+    Layout,
+    Natural,
+    Seen,
+    Where,
+    opened,
+)
 from imgsearch_es.interfaces.cli.output import answer, bar, fail, now_and_then, say, say_some, warn
-
-if TYPE_CHECKING:
-    from imgsearch_es.indexing.verifying import VerifyReport
 
 
 def export(
@@ -99,8 +101,7 @@ def import_(
             report = target.import_(place, pictures=pictures, progress=progress)
     answer(report)
     say(f"{target.location}: {report} of {report.rows:,} rows")
-    wrong = [f"  rejected: row {row.row} {row.uri}: {row.reason}" for row in report.rejected_rows]
-    say_some(wrong)
+    say_some([f"  rejected: row {row.row} {row.uri}: {row.reason}" for row in report.rejected_rows])
     if report.rejected and report.rejected == report.rows:
         fail("no row could be imported")
 
@@ -146,10 +147,7 @@ def reindex(
     with opened(index, runtime=wanted.pop("runtime"), **options.given(vars(layout))) as target:
         try:
             report = target.reindex(
-                **wanted,
-                allow_missing=allow_missing,
-                keep_old=keep_old,
-                progress=now_and_then(),
+                **wanted, allow_missing=allow_missing, keep_old=keep_old, progress=now_and_then()
             )
         except MissingPicturesError as error:
             answer({"error": str(error), "missing": reasons(error.pictures)})
@@ -183,13 +181,7 @@ def verify(
     """
     with opened(index) as target, bar("verifying") as progress:
         report = target.verify(files=files, sample=sample, repair=repair, progress=progress)
-    if not answer(report):
-        _say_harms(report, target.location)
-    if not report.is_whole:
-        raise typer.Exit(1)
-
-
-def _say_harms(report: VerifyReport, location: str) -> None:
+    answer(report)
     harms = [
         f"  {harm.part}: {harm.what}{f' ({harm.uri or harm.id})' if harm.id else ''}"
         for harm in report.harms
@@ -199,4 +191,6 @@ def _say_harms(report: VerifyReport, location: str) -> None:
     say_some([f"  to be indexed again: {uri or key}" for key, uri in report.left])
     if report.left:
         say("  `imgsearch index` does that for those which --repair could mark; remove the others")
-    say(f"{location}: {report}")
+    say(f"{target.location}: {report}")
+    if not report.is_whole:
+        raise typer.Exit(1)

@@ -8,15 +8,31 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from imgsearch_es.interfaces.cli import options
-from imgsearch_es.interfaces.cli.declaring import Natural, OptionalPositive, Positive
-from imgsearch_es.interfaces.cli.options import Analyzing, Count, Index, Where, opened
-from imgsearch_es.interfaces.cli.output import answer, fail, json_only, print_table, say
-from imgsearch_es.interfaces.cli.taking import Taken, print_hit, print_hits, short
+from imgsearch_es.interfaces.cli.options import (
+    Analyzing,
+    Count,
+    Index,
+    Natural,
+    OptionalPositive,
+    Positive,
+    Where,
+    opened,
+)
+from imgsearch_es.interfaces.cli.output import (
+    Taken,
+    answer,
+    fail,
+    json_only,
+    print_hit,
+    print_hits,
+    print_table,
+    say,
+    short,
+)
 
 if TYPE_CHECKING:
     from imgsearch_es.analysis.analyzer import Analyzer
     from imgsearch_es.index import ImageIndex
-    from imgsearch_es.search.hit import Explanation
 
 _PAGE = 1000
 """Hits in one request of --all."""
@@ -191,6 +207,8 @@ def explain(
     Options:
         --picture: Explain this indexed picture (id or path) instead of the best hits.
     """
+    from imgsearch_es.interfaces.html import number
+
     query, wanted = asked.request(), None
     with analyzing.open(index, lexicon=asked.lexicon) as target:
         query |= asked.told(target)
@@ -201,8 +219,7 @@ def explain(
             else:
                 query["where"] += f" id:{wanted}"
         hits = target.search(**query, k=k)
-        ranked = [i for i, hit in enumerate(hits) if wanted in (None, hit.id)]
-        explanations = [hits.explain(i) for i in ranked]
+        explanations = [hits.explain(i) for i, hit in enumerate(hits) if wanted in (None, hit.id)]
     if answer({"query": str(hits.query), "explanations": [e.to_dict() for e in explanations]}):
         return
     if hits.query.sort is not None:
@@ -213,7 +230,16 @@ def explain(
         say(f"nothing to explain: {what} {hits.query}")
     for explanation in explanations:
         say(f"{explanation.hit.rank}. {explanation.hit.uri}  score {explanation.total:.6g}")
-        _print_rows(explanation)
+        if explanation.hit.parts:
+            columns = ("part", "weight", "score", "contribution")
+            rows: list[tuple[str, ...]] = [*explanation.lines()]
+        else:
+            columns = ("synset", "query", "picture", "product")
+            rows = [
+                (explanation.placed(key), *map(number, factors))
+                for key, *factors in explanation.rows
+            ]
+        print_table(columns, rows, right=columns[1:])
 
 
 def word(*, word: str, index: Index = None, k: Count = 10, html: Path | None = None) -> None:
@@ -335,20 +361,6 @@ def duplicates(*, index: Index = None, near: float | None = None) -> None:
             say(f"   {shown}  {size:>11}  {document.bytes / 1024:>8,.0f} KB  {place}")
     extra = sum(len(group.pictures) - 1 for group in groups)
     say(f"{extra} more than one of each, in groups: {len(groups)}" if groups else "none")
-
-
-def _print_rows(explanation: Explanation) -> None:
-    from imgsearch_es.interfaces.gallery import number
-
-    if explanation.hit.parts:
-        columns = ("part", "weight", "score", "contribution")
-        rows: list[tuple[str, ...]] = [*explanation.lines()]
-    else:
-        columns = ("synset", "query", "picture", "product")
-        rows = [
-            (explanation.placed(key), *map(number, factors)) for key, *factors in explanation.rows
-        ]
-    print_table(columns, rows, right=columns[1:])
 
 
 def _print_all(source: ImageIndex, query: dict[str, Any], taken: Taken) -> None:

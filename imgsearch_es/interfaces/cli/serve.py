@@ -12,14 +12,22 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from imgsearch_es.errors import ConfigurationError, ImgsearchError
-from imgsearch_es.interfaces.cli.declaring import Natural, Positive, command
-from imgsearch_es.interfaces.cli.options import Analyzing, Index, Where, conditions, opened
+from imgsearch_es.interfaces.cli.options import (
+    Analyzing,
+    Index,
+    Natural,
+    Positive,
+    Where,
+    command,
+    conditions,
+    opened,
+)
 from imgsearch_es.interfaces.cli.output import answer, print_table, say, warn
 from imgsearch_es.pictures.files import saving
 
 if TYPE_CHECKING:
     from imgsearch_es.interfaces.kibana import SavedObject
-    from imgsearch_es.interfaces.server.settings import ServerSettings
+    from imgsearch_es.interfaces.server.guard import ServerSettings
 
 
 _MOST_SEARCHERS = 8
@@ -67,7 +75,7 @@ class Serving:
 
     def settings(self) -> ServerSettings:
         """As the server takes them."""
-        from imgsearch_es.interfaces.server.settings import ServerSettings
+        from imgsearch_es.interfaces.server.guard import ServerSettings
         from imgsearch_es.pictures.files import Limits
 
         # The page goes on where it cannot write its log, so a slip is told at the start.
@@ -196,7 +204,7 @@ def export(
         --force: Overwrite the file.
     """
     from imgsearch_es.interfaces.kibana import to_ndjson
-    from imgsearch_es.interfaces.kibana.api import to_requests
+    from imgsearch_es.interfaces.kibana.install import to_requests
 
     name, objects, listed = _objects(index, page, visual_words)
     if file.exists() and not force:

@@ -18,8 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from PIL import Image
 
 from imgsearch_es.errors import ConfigurationError, ImgsearchError, needed
-from imgsearch_es.interfaces.gallery.texts import title
-from imgsearch_es.interfaces.html import number, words
+from imgsearch_es.interfaces.html import number, title, words
 from imgsearch_es.pictures import files
 from imgsearch_es.pictures.thumbnails import reason, shrink_all
 
