@@ -51,7 +51,7 @@ class SavedObject:
         """As a line of the file that Kibana imports."""
         line = asdict(self)
         versions = line.pop("versions")
-        return line | versions
+        return {**line, **versions}
 
 
 def saved_objects(
