@@ -6,15 +6,7 @@ import typer
 
 from imgsearch_es.errors import MissingPicturesError
 from imgsearch_es.interfaces.cli import options
-from imgsearch_es.interfaces.cli.options import (
-    Analyzing,
-    Index,
-    Layout,
-    Natural,
-    Seen,
-    Where,
-    opened,
-)
+from imgsearch_es.interfaces.cli.options import Analyzing, Index, Layout, Natural, Seen, Where
 from imgsearch_es.interfaces.cli.output import answer, bar, fail, now_and_then, say, say_some, warn
 
 
@@ -44,7 +36,7 @@ def export(
     place = _one_of(file, features, pictures)
     chosen = options.conditions(where)
     progress = now_and_then("{:,} exported".format)
-    with opened(index) as source:
+    with options.opened(index) as source:
         if features is not None:
             found = source.export_features(place, where=chosen, force=force, progress=progress)
             answer(found)
@@ -94,7 +86,7 @@ def import_(
     if features is None and (folder or model or weights or analyzer):
         fail("--folder, --model, --weights and --analyzer go with --features", code=2)
     progress = now_and_then(str)
-    with opened(index, model=model, weights=weights, analyzer=analyzer) as target:
+    with options.opened(index, model=model, weights=weights, analyzer=analyzer) as target:
         if features is not None:
             report = target.import_features(place, folder=folder, progress=progress)
         else:
@@ -144,7 +136,9 @@ def reindex(
     from imgsearch_es.retrieval.ledger import reasons
 
     wanted = {**vars(analyzing), **vars(seen)}
-    with opened(index, runtime=wanted.pop("runtime"), **options.given(vars(layout))) as target:
+    with options.opened(
+        index, runtime=wanted.pop("runtime"), **options.given(vars(layout))
+    ) as target:
         try:
             report = target.reindex(
                 **wanted, allow_missing=allow_missing, keep_old=keep_old, progress=now_and_then()
@@ -179,7 +173,7 @@ def verify(
         --sample: Also analyze this many of the pictures again.
         --repair: Mend what can be made anew from what is whole.
     """
-    with opened(index) as target, bar("verifying") as progress:
+    with options.opened(index) as target, bar("verifying") as progress:
         report = target.verify(files=files, sample=sample, repair=repair, progress=progress)
     answer(report)
     harms = [

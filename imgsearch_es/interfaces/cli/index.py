@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from imgsearch_es.interfaces.cli import options
 from imgsearch_es.interfaces.cli.options import (
     Analyzing,
     Index,
@@ -19,9 +20,6 @@ from imgsearch_es.interfaces.cli.options import (
     OptionalPositive,
     Seen,
     Where,
-    conditions,
-    given,
-    opened,
 )
 from imgsearch_es.interfaces.cli.output import (
     answer,
@@ -124,7 +122,7 @@ def index(
     if adding.label and adding.label_from_folder:
         fail("give either --label or --label-from-folder", code=2)
     more = {"expected_pictures": expected_pictures, "lifecycle": lifecycle}
-    kept = given(vars(seen) | vars(layout) | more)
+    kept = options.given(vars(seen) | vars(layout) | more)
     with analyzing.open(index, fast_decode=fast_decode, **kept) as target:
         _tell_of_download(target, analyzing)
         report = adding.add_to(target)
@@ -207,7 +205,7 @@ def rejected(*, index: Index = None, retry: bool = False) -> None:
     Options:
         --retry: Try all of them again.
     """
-    with opened(index) as target:
+    with options.opened(index) as target:
         if retry:
             report = target.retry()
             say(f"{target.location}: {report}")
@@ -237,7 +235,7 @@ def remove(
     """
     if not pictures and text is None:
         fail("which pictures? Give ids, URIs, paths, folders or patterns, or --text WORDS", code=2)
-    with opened(index) as target:
+    with options.opened(index) as target:
         query = target.query(text=text) if text is not None else None
         if query is not None and not yes:
             matches = len(target.store.matching(query))
@@ -257,7 +255,7 @@ def relocate(*, old: str, new: str, index: Index = None) -> None:
         old OLD: The folder, file or URL that the index has.
         new NEW: Where it is now.
     """
-    with opened(index) as target:
+    with options.opened(index) as target:
         moved = target.relocate(old, new)
     answer({"moved": moved})
     say(f"{moved} moved" if moved else f"{target.location} has nothing at {old}")
@@ -286,8 +284,8 @@ def tag(
         elif dry_run:
             say(f"{path}: {', '.join(words)}")
 
-    with opened(index) as target:
-        report = target.tag(where=conditions(where), dry_run=dry_run, tell=tell)
+    with options.opened(index) as target:
+        report = target.tag(where=options.conditions(where), dry_run=dry_run, tell=tell)
     if not answer({**report.to_dict(), **({"sidecars": shown} if dry_run else {})}):
         would = " would be" if dry_run else ""
         say(f"{report.pictures:,} pictures, {report.written:,} sidecars{would} written")
@@ -300,7 +298,7 @@ def stats(*, index: Index = None) -> None:
     """Show what an index holds and which analyzer made it."""
     from imgsearch_es.analysis.configuration import describe
 
-    with opened(index) as target:
+    with options.opened(index) as target:
         figures = target.stats()
     answer(figures)
     store = " ".join(figures[name] for name in ("store", "server") if name in figures)

@@ -180,7 +180,6 @@ class Taken:
         return said if self.html is None else [*said, f"gallery: {hits.to_html(self.html)}"]
 
     def print(self, hits: Hits) -> None:
-        """Print hits for programs."""
         if self.csv:
             sys.stdout.write(hits.to_csv())
             return

@@ -8,16 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from imgsearch_es.interfaces.cli import options
-from imgsearch_es.interfaces.cli.options import (
-    Analyzing,
-    Count,
-    Index,
-    Natural,
-    OptionalPositive,
-    Positive,
-    Where,
-    opened,
-)
+from imgsearch_es.interfaces.cli.options import Analyzing, Count, Index, Natural, Positive, Where
 from imgsearch_es.interfaces.cli.output import (
     Taken,
     answer,
@@ -133,7 +124,7 @@ class Refined:
     rocchio: str | None = None
     min_score: float | None = None
     approximate: bool = False
-    candidates: OptionalPositive = None
+    candidates: options.OptionalPositive = None
     sort: str | None = None
 
     def request(self) -> dict[str, Any]:
@@ -156,7 +147,7 @@ def search(
     *,
     index: Index = None,
     asked: Asked,
-    k: OptionalPositive = None,
+    k: options.OptionalPositive = None,
     refined: Refined,
     all_: bool = False,
     rerank: bool = False,
@@ -252,7 +243,7 @@ def word(*, word: str, index: Index = None, k: Count = 10, html: Path | None = N
         word WORD: Such as vw412, as `imgsearch explain` shows them.
         --html FILE: Write a gallery page, too.
     """
-    with opened(index) as target:
+    with options.opened(index) as target:
         hits = target.word(word, k)
         page = hits.to_html(html) if html is not None else None
     if answer({"word": word, "name": hits.query.part, **hits.to_dict()}):
@@ -326,7 +317,7 @@ def facets(
     """
     from imgsearch_es.retrieval.facets import FACETS
 
-    with opened(index) as target:
+    with options.opened(index) as target:
         counted = target.facets(words, field or FACETS, size, where=options.conditions(where))
     answer(counted)
     for name, counts in counted.items():
@@ -348,7 +339,7 @@ def duplicates(*, index: Index = None, near: float | None = None) -> None:
     """
     from imgsearch_es.pictures.files import to_path
 
-    with opened(index) as target:
+    with options.opened(index) as target:
         groups = target.duplicates(near)
     answer([group.to_dict() for group in groups])
     for number, group in enumerate(groups, start=1):

@@ -12,16 +12,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from imgsearch_es.errors import ConfigurationError, ImgsearchError
-from imgsearch_es.interfaces.cli.options import (
-    Analyzing,
-    Index,
-    Natural,
-    Positive,
-    Where,
-    command,
-    conditions,
-    opened,
-)
+from imgsearch_es.interfaces.cli import options
+from imgsearch_es.interfaces.cli.options import Analyzing, Index, Natural, Positive, Where
 from imgsearch_es.interfaces.cli.output import answer, print_table, say, warn
 from imgsearch_es.pictures.files import saving
 
@@ -168,8 +160,8 @@ def map_(
     """
     from imgsearch_es.interfaces.maps import map_collection
 
-    chosen = conditions(where)
-    with opened(index) as target:
+    chosen = options.conditions(where)
+    with options.opened(index) as target:
         found = map_collection(
             target, method=method, color=color, where=chosen, limit=limit, seed=seed
         )
@@ -270,7 +262,7 @@ def _objects(
                 f"{name} is a lean index: the panel of visual words reads _source, which it does "
                 "not have; leave --visual-words out, or `imgsearch reindex --layout full`"
             )
-        with opened(index) as source:
+        with options.opened(index) as source:
             words = source.word_names()
     objects = saved_objects(name, page, words)
     titles = [str(item.attributes.get("name") or item.attributes["title"]) for item in objects]
@@ -282,7 +274,7 @@ def _objects(
 
 
 def _is_lean(index: str | None) -> bool:
-    with opened(index) as source:
+    with options.opened(index) as source:
         return source.store.stats().get("layout") == "lean"
 
 
@@ -290,4 +282,4 @@ kibana = typer.Typer(
     help="Show an index of Elasticsearch in Kibana.", no_args_is_help=True, rich_markup_mode=None
 )
 for each in (export, install):
-    command(kibana, each)
+    options.command(kibana, each)
