@@ -53,7 +53,6 @@ class WatchReport:
     rejected: dict[str, str] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON values."""
         return {**asdict(self), "rejected": reasons(self.rejected.items())}
 
     def __str__(self) -> str:

@@ -80,7 +80,6 @@ class ResultGrid:
             self.widget.add_class(name)
 
     def show(self, hits: Hits | None) -> None:
-        """Show these hits instead of those before."""
         before, self.cells, self.cards = self.cells, [], []
         if hits is not None:
             thumbs = embed([hit.uri for hit in hits], CELL_PIXELS, MAX_BYTES)

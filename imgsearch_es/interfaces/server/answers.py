@@ -57,15 +57,11 @@ class ProblemError(Exception):
 
     def answer(self, headers: Mapping[str, str]) -> Response:
         """A page for a person who opened the address, else JSON."""
-        return self.page() if wants_page(headers) else self.response()
-
-    def page(self) -> Response:
-        """A page of its own, which needs nothing of the server."""
-        content = render("error.html", problem=self)
-        return HTMLResponse(content, self.status, self.headers)
+        if wants_page(headers):
+            return HTMLResponse(render("error.html", problem=self), self.status, self.headers)
+        return self.response()
 
     def response(self) -> JSONResponse:
-        """The answer of the API."""
         detail: dict[str, Any] = {"kind": self.kind, "message": self.message}
         if self.suggestions:
             detail["suggestions"] = self.suggestions

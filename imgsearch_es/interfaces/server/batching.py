@@ -72,7 +72,6 @@ class BatchingModel(WrappedModel):
         return self._owner.submit(self._answer, request).result()
 
     def close(self) -> None:
-        """Take no more requests."""
         self._owner.shutdown(wait=False, cancel_futures=True)
 
     def _answer(self, request: _Request) -> Prediction:
@@ -116,7 +115,6 @@ class ServedIndex(ImageIndex):
 
     @property
     def analyzer(self) -> Analyzer:
-        """The analyzer of this index."""
         if not self.has_analyzer:
             raise RuntimeError("another process has the model")
         with self._lock:
@@ -128,7 +126,6 @@ class ServedIndex(ImageIndex):
             return analyzer
 
     def close(self) -> None:
-        """Let go of the index and of the model's thread."""
         if self._analyzer is not None and isinstance(self._analyzer.model, BatchingModel):
             self._analyzer.model.close()
             self._analyzer = None
@@ -152,7 +149,6 @@ class Searchers:
 
     @property
     def processes(self) -> list[BaseProcess]:
-        """Those that there are."""
         known = set() if self._pool is None else set(self._pool._processes)
         return [one for one in multiprocessing.active_children() if one.pid in known]
 
@@ -187,7 +183,6 @@ class Searchers:
             return None
 
     def close(self) -> None:
-        """End the processes."""
         if self._pool is not None:
             for process in self.processes:
                 process.kill()  # nobody waits any more for what it does

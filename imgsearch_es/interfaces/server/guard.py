@@ -186,7 +186,6 @@ class Metrics:
         self.pictures = gauge("imgsearch_pictures", "Pictures in the index, when last asked.")
 
     def text(self) -> bytes:
-        """All of them, in Prometheus's text format."""
         return generate_latest(self._registry)
 
 
@@ -207,7 +206,6 @@ class Guard:
         self._bodies = Bodies(self._max_upload)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request, or refuse it."""
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return

@@ -97,7 +97,6 @@ class Pictures:
         return self._index.store.get(names)
 
     def read(self, picture: Document | Upload) -> bytes:
-        """The bytes of a picture's file."""
         if isinstance(picture, Upload):
             return picture.data
         data = self._readable(picture, read_bytes)
@@ -259,7 +258,6 @@ class Download(StreamingResponse):
         self._files, self._end = files, end
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send it, within the time that each block has."""
 
         async def in_time(message: Message) -> None:
             with anyio.fail_after(_BLOCK_SECONDS):

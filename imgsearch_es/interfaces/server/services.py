@@ -153,12 +153,10 @@ class Searching:
         return Query((), filters=filters, k=k, offset=offset, sort=sort)
 
     def narrowed(self, query: Query, where: Mapping[str, Any]) -> Query:
-        """A query with more conditions."""
         more = to_filters(where, self._index.vocabulary)
         return replace(query, filters=query.filters + more) if more else query
 
     def run(self, query: Query) -> Hits:
-        """The hits of a query."""
         return self._index.search_many([query])[0]
 
     def explain(self, request: ExplainRequest) -> tuple[Query, list[Explanation]]:
@@ -178,7 +176,6 @@ class Searching:
         return hits.query, found
 
     def facets(self, request: FacetsRequest) -> Facets:
-        """Counts of what a request matches."""
         fields = request.fields if request.fields is not None else FACETS
         if not (request.text or request.image or request.like or request.vector or request.sort):
             return self._index.facets(None, fields, request.size, where=request.where)
@@ -258,7 +255,6 @@ class Services:
         return await self.work(lambda: work(self, given))
 
     async def draw(self, call: Callable[[], T]) -> T:
-        """The same, for thumbnails."""
         return await asyncio.wrap_future(self._drawings.submit(call))
 
     async def fetch(self, url: str) -> bytes:
@@ -340,7 +336,6 @@ class Services:
             self.model = f"unavailable: {type(error).__name__}"
 
     def close(self) -> None:
-        """End the processes and threads of the server."""
         for threads in (self._searches, self._drawings, self._fetches, self._checks):
             threads.shutdown(wait=False, cancel_futures=True)
         self.searchers.close()

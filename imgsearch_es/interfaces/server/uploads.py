@@ -76,7 +76,6 @@ class Upload:
 
     @property
     def size(self) -> int:
-        """Bytes in memory."""
         return len(self.data) + (0 if self.pixels is None else self.pixels.nbytes)
 
 
@@ -100,7 +99,6 @@ class Checker:
 
     @property
     def filters(self) -> Sequence[Mapping[str, Any]]:
-        """Its image filters."""
         filters: Sequence[Mapping[str, Any]] = self.analyzer.get("image_filters", ())
         return filters
 
@@ -131,7 +129,6 @@ class Checker:
             return found
 
     def close(self) -> None:
-        """End the worker processes."""
         while self._idle:
             _end(self._idle.pop())
 
@@ -169,7 +166,6 @@ class Uploads:
         return upload
 
     def get(self, name: str) -> Upload:
-        """The upload of this id."""
         with self._lock:
             found = self._kept.get(name)
         if found is None or found.until < time.monotonic():
@@ -268,7 +264,6 @@ class _PinnedConnection(http.client.HTTPConnection):
             self.default_port = _PORTS["https"]  # so that the Host header has no port
 
     def connect(self) -> None:
-        """To the address that was checked."""
         self.sock = socket.create_connection((self._address, self.port), self.timeout)
         if self._secure:
             context = ssl.create_default_context()

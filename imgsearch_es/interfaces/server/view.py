@@ -98,7 +98,6 @@ class State:
 
     @classmethod
     def from_params(cls, params: QueryParams) -> State:
-        """Read a URL's parameters."""
         region, number = params.get("region", ""), params.get("page", "1")
         where = _distinct(params.getlist("where"))
         if len(where) > _MOST_CHOICES:
@@ -151,18 +150,15 @@ class State:
         return self.url(**changes, region=self.region)
 
     def why(self, name: str) -> str:
-        """The URL that tells why a picture was found."""
         asked = self.url("", region=self.region).lstrip("?")
         return f"/why?{'&'.join(filter(None, [f'picture={name}', asked]))}"
 
     def without(self, role: str, name: str) -> str:
-        """The URL without one of the query's pictures."""
         left: Any = tuple(one for one in getattr(self, role) if one != name)
         return self.url(**{role: left})
 
     @property
     def has_pictures(self) -> bool:
-        """Whether it is asked by a picture."""
         return bool(self.image or self.like or self.dislike)
 
     @property
