@@ -24,13 +24,7 @@ from starlette.staticfiles import StaticFiles
 import imgsearch_es
 from imgsearch_es.errors import ConfigurationError, ImgsearchError
 from imgsearch_es.interfaces.server import api, page
-from imgsearch_es.interfaces.server.answers import (
-    ProblemError,
-    not_found,
-    problem_of,
-    reason_of,
-    unexpected,
-)
+from imgsearch_es.interfaces.server.answers import ProblemError, problem_of
 from imgsearch_es.interfaces.server.batching import ServedIndex
 from imgsearch_es.interfaces.server.connections import (
     ACCEPTED_AT_ONCE,
@@ -46,7 +40,7 @@ _DESCRIPTION = """
 Image search with a classifier as the analyzer. Answers are what the command line prints with
 `--json`. Errors are `{"error": {"kind", "message", "suggestions"}}`.
 """
-_ANSWERED = (
+_ERRORS = (
     ImgsearchError, ProblemError, RequestValidationError, ClientDisconnect, HTTPException, Exception
 )  # fmt: skip
 _GRACE_SECONDS = 5
@@ -116,31 +110,16 @@ def create_app(
         app.include_router(router)
     static = Path(str(files("imgsearch_es.interfaces.server") / "static"))
     app.mount("/static", GZipMiddleware(StaticFiles(directory=static)), name="static")
-    for kind in _ANSWERED:
+    for kind in _ERRORS:
         app.add_exception_handler(kind, _answer)
     return Guard(app, settings, services.metrics), services
 
 
 async def _answer(request: Request, error: Exception) -> Response:
     """An error as an answer of the API, or as a page where one was asked for."""
-    problem = _problem(request, error)
+    problem = problem_of(error, services_of(request).index.location)
     is_page = request.url.path in page.PATHS
     return page.problem_page(request, problem) if is_page else problem.answer(request.headers)
-
-
-def _problem(request: Request, error: Exception) -> ProblemError:
-    if isinstance(error, ProblemError):
-        return error
-    if isinstance(error, ImgsearchError):
-        return problem_of(error, services_of(request).index.location)
-    if isinstance(error, RequestValidationError):
-        return ProblemError(422, "InvalidRequest", reason_of(error.errors()))
-    if isinstance(error, ClientDisconnect):
-        return ProblemError(400, "Disconnected", "the body did not come")
-    if isinstance(error, HTTPException):
-        known = error.status_code != 404
-        return ProblemError(error.status_code, "HttpError", error.detail) if known else not_found()
-    return unexpected(error)
 
 
 def config_of(app: Guard) -> uvicorn.Config:
