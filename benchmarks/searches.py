@@ -33,7 +33,7 @@ from imgsearch_es.pictures.demo import make_photos
 with needs("server"):
     from imgsearch_es.interfaces.server.app import run_server
     from imgsearch_es.interfaces.server.batching import ServedIndex
-    from imgsearch_es.interfaces.server.settings import ServerSettings
+    from imgsearch_es.interfaces.server.guard import ServerSettings
 
 WORDS = ("cat", "dog", "helmet", "coffee", "rocket", "vehicle", "animal", "instrument", "clock")
 PATHS = {"API": "/api/v1/search?k=10&text=", "page": "/results?q="}

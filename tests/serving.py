@@ -17,8 +17,8 @@ import uvicorn
 
 from imgsearch_es.interfaces.server.app import config_of, create_app, listen, url_of
 from imgsearch_es.interfaces.server.batching import ServedIndex
+from imgsearch_es.interfaces.server.guard import ServerSettings
 from imgsearch_es.interfaces.server.services import Services
-from imgsearch_es.interfaces.server.settings import ServerSettings
 
 TOKEN = "a-token-of-tests-0123456789"  # noqa: S105
 BEARER = {"Authorization": f"Bearer {TOKEN}"}

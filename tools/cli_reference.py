@@ -13,7 +13,7 @@ from typing import Any
 import typer
 
 from imgsearch_es.interfaces.cli import app
-from imgsearch_es.interfaces.cli.declaring import by_heading
+from imgsearch_es.interfaces.cli.options import by_heading
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "cli.md"
 HEAD = """\

@@ -25,7 +25,7 @@ from prepare import find_browser
 from imgsearch_es.index import ImageIndex
 from imgsearch_es.interfaces.server.app import config_of, create_app, listen, url_of
 from imgsearch_es.interfaces.server.batching import ServedIndex
-from imgsearch_es.interfaces.server.settings import ServerSettings
+from imgsearch_es.interfaces.server.guard import ServerSettings
 from imgsearch_es.pictures.demo import make_photos
 
 IMAGES = Path(__file__).resolve().parent.parent / "docs" / "images"

@@ -204,19 +204,19 @@ class Hardest(Sequence[HardQuery]):
 
     def to_html(self, path: str | os.PathLike[str]) -> Path:
         """Write a page that needs nothing but a browser; gives its absolute path."""
-        from imgsearch_es.search.shown import hardest_queries
+        from imgsearch_es.search.shown import hardest_page
 
         target = Path(path).expanduser().absolute()
         try:
             check_page(target)
         except OSError as error:
             raise EvaluationError(f"cannot write {target}: {error.strerror}") from error
-        return write_bytes(target, hardest_queries.page(self).encode())
+        return write_bytes(target, hardest_page(self).encode())
 
     def _repr_html_(self) -> str:
-        from imgsearch_es.search.shown import hardest_queries
+        from imgsearch_es.search.shown import hardest_fragment
 
-        return hardest_queries.fragment(self)
+        return hardest_fragment(self)
 
     def __repr__(self) -> str:
         lines = [f"The hardest {len(self)} of {self.of} queries for {self.system}"]

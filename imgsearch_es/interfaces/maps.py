@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgsearch_es.errors import ConfigurationError, ImgsearchError, QueryError, needed
-from imgsearch_es.interfaces.gallery import words
+from imgsearch_es.interfaces.html import words
 from imgsearch_es.interfaces.plots import make_figure, save_figure
 from imgsearch_es.pictures.thumbnails import shrink_all
 from imgsearch_es.retrieval.language import Where, to_filters

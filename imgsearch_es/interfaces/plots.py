@@ -22,8 +22,7 @@ import numpy as np
 from PIL import Image
 
 from imgsearch_es.errors import ConfigurationError, EvaluationError, ImgsearchError, needed
-from imgsearch_es.interfaces.gallery.texts import title
-from imgsearch_es.interfaces.html import number, words
+from imgsearch_es.interfaces.html import number, title, words
 from imgsearch_es.pictures import files
 from imgsearch_es.pictures.thumbnails import reason, shrink_all
 

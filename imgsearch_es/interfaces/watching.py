@@ -28,8 +28,6 @@ from imgsearch_es.retrieval.ledger import now, reasons
 
 T = TypeVar("T")
 
-_TOGETHER_SECONDS = 1.0
-"""Changes are taken together that come within this time."""
 _PATIENCE_SECONDS = 600.0
 """How long an index that cannot be reached is tried again."""
 _TICK_SECONDS = 0.25
@@ -55,7 +53,6 @@ class WatchReport:
     rejected: dict[str, str] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON values."""
         return {**asdict(self), "rejected": reasons(self.rejected.items())}
 
     def __str__(self) -> str:
@@ -66,18 +63,7 @@ class WatchReport:
 
 
 class Watcher:
-    """Keeps an index current with folders.
-
-    Args:
-        index: an ImageIndex.
-        folders: to watch, with all below them.
-        labels: what to call the pictures, as of ``ImageIndex.add``.
-        video: also index one frame of each video.
-        tell: called with a sentence when something happens.
-
-    Raises:
-        ConfigurationError: a folder is none.
-    """
+    """Keeps an index current with folders; ``tell`` takes a sentence when something happens."""
 
     def __init__(
         self,
@@ -106,13 +92,7 @@ class Watcher:
         self._stop.set()
 
     def run(self) -> WatchReport:
-        """Synchronize, then follow changes until ``stop``.
-
-        Raises:
-            StoreError: the index failed for ten minutes.
-            AnalyzerMismatchError: the index was built with another analyzer.
-            MissingDependencyError: watchfiles is not installed.
-        """
+        """Synchronize, then follow changes until ``stop``; StoreError if that fails for long."""
         while not self._stop.is_set():
             there = self._identities()
             present = [folder for folder, known in there.items() if known]
@@ -137,8 +117,7 @@ class Watcher:
         waiting: set[str] = set()
         end = time.monotonic() + _SYNCHRONIZE_SECONDS
         while not self._stop.is_set() and time.monotonic() < end:
-            now = self._identities()
-            if now != there:
+            if self._identities() != there:
                 return
             try:
                 found = self._changes.get(timeout=_TICK_SECONDS)
@@ -149,7 +128,11 @@ class Watcher:
                     return
                 waiting |= found
             except Empty:
-                waiting |= self._due()
+                waiting |= {
+                    uri
+                    for uri, (tries, when) in self._unreadable.items()
+                    if tries <= _RETRIES and when <= time.monotonic() and os.path.lexists(uri)
+                }
                 if waiting and self._identities() == there:
                     before = str(self.report)
                     self._patiently(self._take, waiting)
@@ -239,14 +222,6 @@ class Watcher:
         below = tuple(f"{uri}/" for uri in uris)
         return [uri for uri in self.report.rejected if uri in uris or uri.startswith(below)]
 
-    def _due(self) -> set[str]:
-        now = time.monotonic()
-        return {
-            uri
-            for uri, (tries, when) in self._unreadable.items()
-            if tries <= _RETRIES and when <= now and os.path.lexists(uri)
-        }
-
 
 @contextmanager
 def _told(folders: Sequence[Path], changes: SimpleQueue[set[str] | Exception]) -> Iterator[None]:
@@ -263,7 +238,7 @@ def _told(folders: Sequence[Path], changes: SimpleQueue[set[str] | Exception]) -
             for batch in watchfiles.watch(
                 *folders,
                 watch_filter=None,
-                debounce=int(_TOGETHER_SECONDS * 1000),
+                debounce=1000,  # what comes within a second is taken together
                 rust_timeout=200,
                 yield_on_timeout=True,
                 stop_event=end,

@@ -10,8 +10,13 @@ from typing import TYPE_CHECKING
 
 from imgsearch_es.errors import needed
 from imgsearch_es.interfaces import plots
-from imgsearch_es.interfaces.gallery import hardest as hardest_queries
-from imgsearch_es.interfaces.gallery.page import SHOWN, VALUES, gallery_html
+from imgsearch_es.interfaces.gallery import (
+    SHOWN,
+    VALUES,
+    gallery_html,
+    hardest_fragment,
+    hardest_page,
+)
 from imgsearch_es.interfaces.html import number
 
 if TYPE_CHECKING:
@@ -19,8 +24,8 @@ if TYPE_CHECKING:
     from imgsearch_es.interfaces.notebook.search_box import SearchBox
 
 __all__ = [
-    "SHOWN", "VALUES", "JudgingWidget", "SearchBox", "gallery_html",
-    "hardest_queries", "judging_widget", "number", "plots", "search_box",
+    "SHOWN", "VALUES", "JudgingWidget", "SearchBox", "gallery_html", "hardest_fragment",
+    "hardest_page", "judging_widget", "number", "plots", "search_box",
 ]  # fmt: skip
 
 

@@ -11,7 +11,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from imgsearch_es.interfaces.server.batching import ServedIndex
-from imgsearch_es.interfaces.server.settings import ServerSettings
+from imgsearch_es.interfaces.server.guard import ServerSettings
 from imgsearch_es.pictures.demo import make_photos
 from tests.fakes import register
 from tests.serving import TOKEN, Client, serving

@@ -13,7 +13,7 @@ from PIL import Image
 from playwright.sync_api import Page, Route, expect
 
 from imgsearch_es.interfaces.server.batching import ServedIndex
-from imgsearch_es.interfaces.server.settings import ServerSettings
+from imgsearch_es.interfaces.server.guard import ServerSettings
 from tests.browser.conftest import DESKTOP, PHONE, Open
 from tests.browser.test_accessibility import serious
 from tests.browser.test_page import settled

@@ -11,7 +11,7 @@ from playwright.sync_api import Browser, Locator, Page, expect
 
 from imgsearch_es import ImageIndex
 from imgsearch_es.interfaces.server.batching import ServedIndex
-from imgsearch_es.interfaces.server.settings import ServerSettings
+from imgsearch_es.interfaces.server.guard import ServerSettings
 from tests.browser.conftest import Open
 from tests.browser.test_accessibility import serious
 from tests.fakes import noise, register

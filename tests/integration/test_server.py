@@ -8,7 +8,7 @@ import re
 import pytest
 
 from imgsearch_es.interfaces.server.batching import ServedIndex
-from imgsearch_es.interfaces.server.settings import ServerSettings
+from imgsearch_es.interfaces.server.guard import ServerSettings
 from imgsearch_es.pictures.files import picture_id
 from tests.conftest import python
 from tests.fakes import pictures, register

@@ -20,7 +20,7 @@ from imgsearch_es import ImageIndex
 from imgsearch_es.indexing import folder_label
 from imgsearch_es.interfaces.cli import app
 from imgsearch_es.interfaces.server.batching import ServedIndex
-from imgsearch_es.interfaces.server.settings import ServerSettings
+from imgsearch_es.interfaces.server.guard import ServerSettings
 from tests.fakes import FakeModel, register
 from tests.serving import TOKEN, Client, Start, serving
 

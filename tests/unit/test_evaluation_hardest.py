@@ -9,7 +9,7 @@ import pytest
 from imgsearch_es import evaluate
 from imgsearch_es.errors import EvaluationError
 from imgsearch_es.evaluation import Judgements, Run, Topic, hardest
-from imgsearch_es.interfaces.gallery.hardest import mark, summary
+from imgsearch_es.interfaces.gallery import hardest_summary, mark
 
 
 def test_the_lowest_figures_with_their_galleries(index, tmp_path):
@@ -49,7 +49,7 @@ def test_of_a_run_of_another_program(index, photos):
     assert "no synset is named 'qwertyuiop'" in x.problem
     assert [hit.id for hit in w.hits] == ids[1:3]
     assert (w.ranks, w.missed, w.figure) == ((2,), (ids[3],), 0.5)
-    assert summary(w) == "2 relevant, at rank 2; 1 not found."
+    assert hardest_summary(w) == "2 relevant, at rank 2; 1 not found."
     assert w.hits.explain(0).rows == ()
     html = worst._repr_html_()
     assert "Not asked: " in html

@@ -22,15 +22,16 @@ from imgsearch_es.analysis.analyzer import Term
 from imgsearch_es.analysis.views import Box
 from imgsearch_es.errors import ConfigurationError, ImageError, MissingDependencyError
 from imgsearch_es.interfaces import gallery, plots
-from imgsearch_es.interfaces.gallery import gallery_html, thumbnail
-from imgsearch_es.interfaces.gallery import page as gallery_page
+from imgsearch_es.interfaces.gallery import gallery_html
 from imgsearch_es.pictures.photo import Photo
+from imgsearch_es.pictures.thumbnails import thumbnail
 from imgsearch_es.retrieval.documents import Document
 from imgsearch_es.retrieval.facets import Facets
 from imgsearch_es.retrieval.scoring import Summand
 
-CSS = Path(gallery.__file__).with_name("gallery.css").read_text(encoding="utf-8")
-SCRIPT = gallery_page.script()
+TEMPLATES = Path(gallery.__file__).parent / "templates"
+CSS = (TEMPLATES / "gallery.css").read_text(encoding="utf-8")
+SCRIPT = gallery.script()
 VOID = {"img", "meta"}
 
 
@@ -463,7 +464,7 @@ class TestPage:
 
     def test_every_rule_is_scoped(self):
         # the page's rules are nested
-        assert ".imgsearch-gallery {\n/* Of the page" in gallery_page.style()
+        assert ".imgsearch-gallery {\n/* Of the page" in gallery.style()
         plain = re.sub(r"/\*.*?\*/", "", CSS, flags=re.DOTALL)
         plain = re.sub(r"@(?:media|container)[^{]*{(.*?})\s*}", r"\1", plain, flags=re.DOTALL)
         for selectors in re.findall(r"([^{}]+){[^}]*}", plain):

@@ -20,7 +20,7 @@ from pydantic import BaseModel, TypeAdapter
 
 from imgsearch_es.errors import ImageError, IndexLockedError, QueryError, WeightsError
 from imgsearch_es.evaluation.clicks import read_interactions
-from imgsearch_es.interfaces.server import schemas, several
+from imgsearch_es.interfaces.server import api, pictures, schemas
 from imgsearch_es.pictures.files import picture_id
 from imgsearch_es.pictures.images import open_image
 from tests.fakes import FakeModel, noise
@@ -393,7 +393,7 @@ def test_several_are_labeled_and_downloaded(own, photos, monkeypatch):
     try:
         asked = "&".join(f"picture={name}" for name in ids)
         answer = own.get(f"/api/v1/download?{asked}&picture={'0' * 32}")
-        monkeypatch.setattr(several, "_zipped", lambda *given: pytest.fail("a ZIP is made"))
+        monkeypatch.setattr(api, "zipped", lambda *given: pytest.fail("a ZIP is made"))
         head = own("HEAD", f"/api/v1/download?{asked}")
     finally:
         (photos / "aside.png").rename(photos / names[1])
@@ -415,7 +415,7 @@ def test_several_are_labeled_and_downloaded(own, photos, monkeypatch):
     more = {"pictures": ids[::-1], "add": ["y" * 30_000]}
     assert own.post("/api/v1/documents/label", more, headers=BEARER).status == 400
     assert json_of(own.get(f"/api/v1/documents/{ids[2]}"))["labels"][-1] == "two"
-    with mock.patch("imgsearch_es.interfaces.server.several._MOST_BYTES", 10):
+    with mock.patch("imgsearch_es.interfaces.server.api._MOST_BYTES", 10):
         assert own.get(f"/api/v1/download?{asked}").status == 413
     place = Path(own.services.index.location)
     shutil.copy(place, place.with_suffix(".new"))
@@ -428,15 +428,16 @@ def test_several_are_labeled_and_downloaded(own, photos, monkeypatch):
 
 
 def test_who_takes_a_download_too_slowly_loses_its_place(own, monkeypatch):
-    monkeypatch.setattr(several, "_BLOCK_SECONDS", 0.1)
+    monkeypatch.setattr(pictures, "_BLOCK_SECONDS", 0.1)
     own.services.downloading.add("slow")
-    download = several._Download(own.services, [], ["0" * 32], "slow")
+    files = pictures.zipped([], ["0" * 32], mock.Mock())
+    download = pictures.Download(files, lambda: own.services.downloading.discard("slow"))
     scope = {"type": "http", "asgi": {"spec_version": "2.3"}}
     send = mock.Mock(side_effect=lambda message: anyio.sleep(0 if "status" in message else 1))
 
     async def answered() -> bool:
         await download(scope, anyio.sleep_forever, send)
-        return download._zipped.ag_frame is None
+        return files.ag_frame is None
 
     assert anyio.run(answered)  # else the garbage collector complains of a ZIP that is open
     assert send.call_count == 2  # nothing after the first block
@@ -444,7 +445,7 @@ def test_who_takes_a_download_too_slowly_loses_its_place(own, monkeypatch):
 
 
 def test_the_page_says_what_is_under_way(own, monkeypatch, tmp_path):
-    monkeypatch.setattr("imgsearch_es.interfaces.server.readiness._LOOK_SECONDS", 0.0)
+    monkeypatch.setattr("imgsearch_es.interfaces.server.services._LOOK_SECONDS", 0.0)
     own.services.model = "downloading"
     assert b"The classifier is being downloaded" in own.get("/results").data
     own.services.model = "ready"

@@ -17,7 +17,7 @@ from PIL import Image
 
 from imgsearch_es.errors import ConfigurationError
 from imgsearch_es.interfaces.server import connections, guard
-from imgsearch_es.interfaces.server.settings import ServerSettings
+from imgsearch_es.interfaces.server.guard import ServerSettings
 from imgsearch_es.pictures.files import Limits, picture_id
 from tests.serving import BEARER, TOKEN, Client, json_of
 
@@ -336,7 +336,7 @@ def test_many_log_lines_of_a_kind_are_counted_not_written():
     handler.emit = lambda record: lines.append(record.getMessage())  # type: ignore[method-assign]
     logger.addHandler(handler)
     now = [0.0]
-    logger.addFilter(connections.FewLines(clock=lambda: now[0]))
+    logger.addFilter(connections.few_lines(clock=lambda: now[0]))
     for number in range(1000):
         logger.warning("no request: %d", number)
     now[0] = 10.0

@@ -27,13 +27,18 @@ from starlette.datastructures import QueryParams
 
 from imgsearch_es.analysis.models.base import Prediction
 from imgsearch_es.errors import AnalyzerError, ImageError, QueryError
-from imgsearch_es.interfaces.server import fetching
 from imgsearch_es.interfaces.server.batching import MAX_TOGETHER, BatchingModel
 from imgsearch_es.interfaces.server.connections import RateLimit, owner_of
-from imgsearch_es.interfaces.server.panels import timeline
+from imgsearch_es.interfaces.server.page import timeline
 from imgsearch_es.interfaces.server.pictures import ThumbnailCache
 from imgsearch_es.interfaces.server.services import Services
-from imgsearch_es.interfaces.server.uploads import WORKERS, Checker, UnknownPictureError, Uploads
+from imgsearch_es.interfaces.server.uploads import (
+    WORKERS,
+    Checker,
+    UnknownPictureError,
+    Uploads,
+    fetch,
+)
 from imgsearch_es.interfaces.server.view import State
 from imgsearch_es.pictures.addresses import is_public
 from imgsearch_es.pictures.files import Limits, picture_id
@@ -263,7 +268,7 @@ def test_private_addresses_are_not_public():
 @pytest.mark.parametrize("url", ODD_URLS)
 def test_odd_urls_are_not_fetched(url):
     with pytest.raises(ImageError):
-        fetching.fetch(url, Limits(max_seconds=2))
+        fetch(url, Limits(max_seconds=2))
 
 
 def test_a_name_of_a_private_address_is_not_fetched(monkeypatch):
@@ -272,7 +277,7 @@ def test_a_name_of_a_private_address_is_not_fetched(monkeypatch):
     ]
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
     with pytest.raises(ImageError, match="not on the public internet"):
-        fetching.fetch("http://rebinding.example/", Limits(max_seconds=2))
+        fetch("http://rebinding.example/", Limits(max_seconds=2))
 
 
 class Web(http.server.BaseHTTPRequestHandler):
@@ -329,8 +334,8 @@ def web(monkeypatch) -> Iterator[str]:
 
 def test_a_picture_is_fetched_from_the_address_that_was_checked(web):
     limits = Limits(max_bytes=1000, max_seconds=5)
-    assert fetching.fetch(f"{web}/picture", limits) == b"x" * 10
-    assert fetching.fetch(f"{web}/moved", limits) == b"x" * 10
+    assert fetch(f"{web}/picture", limits) == b"x" * 10
+    assert fetch(f"{web}/moved", limits) == b"x" * 10
     assert set(Web.hosts) == {"pictures.example"}
 
 
@@ -345,7 +350,7 @@ def test_a_picture_is_fetched_from_the_address_that_was_checked(web):
 )
 def test_what_the_web_must_not_do(web, path, reason):
     with pytest.raises(ImageError, match=reason):
-        fetching.fetch(web + path, Limits(max_bytes=1000, max_seconds=5))
+        fetch(web + path, Limits(max_bytes=1000, max_seconds=5))
 
 
 @pytest.mark.parametrize("slow", ["/slow-head", "/slow-body", "name server"])
@@ -354,7 +359,7 @@ def test_all_of_a_fetch_has_one_deadline(web, slow, monkeypatch):
         monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: time.sleep(3) or [])
     began = time.monotonic()
     with pytest.raises(ImageError, match="in time"):
-        fetching.fetch(f"{web}/{slow.strip('/')}".replace(" ", "-"), Limits(max_seconds=0.4))
+        fetch(f"{web}/{slow.strip('/')}".replace(" ", "-"), Limits(max_seconds=0.4))
     assert time.monotonic() - began < 2.5
 
 
@@ -396,7 +401,7 @@ def test_another_process_answers_and_where_none_can_the_server_does(
             process.kill()
             process.join()
         assert answers(client) == expected
-        monkeypatch.setattr("imgsearch_es.interfaces.server.searchers.AGAIN_SECONDS", 0.1)
+        monkeypatch.setattr("imgsearch_es.interfaces.server.batching.AGAIN_SECONDS", 0.1)
         (starting,) = searchers.processes
         starting.kill()  # before it is there
         starting.join()

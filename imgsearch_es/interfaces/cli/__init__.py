@@ -30,7 +30,7 @@ from imgsearch_es.interfaces.cli import (
     search,
     serve,
 )
-from imgsearch_es.interfaces.cli.declaring import by_heading, command
+from imgsearch_es.interfaces.cli.options import by_heading, command
 from imgsearch_es.interfaces.cli.output import fail, print_line
 from imgsearch_es.stores.interrupts import STOPPED, end, interrupt
 

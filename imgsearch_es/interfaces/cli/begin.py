@@ -16,8 +16,7 @@ from imgsearch_es.analysis.plugins import installed_version
 from imgsearch_es.errors import ConfigurationError, ImgsearchError, pip_install
 from imgsearch_es.interfaces.cli.index import show_progress
 from imgsearch_es.interfaces.cli.options import Index, opened
-from imgsearch_es.interfaces.cli.output import answer, fail, print_table, say
-from imgsearch_es.interfaces.cli.taking import print_hits
+from imgsearch_es.interfaces.cli.output import answer, fail, print_hits, print_table, say
 
 if TYPE_CHECKING:
     from imgsearch_es.analysis.models.runtime_choice import Choice
@@ -199,38 +198,28 @@ def models(*, strategies: bool = False, layers: str | None = None) -> None:
         --strategies: List the ways of scoring instead.
         --layers MODEL: List this model's layers instead, for deep features of an analyzer.
     """
+    from imgsearch_es.analysis.models import available_models, create_model
+    from imgsearch_es.analysis.models.base import NetworkModel
+
     if strategies:
         _print_strategies()
     elif layers is not None:
-        _print_layers(layers)
+        model = create_model(layers)
+        if not isinstance(model, NetworkModel):
+            raise ConfigurationError(f"the model {layers} runs in its own way, and shows no layers")
+        shapes = {layer: list(shape[1:]) for layer, shape in model.layers().items()}
+        answer(shapes)
+        print_table(("layer", "gives"), [(k, " x ".join(map(str, v))) for k, v in shapes.items()])
     else:
-        _print_models()
-
-
-def _print_models() -> None:
-    from imgsearch_es.analysis.models import available_models
-
-    found = available_models()
-    answer([asdict(model) for model in found])
-    rows = []
-    for model in found:
-        size = "x".join(map(str, model.input_size)) if model.input_size else ""
-        weights = {True: "here", False: "downloaded on first use", None: ""}[model.available]
-        what = f"broken plug-in: {model.error}" if model.error else model.description
-        rows.append((model.name, size, weights, what))
-    print_table(("model", "input", "weights", ""), rows)
-
-
-def _print_layers(name: str) -> None:
-    from imgsearch_es.analysis.models import create_model
-    from imgsearch_es.analysis.models.base import NetworkModel
-
-    model = create_model(name)
-    if not isinstance(model, NetworkModel):
-        raise ConfigurationError(f"the model {name} runs in its own way, and shows no layers")
-    shapes = {layer: list(shape[1:]) for layer, shape in model.layers().items()}
-    answer(shapes)
-    print_table(("layer", "gives"), [(k, " x ".join(map(str, v))) for k, v in shapes.items()])
+        found = available_models()
+        answer([asdict(one) for one in found])
+        rows = []
+        for one in found:
+            size = "x".join(map(str, one.input_size)) if one.input_size else ""
+            weights = {True: "here", False: "downloaded on first use", None: ""}[one.available]
+            what = f"broken plug-in: {one.error}" if one.error else one.description
+            rows.append((one.name, size, weights, what))
+        print_table(("model", "input", "weights", ""), rows)
 
 
 def _print_strategies() -> None:

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from imgsearch_es.errors import EvaluationError
-from imgsearch_es.interfaces.cli.declaring import Positive
-from imgsearch_es.interfaces.cli.options import Count, Index, given, opened, whole_numbers
+from imgsearch_es.interfaces.cli.options import Count, Index, Positive, given, opened, whole_numbers
 from imgsearch_es.interfaces.cli.output import (
     answer,
     fail,

@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import typer
 
 from imgsearch_es.errors import MissingPicturesError
 from imgsearch_es.interfaces.cli import options
-from imgsearch_es.interfaces.cli.declaring import Natural
-from imgsearch_es.interfaces.cli.options import Analyzing, Index, Layout, Seen, Where, opened
+from imgsearch_es.interfaces.cli.options import Analyzing, Index, Layout, Natural, Seen, Where
 from imgsearch_es.interfaces.cli.output import answer, bar, fail, now_and_then, say, say_some, warn
-
-if TYPE_CHECKING:
-    from imgsearch_es.indexing.verifying import VerifyReport
 
 
 def export(
@@ -42,7 +36,7 @@ def export(
     place = _one_of(file, features, pictures)
     chosen = options.conditions(where)
     progress = now_and_then("{:,} exported".format)
-    with opened(index) as source:
+    with options.opened(index) as source:
         if features is not None:
             found = source.export_features(place, where=chosen, force=force, progress=progress)
             answer(found)
@@ -92,15 +86,14 @@ def import_(
     if features is None and (folder or model or weights or analyzer):
         fail("--folder, --model, --weights and --analyzer go with --features", code=2)
     progress = now_and_then(str)
-    with opened(index, model=model, weights=weights, analyzer=analyzer) as target:
+    with options.opened(index, model=model, weights=weights, analyzer=analyzer) as target:
         if features is not None:
             report = target.import_features(place, folder=folder, progress=progress)
         else:
             report = target.import_(place, pictures=pictures, progress=progress)
     answer(report)
     say(f"{target.location}: {report} of {report.rows:,} rows")
-    wrong = [f"  rejected: row {row.row} {row.uri}: {row.reason}" for row in report.rejected_rows]
-    say_some(wrong)
+    say_some([f"  rejected: row {row.row} {row.uri}: {row.reason}" for row in report.rejected_rows])
     if report.rejected and report.rejected == report.rows:
         fail("no row could be imported")
 
@@ -143,13 +136,12 @@ def reindex(
     from imgsearch_es.retrieval.ledger import reasons
 
     wanted = {**vars(analyzing), **vars(seen)}
-    with opened(index, runtime=wanted.pop("runtime"), **options.given(vars(layout))) as target:
+    with options.opened(
+        index, runtime=wanted.pop("runtime"), **options.given(vars(layout))
+    ) as target:
         try:
             report = target.reindex(
-                **wanted,
-                allow_missing=allow_missing,
-                keep_old=keep_old,
-                progress=now_and_then(),
+                **wanted, allow_missing=allow_missing, keep_old=keep_old, progress=now_and_then()
             )
         except MissingPicturesError as error:
             answer({"error": str(error), "missing": reasons(error.pictures)})
@@ -181,15 +173,9 @@ def verify(
         --sample: Also analyze this many of the pictures again.
         --repair: Mend what can be made anew from what is whole.
     """
-    with opened(index) as target, bar("verifying") as progress:
+    with options.opened(index) as target, bar("verifying") as progress:
         report = target.verify(files=files, sample=sample, repair=repair, progress=progress)
-    if not answer(report):
-        _say_harms(report, target.location)
-    if not report.is_whole:
-        raise typer.Exit(1)
-
-
-def _say_harms(report: VerifyReport, location: str) -> None:
+    answer(report)
     harms = [
         f"  {harm.part}: {harm.what}{f' ({harm.uri or harm.id})' if harm.id else ''}"
         for harm in report.harms
@@ -199,4 +185,6 @@ def _say_harms(report: VerifyReport, location: str) -> None:
     say_some([f"  to be indexed again: {uri or key}" for key, uri in report.left])
     if report.left:
         say("  `imgsearch index` does that for those which --repair could mark; remove the others")
-    say(f"{location}: {report}")
+    say(f"{target.location}: {report}")
+    if not report.is_whole:
+        raise typer.Exit(1)

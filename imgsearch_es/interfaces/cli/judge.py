@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from imgsearch_es.errors import EvaluationError, ImgsearchError, LogError
-from imgsearch_es.interfaces.cli.declaring import Positive
-from imgsearch_es.interfaces.cli.options import Index, given, opened, whole_numbers
+from imgsearch_es.interfaces.cli.options import Index, Positive, given, opened, whole_numbers
 from imgsearch_es.interfaces.cli.output import (
     answer,
     console,
@@ -145,7 +144,7 @@ def hardest(
     """
     from imgsearch_es.evaluation import evaluate
     from imgsearch_es.evaluation import hardest as find
-    from imgsearch_es.interfaces.gallery.hardest import summary
+    from imgsearch_es.interfaces.gallery import hardest_summary as summary
 
     if run is not None and strategy is not None:
         raise EvaluationError("--run is in place of --strategy: leave one of them out")

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from imgsearch_es.interfaces.cli.declaring import Natural, OptionalPositive
 from imgsearch_es.interfaces.cli.options import (
     Analyzing,
     Index,
+    Natural,
+    OptionalPositive,
     Where,
     conditions,
     given,

@@ -1,22 +1,27 @@
-"""What the commands print: text for people or JSON for programs, and one sentence for mistakes."""
+"""What the commands print: text for people, JSON for programs, hits, a sentence for mistakes."""
 
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import asdict, is_dataclass
+from dataclasses import asdict, dataclass, is_dataclass
+from datetime import datetime
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-_WIDTH = 160
-"""Columns where there is no terminal."""
+    from imgsearch_es.retrieval.queries import Query
+    from imgsearch_es.search.hit import Hit
+    from imgsearch_es.search.hits import Hits
+
 _LISTED = 20
 """How many of a long list are printed."""
 
@@ -27,12 +32,7 @@ json_only = ContextVar("json_only", default=False)
 def answer(value: Any, *, indent: int | None = 2) -> bool:
     """Print what --json asks for, readable by people and parsers, harmless to a terminal.
 
-    Args:
-        value: JSON values, and others shown by ``str``; a dataclass; or what has a ``to_dict``.
-        indent: None for all on one line.
-
-    Returns:
-        Whether it was asked for.
+    A value may be a dataclass or have a ``to_dict``. Gives whether --json was asked for.
     """
     if not json_only.get():
         return False
@@ -51,7 +51,7 @@ def console() -> Console:
     """Where text goes: colored on a terminal, plain in a pipe."""
     from rich.console import Console
 
-    return Console(highlight=False, emoji=False, width=None if sys.stdout.isatty() else _WIDTH)
+    return Console(highlight=False, emoji=False, width=None if sys.stdout.isatty() else 160)
 
 
 def say(*lines: str) -> None:
@@ -144,3 +144,102 @@ def warn(sentence: str) -> None:
 def printable(text: str) -> str:
     """Text that stays on its line of the terminal: control characters and the like are escaped."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+@dataclass(frozen=True)
+class Taken:
+    """How hits leave.
+
+    Output:
+        --html FILE: Write a gallery page.
+        --paths: Print nothing but the path of each picture, or its URI, a line each.
+        --null, -0: The same with a null character after each, as xargs -0 reads them.
+        --csv: Print the hits as CSV, which `imgsearch index --from` reads.
+        --copy-to FOLDER: Copy the pictures into a folder; nothing is written over.
+        --link-to FOLDER: Put symbolic links to the pictures into a folder.
+    """
+
+    html: str | None = None
+    paths: bool = False
+    null: bool = False
+    csv: bool = False
+    copy_to: str | None = None
+    link_to: str | None = None
+
+    @property
+    def prints(self) -> bool:
+        """Whether hits are printed for programs, in place of the table."""
+        return self.paths or self.null or self.csv
+
+    def take(self, hits: Hits) -> list[str]:
+        """Write the page, copy and link; gives what to say of it."""
+        said = []
+        for folder, put in ((self.copy_to, hits.copy_to), (self.link_to, hits.link_to)):
+            if folder is not None:
+                said.append(f"{len(put(folder))} pictures in {folder}")
+        return said if self.html is None else [*said, f"gallery: {hits.to_html(self.html)}"]
+
+    def print(self, hits: Hits) -> None:
+        if self.csv:
+            sys.stdout.write(hits.to_csv())
+            return
+        end = b"\0" if self.null else b"\n"
+        sys.stdout.flush()
+        for hit in hits:  # the path as the system has it: its bytes may be no text
+            sys.stdout.buffer.write(os.fsencode(hit.path or hit.uri) + end)
+        sys.stdout.buffer.flush()
+
+
+def print_hit(hit: Hit, query: Query) -> None:
+    """A line as hits come."""
+    if not answer(hit, indent=None):
+        print_line(f"{hit.rank:>7}  {_ranked_by(hit, query):>7}  {short(hit.path or hit.uri)}")
+
+
+def print_hits(hits: Hits) -> None:
+    """Print the ranked table."""
+    from imgsearch_es.interfaces.html import traces
+
+    if len(hits):
+        query = hits.query
+        rows = [
+            (hit.rank, _ranked_by(hit, query), short(hit.path or hit.uri), _telling(hit, query))
+            for hit in hits
+        ]
+        second = "score" if query.sort is None else query.sort.removeprefix("-")
+        print_table(("rank", second, "picture", "synsets"), rows, right=("rank", "score"))
+        exact = ", exact" if hits.exact else ", not exact"
+        more = "" if hits.total_is_exact else " or more"
+        shown = f"{len(hits)} of " if len(hits) < hits.total else ""
+        follow = f"; {traces(hits)}" if traces(hits) else ""
+        say(f"{shown}{hits.total:,}{more} for {hits.query}{follow}  ({hits.took_ms:.0f} ms{exact})")
+    else:
+        say(f"no picture matches {hits.query}")
+    say(*(f"hint: {hint}" for hint in hits.query.hints))
+
+
+def _ranked_by(hit: Hit, query: Query) -> str:
+    from imgsearch_es.interfaces.html import number
+    from imgsearch_es.retrieval.conditions import METADATA, order
+
+    if query.sort is None:
+        return number(hit.score)
+    field, _ = order(query.sort)
+    if field.startswith(METADATA):
+        return str(hit.metadata.get(field.removeprefix(METADATA), ""))
+    value = hit.photo.taken_at if field == "taken_at" else getattr(hit.document, field)
+    return f"{value:%Y-%m-%d %H:%M}" if isinstance(value, datetime) else str(value or "")
+
+
+def _telling(hit: Hit, query: Query) -> str:
+    """The three synsets that make most of the score, then the picture's best."""
+    weights = {term.key: term.score for term in query.terms}
+    terms = sorted(hit.synsets, key=lambda t: (-weights.get(t.key, 0.0) * t.score, -t.score))
+    return ", ".join(f"{term.key} {term.score:.2f}" for term in terms[:3])
+
+
+def short(place: Path | str) -> str:
+    """A path as seen from here, when it is below here."""
+    if isinstance(place, Path) and place.is_relative_to(Path.cwd()):
+        place = place.relative_to(Path.cwd())
+    return str(place)

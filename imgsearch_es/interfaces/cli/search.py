@@ -8,15 +8,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from imgsearch_es.interfaces.cli import options
-from imgsearch_es.interfaces.cli.declaring import Natural, OptionalPositive, Positive
-from imgsearch_es.interfaces.cli.options import Analyzing, Count, Index, Where, opened
-from imgsearch_es.interfaces.cli.output import answer, fail, json_only, print_table, say
-from imgsearch_es.interfaces.cli.taking import Taken, print_hit, print_hits, short
+from imgsearch_es.interfaces.cli.options import Analyzing, Count, Index, Natural, Positive, Where
+from imgsearch_es.interfaces.cli.output import (
+    Taken,
+    answer,
+    fail,
+    json_only,
+    print_hit,
+    print_hits,
+    print_table,
+    say,
+    short,
+)
 
 if TYPE_CHECKING:
     from imgsearch_es.analysis.analyzer import Analyzer
     from imgsearch_es.index import ImageIndex
-    from imgsearch_es.search.hit import Explanation
 
 _PAGE = 1000
 """Hits in one request of --all."""
@@ -117,7 +124,7 @@ class Refined:
     rocchio: str | None = None
     min_score: float | None = None
     approximate: bool = False
-    candidates: OptionalPositive = None
+    candidates: options.OptionalPositive = None
     sort: str | None = None
 
     def request(self) -> dict[str, Any]:
@@ -140,7 +147,7 @@ def search(
     *,
     index: Index = None,
     asked: Asked,
-    k: OptionalPositive = None,
+    k: options.OptionalPositive = None,
     refined: Refined,
     all_: bool = False,
     rerank: bool = False,
@@ -191,6 +198,8 @@ def explain(
     Options:
         --picture: Explain this indexed picture (id or path) instead of the best hits.
     """
+    from imgsearch_es.interfaces.html import number
+
     query, wanted = asked.request(), None
     with analyzing.open(index, lexicon=asked.lexicon) as target:
         query |= asked.told(target)
@@ -201,8 +210,7 @@ def explain(
             else:
                 query["where"] += f" id:{wanted}"
         hits = target.search(**query, k=k)
-        ranked = [i for i, hit in enumerate(hits) if wanted in (None, hit.id)]
-        explanations = [hits.explain(i) for i in ranked]
+        explanations = [hits.explain(i) for i, hit in enumerate(hits) if wanted in (None, hit.id)]
     if answer({"query": str(hits.query), "explanations": [e.to_dict() for e in explanations]}):
         return
     if hits.query.sort is not None:
@@ -213,7 +221,16 @@ def explain(
         say(f"nothing to explain: {what} {hits.query}")
     for explanation in explanations:
         say(f"{explanation.hit.rank}. {explanation.hit.uri}  score {explanation.total:.6g}")
-        _print_rows(explanation)
+        if explanation.hit.parts:
+            columns = ("part", "weight", "score", "contribution")
+            rows: list[tuple[str, ...]] = [*explanation.lines()]
+        else:
+            columns = ("synset", "query", "picture", "product")
+            rows = [
+                (explanation.placed(key), *map(number, factors))
+                for key, *factors in explanation.rows
+            ]
+        print_table(columns, rows, right=columns[1:])
 
 
 def word(*, word: str, index: Index = None, k: Count = 10, html: Path | None = None) -> None:
@@ -226,7 +243,7 @@ def word(*, word: str, index: Index = None, k: Count = 10, html: Path | None = N
         word WORD: Such as vw412, as `imgsearch explain` shows them.
         --html FILE: Write a gallery page, too.
     """
-    with opened(index) as target:
+    with options.opened(index) as target:
         hits = target.word(word, k)
         page = hits.to_html(html) if html is not None else None
     if answer({"word": word, "name": hits.query.part, **hits.to_dict()}):
@@ -300,7 +317,7 @@ def facets(
     """
     from imgsearch_es.retrieval.facets import FACETS
 
-    with opened(index) as target:
+    with options.opened(index) as target:
         counted = target.facets(words, field or FACETS, size, where=options.conditions(where))
     answer(counted)
     for name, counts in counted.items():
@@ -322,7 +339,7 @@ def duplicates(*, index: Index = None, near: float | None = None) -> None:
     """
     from imgsearch_es.pictures.files import to_path
 
-    with opened(index) as target:
+    with options.opened(index) as target:
         groups = target.duplicates(near)
     answer([group.to_dict() for group in groups])
     for number, group in enumerate(groups, start=1):
@@ -335,20 +352,6 @@ def duplicates(*, index: Index = None, near: float | None = None) -> None:
             say(f"   {shown}  {size:>11}  {document.bytes / 1024:>8,.0f} KB  {place}")
     extra = sum(len(group.pictures) - 1 for group in groups)
     say(f"{extra} more than one of each, in groups: {len(groups)}" if groups else "none")
-
-
-def _print_rows(explanation: Explanation) -> None:
-    from imgsearch_es.interfaces.gallery import number
-
-    if explanation.hit.parts:
-        columns = ("part", "weight", "score", "contribution")
-        rows: list[tuple[str, ...]] = [*explanation.lines()]
-    else:
-        columns = ("synset", "query", "picture", "product")
-        rows = [
-            (explanation.placed(key), *map(number, factors)) for key, *factors in explanation.rows
-        ]
-    print_table(columns, rows, right=columns[1:])
 
 
 def _print_all(source: ImageIndex, query: dict[str, Any], taken: Taken) -> None:

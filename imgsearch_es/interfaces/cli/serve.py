@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from imgsearch_es.errors import ConfigurationError, ImgsearchError
-from imgsearch_es.interfaces.cli.declaring import Natural, Positive, command
-from imgsearch_es.interfaces.cli.options import Analyzing, Index, Where, conditions, opened
+from imgsearch_es.interfaces.cli import options
+from imgsearch_es.interfaces.cli.options import Analyzing, Index, Natural, Positive, Where
 from imgsearch_es.interfaces.cli.output import answer, print_table, say, warn
 from imgsearch_es.pictures.files import saving
 
 if TYPE_CHECKING:
     from imgsearch_es.interfaces.kibana import SavedObject
-    from imgsearch_es.interfaces.server.settings import ServerSettings
+    from imgsearch_es.interfaces.server.guard import ServerSettings
 
 
 _MOST_SEARCHERS = 8
@@ -67,7 +67,7 @@ class Serving:
 
     def settings(self) -> ServerSettings:
         """As the server takes them."""
-        from imgsearch_es.interfaces.server.settings import ServerSettings
+        from imgsearch_es.interfaces.server.guard import ServerSettings
         from imgsearch_es.pictures.files import Limits
 
         # The page goes on where it cannot write its log, so a slip is told at the start.
@@ -160,8 +160,8 @@ def map_(
     """
     from imgsearch_es.interfaces.maps import map_collection
 
-    chosen = conditions(where)
-    with opened(index) as target:
+    chosen = options.conditions(where)
+    with options.opened(index) as target:
         found = map_collection(
             target, method=method, color=color, where=chosen, limit=limit, seed=seed
         )
@@ -196,7 +196,7 @@ def export(
         --force: Overwrite the file.
     """
     from imgsearch_es.interfaces.kibana import to_ndjson
-    from imgsearch_es.interfaces.kibana.api import to_requests
+    from imgsearch_es.interfaces.kibana.install import to_requests
 
     name, objects, listed = _objects(index, page, visual_words)
     if file.exists() and not force:
@@ -262,7 +262,7 @@ def _objects(
                 f"{name} is a lean index: the panel of visual words reads _source, which it does "
                 "not have; leave --visual-words out, or `imgsearch reindex --layout full`"
             )
-        with opened(index) as source:
+        with options.opened(index) as source:
             words = source.word_names()
     objects = saved_objects(name, page, words)
     titles = [str(item.attributes.get("name") or item.attributes["title"]) for item in objects]
@@ -274,7 +274,7 @@ def _objects(
 
 
 def _is_lean(index: str | None) -> bool:
-    with opened(index) as source:
+    with options.opened(index) as source:
         return source.store.stats().get("layout") == "lean"
 
 
@@ -282,4 +282,4 @@ kibana = typer.Typer(
     help="Show an index of Elasticsearch in Kibana.", no_args_is_help=True, rich_markup_mode=None
 )
 for each in (export, install):
-    command(kibana, each)
+    options.command(kibana, each)

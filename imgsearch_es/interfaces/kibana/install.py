@@ -1,4 +1,4 @@
-"""Puts saved objects into a running Kibana, by its import API.
+"""How saved objects come into a Kibana: by its import API, or as requests of newer ones.
 
 https://www.elastic.co/docs/api/doc/kibana/operation/operation-post-saved-objects-import. Kibana is
 asked again while it starts, which takes it a minute; the objects replace those of their ids, so it
@@ -19,7 +19,7 @@ import tenacity
 import urllib3
 
 from imgsearch_es.errors import ConfigurationError, ServerError
-from imgsearch_es.interfaces.kibana.dashboard import SavedObject, to_ndjson
+from imgsearch_es.interfaces.kibana import SavedObject, to_ndjson
 from imgsearch_es.stores.elastic.connection import client_options, split_url
 from imgsearch_es.stores.elastic.waiting import last_cause
 
@@ -28,6 +28,9 @@ _STARTING = frozenset([429, 502, 503, 504])
 _LISTED = 3
 _PAUSE_SECONDS = 2.0
 _REQUEST_SECONDS = urllib3.Timeout(connect=10.0, read=60.0)
+_KINDS = {
+    "lnsMetric": "metric", "lnsDatatable": "data_table", "lnsHeatmap": "heatmap", "lnsXY": "xy",
+}  # fmt: skip
 
 
 class _NotReadyError(Exception):
@@ -46,12 +49,7 @@ class Kibana:
     def at(cls, url: str, space: str | None = None) -> Kibana:
         """Take apart ``https://user:password@host:5601``.
 
-        Credentials and certificates come from where those of Elasticsearch come from: the URL, else
-        IMGSEARCH_ES_API_KEY, or IMGSEARCH_ES_USERNAME and IMGSEARCH_ES_PASSWORD, and
-        IMGSEARCH_ES_CA_CERTS.
-
-        Raises:
-            ConfigurationError: it is no URL, or the space cannot be one.
+        Credentials and certificates come from where those of Elasticsearch come from.
         """
         parts, server = split_url(url)
         if space is not None and not _SPACE.fullmatch(space):
@@ -82,9 +80,6 @@ class Kibana:
         """Put objects in, in the place of those with their ids; gives their number.
 
         For so many seconds it waits for a Kibana that starts.
-
-        Raises:
-            ServerError: Kibana cannot be reached, refuses us, or refuses an object.
         """
         waiting = tenacity.Retrying(
             retry=tenacity.retry_if_exception_type(_NotReadyError),
@@ -157,3 +152,135 @@ def _why(error: Mapping[str, Any]) -> str:
         missing = [f"{item['type']} {item['id']}" for item in error.get("references", [])]
         return f"missing: {', '.join(missing)}"
     return str(error.get("message") or error.get("type") or "no reason given")
+
+
+# -- as requests of Kibana 9.4's APIs: data views, and the dashboard that shows them --
+
+
+def to_requests(objects: Sequence[SavedObject]) -> str:
+    """Saved objects as requests for Kibana's console, one after the other.
+
+    Each Lens panel of the template becomes a ``vis`` panel of POST /api/dashboards, by the columns
+    that it has there; https://www.elastic.co/docs/api/doc/kibana/group/endpoint-dashboards. The API
+    has no form for Vega, so those panels are left out. It is a technical preview, and may change.
+    """
+    views = [_data_view(item) for item in objects if item.type == "index-pattern"]
+    requests = [("POST", "/api/data_views/data_view", view) for view in views]
+    path = f"/api/dashboards/{quote(objects[-1].id, safe='~')}"
+    requests.append(("PUT", path, _dashboard(objects)))
+    return "\n".join(
+        f"{method} kbn:{path}\n{json.dumps(body, indent=2)}\n" for method, path, body in requests
+    )
+
+
+def _data_view(item: SavedObject) -> dict[str, Any]:
+    known = item.attributes
+    view = {
+        "id": item.id,
+        "title": known["title"],
+        "name": known["name"],
+        "allowNoIndex": True,
+        "runtimeFieldMap": json.loads(known["runtimeFieldMap"]),
+        "fieldFormats": json.loads(known["fieldFormatMap"]),
+    }
+    return {"data_view": view, "override": True}
+
+
+def _dashboard(objects: Sequence[SavedObject]) -> dict[str, Any]:
+    dashboard, known = objects[-1], {item.id: item for item in objects}
+    shown = {each["name"]: known[each["id"]] for each in dashboard.references}
+    panels = []
+    for panel in json.loads(dashboard.attributes["panelsJSON"]):
+        item = shown[f"{panel['panelIndex']}:{panel['panelRefName']}"]
+        if item.type == "visualization":
+            continue
+        kind, config = "vis", _chart
+        if item.type == "search":
+            kind, config = "discover_session", _list
+        place = {name: panel["gridData"][name] for name in "xywh"}
+        about = {"title": panel["title"], **config(item)}
+        panels.append({"type": kind, "grid": place, "config": about})
+    controls = json.loads(dashboard.attributes["controlGroupInput"]["panelsJSON"])
+    return {
+        "title": dashboard.attributes["title"],
+        "description": dashboard.attributes["description"],
+        "pinned_panels": [
+            _control(control, shown[f"controlGroup_{key}:optionsListDataView"])
+            for key, control in controls.items()
+        ],
+        "panels": panels,
+    }
+
+
+def _control(control: Mapping[str, Any], view: SavedObject) -> dict[str, Any]:
+    given = control["explicitInput"]
+    return {
+        "type": "options_list_control",
+        "width": control["width"],
+        "grow": control["grow"],
+        "config": {
+            "title": given["title"],
+            "data_view_id": view.id,
+            "field_name": given["fieldName"],
+        },
+    }
+
+
+def _source(item: SavedObject) -> dict[str, str]:
+    return {"type": "data_view_reference", "ref_id": item.references[0]["id"]}
+
+
+def _list(item: SavedObject) -> dict[str, Any]:
+    """The table of pictures."""
+    tab = {
+        "data_source": _source(item),
+        "query": {"language": "kql", "expression": ""},
+        "column_order": item.attributes["columns"],
+        "sort": [{"name": name, "direction": way} for name, way in item.attributes["sort"]],
+    }
+    return {"tabs": [tab]}
+
+
+def _chart(item: SavedObject) -> dict[str, Any]:
+    state = item.attributes["state"]
+    (layer,) = state["datasourceStates"]["formBased"]["layers"].values()
+    columns = [(name, layer["columns"][name]) for name in layer["columnOrder"]]
+    metrics = [name for name, column in columns if not column["isBucketed"]]
+    made = {name: _operation(column, metrics) for name, column in columns}
+    buckets = [made[name] for name, column in columns if column["isBucketed"]]
+    values, drawn = [made[name] for name in metrics], state["visualization"]
+    kind, source = _KINDS[item.attributes["visualizationType"]], _source(item)
+    head = {"type": kind, "description": item.attributes["description"]}
+    if kind == "metric":
+        return {**head, "data_source": source, "metrics": [{"type": "primary", **values[0]}]}
+    if kind == "data_table":
+        return {**head, "data_source": source, "rows": buckets, "metrics": values}
+    if kind == "heatmap":
+        axes = {name: made[drawn[f"{name}Accessor"]] for name in ("x", "y")}
+        return {**head, "data_source": source, **axes, "metric": values[0]}
+    (shown,) = drawn["layers"]
+    one = {"type": shown["seriesType"], "data_source": source, "x": buckets[0], "y": values}
+    return {**head, "layers": [one]}
+
+
+def _operation(column: Mapping[str, Any], metrics: Sequence[str]) -> dict[str, Any]:
+    """A column of Lens as an operation of the API."""
+    kind, params = column["operationType"], column["params"]
+    made: dict[str, Any] = {"operation": kind, "label": column["label"]}
+    if kind == "terms":
+        by = {"type": "metric", "metric_index": metrics.index(params["orderBy"]["columnId"])}
+        made |= {"fields": [column["sourceField"]], "limit": params["size"]}
+        return {**made, "rank_by": {**by, "direction": params["orderDirection"]}}
+    if kind != "count":
+        made["field"] = column["sourceField"]
+    if kind == "range":
+        names = {"from": "gt", "to": "lte"}
+        made["ranges"] = [
+            {names[side]: each[side] for side in names if each[side] is not None}
+            for each in params["ranges"]
+        ]
+    if kind == "date_histogram":
+        made["suggested_interval"] = params["interval"]
+        made["use_original_time_range"] = params["ignoreTimeRange"]
+        made["include_empty_rows"] = params["includeEmptyRows"]
+    return made

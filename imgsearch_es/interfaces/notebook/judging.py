@@ -17,8 +17,8 @@ from imgsearch_es.errors import ImgsearchError
 from imgsearch_es.evaluation.judging import GRADES, Judging
 from imgsearch_es.pictures.thumbnails import embed
 
-PICTURE_PIXELS, QUERY_PIXELS = 420, 200
-PICTURE_BYTES, QUERY_BYTES = 1_000_000, 300_000
+_PICTURE, _QUERY = (420, 1_000_000), (200, 300_000)
+"""Pixels, and the most bytes."""
 
 
 class JudgingWidget(anywidget.AnyWidget):
@@ -76,7 +76,7 @@ class JudgingWidget(anywidget.AnyWidget):
                 "where": f"Picture {progress.place} of {progress.of_query}, query "
                 f"{progress.query_place} of {progress.queries}",
                 "query": self._query(current.query),
-                "picture": _shown(uri, PICTURE_PIXELS, PICTURE_BYTES),
+                "picture": _shown(uri, *_PICTURE),
                 "name": self._judging.collection.name(current.document),
             }
         self.state = state
@@ -84,7 +84,7 @@ class JudgingWidget(anywidget.AnyWidget):
     def _query(self, query: str) -> dict[str, Any]:
         if query not in self._queries:
             uri = self._judging.query_picture(query)
-            picture = None if uri is None else _shown(uri, QUERY_PIXELS, QUERY_BYTES)
+            picture = None if uri is None else _shown(uri, *_QUERY)
             self._queries[query] = {"text": self._judging.query_text(query), "picture": picture}
         return self._queries[query]
 

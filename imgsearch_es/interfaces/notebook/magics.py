@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from typing import Any, NoReturn
+from typing import Any
 
 from IPython.core.error import UsageError
 from IPython.core.interactiveshell import InteractiveShell
@@ -67,7 +67,8 @@ class ImgsearchMagics(Magics):
         try:
             arguments = shlex.split(line)
         except ValueError as error:
-            _fail(f"{str(error).lower()}: put a quotation mark at the end of the phrase, too")
+            where = "put a quotation mark at the end of the phrase, too"
+            raise UsageError(f"{str(error).lower()}: {where}") from error
         if {"-h", "--help"} & {*arguments}:
             print(_parser().format_help())
             return None
@@ -81,7 +82,8 @@ class ImgsearchMagics(Magics):
                 return index.browse(words, k=options.k, strategy=options.strategy)
             images = [self._variable(image, image) for image in options.image or ()]
             if not words and not images:
-                _fail('what to search for? Give words, --image, or both: %imgsearch "tabby cat"')
+                what = 'what to search for? Give words, --image, or both: %imgsearch "tabby cat"'
+                raise UsageError(what)
             return index.search(
                 image=images or None,
                 text=words or None,
@@ -91,7 +93,7 @@ class ImgsearchMagics(Magics):
                 exclude_self=options.exclude_self,
             )
         except ImgsearchError as error:
-            _fail(str(error))
+            raise UsageError(str(error)) from error
 
     def _index(self, name: str | None) -> ImageIndex:
         """The index of a variable, else of a location, which stays open for the next search."""
@@ -99,7 +101,8 @@ class ImgsearchMagics(Magics):
         if isinstance(found, ImageIndex):
             return found
         if name is not None and found is not None:
-            _fail(f"the variable {name} holds {type(found).__name__}, not an ImageIndex")
+            kind = type(found).__name__
+            raise UsageError(f"the variable {name} holds {kind}, not an ImageIndex")
         if name not in self._opened:
             self._opened[name] = ImageIndex(name)
         return self._opened[name]
@@ -110,6 +113,8 @@ class ImgsearchMagics(Magics):
 
     def complete(self, shell: InteractiveShell, event: Any) -> list[str]:
         """What may follow on the line: options, strategies, words that synsets have."""
+        from imgsearch_es.vocabulary.synsets import imagenet
+
         line = str(event.line)
         before, _, typed = line.rpartition(" ")
         if before.endswith((" -s", " --strategy")):
@@ -117,24 +122,17 @@ class ImgsearchMagics(Magics):
         if typed.startswith("-"):
             names = (name for name in _parser()._option_string_actions if name[:2] == "--")
             return sorted(name for name in names if name.startswith(typed))
-        return self._completed_words(line, typed)
-
-    def _completed_words(self, line: str, typed: str) -> list[str]:
-        """What completes the word under the cursor, of phrases their rest."""
-        from imgsearch_es.vocabulary.synsets import imagenet
-
         try:
             named = line.partition("--index ")[2].split()
             vocabulary = self._index(named[0] if named else None).vocabulary
         except (ImgsearchError, UsageError):
             vocabulary = imagenet()
-        words = line.partition(" ")[2].lstrip()
+        words = line.partition(" ")[2].lstrip()  # of phrases their rest
         start = len(words) - len(typed)
         found = (whole[start:] for whole in complete(vocabulary, words) if len(whole) > start)
         return list(dict.fromkeys(rest for rest in found if rest.startswith(typed.lstrip('"'))))
 
     def close(self) -> None:
-        """Close the indexes that were opened here."""
         for index in self._opened.values():
             index.close()
         self._opened.clear()
@@ -159,8 +157,3 @@ def unload(shell: InteractiveShell) -> None:
 def _parser() -> MagicArgumentParser:
     parser: MagicArgumentParser = ImgsearchMagics.imgsearch.parser
     return parser
-
-
-def _fail(sentence: str) -> NoReturn:
-    """End the magic with one line and no traceback."""
-    raise UsageError(sentence)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -11,7 +11,7 @@ import ipywidgets as widgets
 from markupsafe import Markup
 
 from imgsearch_es.errors import ImgsearchError
-from imgsearch_es.interfaces.gallery.page import (
+from imgsearch_es.interfaces.gallery import (
     SHOWN,
     VALUES,
     cards_of,
@@ -19,7 +19,7 @@ from imgsearch_es.interfaces.gallery.page import (
     parts,
     script,
 )
-from imgsearch_es.interfaces.gallery.texts import shape
+from imgsearch_es.interfaces.html import shape
 from imgsearch_es.pictures.thumbnails import embed
 from imgsearch_es.retrieval.conditions import Filter
 from imgsearch_es.search.hit import Hit
@@ -59,11 +59,6 @@ def set_visible(widget: Any, yes: bool) -> None:
     widget.layout.display = None if yes else "none"
 
 
-def _close_all(closed: Iterable[Any]) -> None:
-    for widget in closed:
-        widget.close()
-
-
 class LargeView(anywidget.AnyWidget):
     """Shows a result large when a person clicks on it; itself it is not to be seen."""
 
@@ -85,7 +80,6 @@ class ResultGrid:
             self.widget.add_class(name)
 
     def show(self, hits: Hits | None) -> None:
-        """Show these hits instead of those before."""
         before, self.cells, self.cards = self.cells, [], []
         if hits is not None:
             thumbs = embed([hit.uri for hit in hits], CELL_PIXELS, MAX_BYTES)
@@ -96,7 +90,8 @@ class ResultGrid:
             ]
         self._rows.children = tuple(cell.widget for cell in self.cells)
         for cell in before:
-            _close_all((*cell.buttons.children, *cell.widget.children, cell.widget))
+            for widget in (*cell.buttons.children, *cell.widget.children, cell.widget):
+                widget.close()
 
     @property
     def liked(self) -> list[int]:
@@ -166,7 +161,8 @@ class Narrowing:
             for one in filters
         ]
         self.facets.children = [] if hits is None else self._counted(hits)
-        _close_all(before)
+        for widget in before:
+            widget.close()
 
     def _counted(self, hits: Hits) -> list[Any]:
         try:

@@ -16,8 +16,8 @@ from markupsafe import Markup
 
 from imgsearch_es.errors import ImgsearchError, QueryError
 from imgsearch_es.index import ImageIndex
-from imgsearch_es.interfaces.gallery.page import parts, query_head, style
-from imgsearch_es.interfaces.gallery.texts import title
+from imgsearch_es.interfaces.gallery import parts, query_head, style
+from imgsearch_es.interfaces.html import title
 from imgsearch_es.interfaces.notebook.parts import (
     CELL_PIXELS,
     LargeView,
@@ -35,10 +35,7 @@ from imgsearch_es.search.hits import Hits
 from imgsearch_es.vocabulary.completion import complete
 from imgsearch_es.vocabulary.synsets import imagenet
 
-MOST = 100
-"""Hits on a page."""
-PICTURE_PIXELS = 112
-PICTURE_BYTES = 400_000
+_PICTURE_PIXELS, _PICTURE_BYTES = 112, 400_000
 _LEFT = ".imgsearch-left"
 
 
@@ -56,22 +53,13 @@ class SearchBox:
     Attributes:
         widget: all of it, an ``ipywidgets.VBox``.
         words, strategy, upload, results: the parts that a program may read or set.
-
-    Args:
-        index: what to search.
-        text: words to begin with.
-        k: hits on a page.
-        strategy: to begin with.
-
-    Raises:
-        QueryError: there is no such strategy, or k is out of range.
     """
 
     def __init__(
         self, index: ImageIndex, text: str = "", *, k: int = 12, strategy: str = "auto"
     ) -> None:
-        if not 1 <= k <= MOST:
-            raise QueryError(f"a page has 1 to {MOST} hits, not {k}")
+        if not 1 <= k <= 100:
+            raise QueryError(f"a page has 1 to 100 hits, not {k}")
         self._index = index
         self._k = k
         self._picture: Any = None
@@ -90,15 +78,7 @@ class SearchBox:
                 buttons([self.words, self.search_button, self.upload, self.strategy]),
                 self.message,
                 self.head,
-                buttons(
-                    [
-                        self.back,
-                        self.no_picture,
-                        self.refine_button,
-                        self.new_word,
-                        self.teach_button,
-                    ]
-                ),
+                buttons([self.back, self.no_picture, self.refine_button, *self.teaching]),
                 self.narrowing.conditions,
                 widgets.Box([self.results.widget, self.narrowing.facets], layout=middle),
                 buttons([self.previous, self.place, self.next]),
@@ -146,6 +126,7 @@ class SearchBox:
             tooltip="A word that the liked pictures show, and the disliked do not",
         )
         self.teach_button = button("Teach", self.teach, icon="graduation-cap")
+        self.teaching = self.new_word, self.teach_button
         self.results = ResultGrid(self._show_marks, self.more_like)
         self.narrowing = Narrowing(self.narrow, self.widen)
         self.previous = button("Previous", lambda: self.turn(-1), icon="chevron-left")
@@ -191,21 +172,11 @@ class SearchBox:
 
     def narrow(self, conditions: Sequence[Filter]) -> None:
         """Keep only what meets these, too."""
-
-        def narrowed(query: Query) -> Query:
-            added = tuple(each for each in conditions if each not in query.filters)
-            return replace(query, filters=query.filters + added, offset=0)
-
-        self._change(narrowed)
+        self._filter(lambda known: [*known, *(each for each in conditions if each not in known)])
 
     def widen(self, condition: Filter) -> None:
         """Take a condition back."""
-
-        def widened(query: Query) -> Query:
-            left = tuple(each for each in query.filters if each != condition)
-            return replace(query, filters=left, offset=0)
-
-        self._change(widened)
+        self._filter(lambda known: [each for each in known if each != condition])
 
     def go_back(self) -> None:
         """Show again what was there before the last step."""
@@ -223,6 +194,9 @@ class SearchBox:
         options = {"k": self._k, "strategy": self.strategy.value}
         words = text.strip() or None
         self._try(lambda: self._index.search(image=picture, text=words, **options), (text, picture))
+
+    def _filter(self, change: Callable[[Sequence[Filter]], Sequence[Filter]]) -> None:
+        self._change(lambda query: replace(query, filters=tuple(change(query.filters)), offset=0))
 
     def _change(self, change: Callable[[Query], Query]) -> None:
         if self.hits is not None:
@@ -251,7 +225,7 @@ class SearchBox:
         self.message.value = ""
         self.results.show(hits)
         if hits is not None:
-            thumbs = embed(list(hits.query.pictures), PICTURE_PIXELS, PICTURE_BYTES)
+            thumbs = embed(list(hits.query.pictures), _PICTURE_PIXELS, _PICTURE_BYTES)
             head = query_head(hits, thumbs)
             self.head.value = str(parts().part_of(head))
             self._leave(hits, head)
@@ -267,7 +241,7 @@ class SearchBox:
         liked, disliked = len(self.results.liked), len(self.results.disliked)
         self.refine_button.description = f"Refine: {liked} liked, {disliked} disliked"
         set_visible(self.refine_button, bool(liked or disliked))
-        for each in (self.new_word, self.teach_button):
+        for each in self.teaching:
             set_visible(each, liked > 0)
 
     def _show_place(self) -> None:

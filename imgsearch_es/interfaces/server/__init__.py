@@ -6,10 +6,9 @@ A request goes this way:
                                                            -> pictures, uploads
 
 ``guard.py`` refuses what must not get in. ``services.py`` turns a request into what ``ImageIndex``
-takes, in a thread. Analysis is done by one thread that owns the model (``batching.py``), for all
-queries that wait at that moment together. ``several.py`` adds routes for several pictures,
-``panels.py`` what is open above them, and ``readiness.py`` says what keeps the page from being of
-use. ``app.py`` puts it together.
+takes, in a thread, or in a process that searches as well (``batching.py``). Analysis is done by one
+thread that owns the model, for all queries that wait at that moment together. ``view.py`` is what
+the page shows, as it stands in its URL. ``app.py`` puts it together.
 """
 
 from __future__ import annotations

@@ -7,6 +7,9 @@ import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
 from imgsearch_es.errors import (
@@ -57,15 +60,11 @@ class ProblemError(Exception):
 
     def answer(self, headers: Mapping[str, str]) -> Response:
         """A page for a person who opened the address, else JSON."""
-        return self.page() if wants_page(headers) else self.response()
-
-    def page(self) -> Response:
-        """A page of its own, which needs nothing of the server."""
-        content = render("error.html", problem=self)
-        return HTMLResponse(content, self.status, self.headers)
+        if wants_page(headers):
+            return HTMLResponse(render("error.html", problem=self), self.status, self.headers)
+        return self.response()
 
     def response(self) -> JSONResponse:
-        """The answer of the API."""
         detail: dict[str, Any] = {"kind": self.kind, "message": self.message}
         if self.suggestions:
             detail["suggestions"] = self.suggestions
@@ -77,8 +76,19 @@ def wants_page(headers: Mapping[str, str]) -> bool:
     return "text/html" in headers.get("accept", "")
 
 
-def problem_of(error: ImgsearchError, location: str) -> ProblemError:
-    """An error of this library as an answer, without places on this machine."""
+def problem_of(error: Exception, location: str) -> ProblemError:
+    """An error as an answer, without places on this machine."""
+    if isinstance(error, ProblemError):
+        return error
+    if isinstance(error, RequestValidationError):
+        return ProblemError(422, "InvalidRequest", reason_of(error.errors()))
+    if isinstance(error, ClientDisconnect):
+        return ProblemError(400, "Disconnected", "the body did not come")
+    if isinstance(error, HTTPException):
+        known = error.status_code != 404
+        return ProblemError(error.status_code, "HttpError", error.detail) if known else not_found()
+    if not isinstance(error, ImgsearchError):
+        return unexpected(error)
     status = next((code for kind, code in _STATUS.items() if isinstance(error, kind)), 500)
     message = str(error).replace(location, "the index")
     if isinstance(error, ImageError) and not error.uri.startswith(("http://", "https://")):

@@ -15,14 +15,17 @@ from fastapi.responses import JSONResponse
 from fastapi.security import HTTPBearer
 from pydantic import ValidationError
 from starlette.datastructures import UploadFile
+from starlette.responses import StreamingResponse
 
 from imgsearch_es.errors import ImgsearchError, QueryError, SourceError
 from imgsearch_es.interfaces.server import schemas
 from imgsearch_es.interfaces.server.answers import RETRY_SOON, ProblemError, not_found, reason_of
-from imgsearch_es.interfaces.server.pictures import SIZES
+from imgsearch_es.interfaces.server.connections import owner_of
+from imgsearch_es.interfaces.server.guard import IS_HEAD
+from imgsearch_es.interfaces.server.pictures import ATTACHED, SIZES, Download, zipped
 from imgsearch_es.interfaces.server.schemas import DocumentAnswer, SearchRequest
 from imgsearch_es.interfaces.server.services import Parts, Services, check_may_change
-from imgsearch_es.interfaces.server.uploads import KEEP_SECONDS
+from imgsearch_es.interfaces.server.uploads import KEEP_SECONDS, UnknownPictureError
 from imgsearch_es.pictures.files import replacing, to_uri
 from imgsearch_es.retrieval.documents import Document
 
@@ -35,10 +38,16 @@ _MEDIA_TYPES = {
     "TIFF": "image/tiff", "WEBP": "image/webp",
 }  # fmt: skip
 _MOST_PICTURES, _MOST_FIELDS = 8, 100
+_MOST_FILES, _MOST_BYTES = 200, 2 * 1024**3
+"""Of one download."""
+_MOST_DOWNLOADS = 4
+"""At once, of all clients: each has a picture in memory. One client has one."""
 _ERRORS: dict[int | str, dict[str, Any]] = {
-    "4XX": {"model": schemas.ErrorAnswer},
-    "5XX": {"model": schemas.ErrorAnswer},
+    status: {"model": schemas.ErrorAnswer} for status in ("4XX", "5XX")
 }
+_QUERY = {
+    "type": "string", "description": "A SearchRequest as JSON; the pictures are added to it.",
+}  # fmt: skip
 
 router = APIRouter(responses=_ERRORS)
 changes = APIRouter(
@@ -50,17 +59,6 @@ changes = APIRouter(
     ],
     responses=_ERRORS,
 )
-
-
-def _takes_form(*others: dict[str, Any], **fields: dict[str, Any]) -> dict[str, Any]:
-    """Describes for OpenAPI a form of pictures and other fields, and other bodies."""
-    pictures = {"type": "array", "items": {"type": "string", "format": "binary"}}
-    properties = {"picture": pictures, **fields}
-    schema = {"type": "object", "properties": properties, "required": ["picture"]}
-    content: dict[str, Any] = {"multipart/form-data": {"schema": schema}}
-    for other in others:
-        content["application/json"] = {"schema": other}
-    return {"requestBody": {"required": True, "content": content}}
 
 
 @asynccontextmanager
@@ -112,12 +110,7 @@ async def search_by_url(
     "/api/v1/search/upload",
     response_model=schemas.SearchAnswer,
     tags=["search"],
-    openapi_extra=_takes_form(
-        query={
-            "type": "string",
-            "description": "A SearchRequest as JSON; the pictures are added to it.",
-        }
-    ),
+    openapi_extra=schemas.takes_form(query=_QUERY),
 )
 async def search_by_upload(http: Request, parts: Parts) -> Response:
     """Find pictures by one or several that are sent along."""
@@ -128,9 +121,8 @@ async def search_by_upload(http: Request, parts: Parts) -> Response:
     try:
         request = SearchRequest.model_validate_json(texts[0] if texts else "{}")
     except ValidationError as error:
-        raise QueryError(
-            f"the form field 'query' is no search: {reason_of(error.errors())}"
-        ) from error
+        why = reason_of(error.errors())
+        raise QueryError(f"the form field 'query' is no search: {why}") from error
     request.image = [*request.image, *(upload.id for upload in uploads)]
     return await search(request, parts)
 
@@ -139,7 +131,7 @@ async def search_by_upload(http: Request, parts: Parts) -> Response:
     "/api/v1/uploads",
     response_model=schemas.UploadAnswer,
     tags=["search"],
-    openapi_extra=_takes_form(),
+    openapi_extra=schemas.takes_form(),
 )
 async def upload(http: Request, parts: Parts) -> Response:
     """Send a picture to search by, for an hour."""
@@ -196,7 +188,8 @@ async def stats(parts: Parts) -> Response:
 @router.get("/api/v1/documents/{name}", response_model=DocumentAnswer, tags=["documents"])
 async def document(name: str, parts: Parts) -> Response:
     """What the index holds of a picture."""
-    return _described(await parts.work(lambda: parts.pictures.document(name)))
+    found = await parts.work(lambda: parts.pictures.document(name))
+    return JSONResponse(schemas.described(found))
 
 
 @router.get("/api/v1/documents/{name}/picture", tags=["documents"])
@@ -224,6 +217,37 @@ async def thumbnail(
     return Response(data, media_type="image/jpeg", headers=headers)
 
 
+@router.get("/api/v1/download", tags=["documents"])
+async def download(
+    http: Request,
+    picture: Annotated[list[schemas.PictureId], Query(max_length=_MOST_FILES)],
+    parts: Parts,
+) -> Response:
+    """The files of several pictures as one ZIP; what cannot be read is named in it."""
+    ids = list(dict.fromkeys(picture))
+    found = await parts.work(lambda: parts.pictures.documents(ids))
+    wanted = [found[name] for name in ids if name in found]
+    if not wanted:
+        raise UnknownPictureError(ids[0])
+    if sum(one.bytes for one in wanted) > _MOST_BYTES:
+        message = f"these files have over {_MOST_BYTES // 1024**3} GB: download fewer at a time"
+        raise ProblemError(413, "TooLarge", message)
+    client = owner_of(http.client.host if http.client else "unknown")
+    if client in parts.downloading or len(parts.downloading) >= _MOST_DOWNLOADS:
+        whose = "yours" if client in parts.downloading else "others"
+        message = f"a download of {whose} is under way: try again when it has ended"
+        raise ProblemError(503, "Busy", message, RETRY_SOON)
+    if IS_HEAD in http.scope:  # its size is known when it is made
+        return StreamingResponse((), media_type="application/zip", headers=ATTACHED)
+    parts.downloading.add(client)
+    files = zipped(
+        wanted,
+        [name for name in ids if name not in found],
+        lambda one: parts.draw(lambda: parts.pictures.read(one)),
+    )
+    return Download(files, lambda: parts.downloading.discard(client))
+
+
 @router.get("/health", response_model=schemas.HealthAnswer, tags=["server"])
 async def health(http: Request, parts: Parts) -> Response:
     """Whether the index answers; how much it has is told to those who may read."""
@@ -248,7 +272,7 @@ async def metrics(parts: Parts) -> Response:
 
 @changes.post(
     "/documents",
-    openapi_extra=_takes_form(
+    openapi_extra=schemas.takes_form(
         schemas.AddRequest.model_json_schema(),
         label={"type": "array", "items": {"type": "string"}},
     ),
@@ -260,7 +284,7 @@ async def add(http: Request, parts: Parts) -> Response:
     """
     form = http.headers.get("content-type", "").startswith("multipart/form-data")
     paths, options = await (_kept_uploads(http, parts) if form else _sources(http, parts))
-    report = await alone(parts, lambda: parts.index.add(paths, **options))
+    report = await _alone(parts, lambda: parts.index.add(paths, **options))
     return JSONResponse(report.to_dict(), 201)
 
 
@@ -272,21 +296,30 @@ async def change(name: str, request: schemas.ChangeRequest, parts: Parts) -> Res
         found = parts.pictures.document(name)
         return parts.index.update(found.id, labels=request.labels, metadata=request.metadata)
 
-    return _described(await alone(parts, update))
+    return JSONResponse(schemas.described(await _alone(parts, update)))
 
 
 @changes.delete("/documents/{name}", response_model=schemas.RemovedAnswer)
 async def remove(name: str, parts: Parts) -> Response:
     """Remove a picture from the index; its file stays."""
-    removed = await alone(parts, lambda: parts.index.remove(parts.pictures.document(name).id))
+    removed = await _alone(parts, lambda: parts.index.remove(parts.pictures.document(name).id))
     return JSONResponse({"removed": removed})
 
 
 @changes.post("/documents/remove", response_model=schemas.RemovedAnswer)
 async def remove_several(request: schemas.RemoveRequest, parts: Parts) -> Response:
     """Remove several; those that the index does not have are passed over."""
-    removed = await alone(parts, lambda: parts.index.remove(request.pictures))
+    removed = await _alone(parts, lambda: parts.index.remove(request.pictures))
     return JSONResponse({"removed": removed})
+
+
+@changes.post("/documents/label", response_model=schemas.LabeledAnswer)
+async def label(request: schemas.LabelRequest, parts: Parts) -> Response:
+    """Give several documents more labels, or take some away."""
+    changed = await _alone(
+        parts, lambda: parts.index.label(request.pictures, add=request.add, drop=request.drop)
+    )
+    return JSONResponse({"changed": changed})
 
 
 @changes.post("/words", response_model=schemas.WordAnswer)
@@ -300,17 +333,17 @@ async def teach(request: schemas.TeachRequest, parts: Parts) -> Response:
         )
         return asdict(parts.index.teach(request.word, like, unlike))
 
-    return JSONResponse(await alone(parts, taught), 201)
+    return JSONResponse(await _alone(parts, taught), 201)
 
 
 @changes.delete("/words/{word}", response_model=schemas.ForgottenAnswer)
 async def forget(word: str, parts: Parts) -> Response:
     """Take back a word that was taught."""
-    changed = await alone(parts, lambda: parts.index.forget(word))
+    changed = await _alone(parts, lambda: parts.index.forget(word))
     return JSONResponse({"word": word, "pictures": changed})
 
 
-async def alone(parts: Services, change: Callable[[], T]) -> T:
+async def _alone(parts: Services, change: Callable[[], T]) -> T:
     """One change at a time; who comes meanwhile is told so."""
     if parts.changing.locked():
         raise ProblemError(409, "Busy", "another change is under way: try again", RETRY_SOON)
@@ -363,16 +396,3 @@ async def _kept(http: Request, parts: Services, read: Callable[[], Awaitable[byt
     answer = {name: getattr(kept, name) for name in ("id", "width", "height", "format")}
     answer |= {"bytes": len(kept.data), "expires_in_seconds": round(KEEP_SECONDS)}
     return JSONResponse(answer, 201)
-
-
-def _described(document: Document) -> Response:
-    """A document without its deep feature; named as hits name their parts."""
-    plain = ("id", "uri", "filename", "sha256", "width", "height", "bytes", "format")
-    answer = {name: getattr(document, name) for name in plain} | {
-        "indexed_at": document.indexed_at.isoformat(),
-        "labels": list(document.labels),
-        "metadata": dict(document.metadata),
-        "synsets": document.shown_terms(),
-        **document.shown_colors(),
-    }
-    return JSONResponse(answer)

@@ -23,14 +23,8 @@ from starlette.staticfiles import StaticFiles
 
 import imgsearch_es
 from imgsearch_es.errors import ConfigurationError, ImgsearchError
-from imgsearch_es.interfaces.server import page, several
-from imgsearch_es.interfaces.server.answers import (
-    ProblemError,
-    not_found,
-    problem_of,
-    reason_of,
-    unexpected,
-)
+from imgsearch_es.interfaces.server import api, page
+from imgsearch_es.interfaces.server.answers import ProblemError, problem_of
 from imgsearch_es.interfaces.server.batching import ServedIndex
 from imgsearch_es.interfaces.server.connections import (
     ACCEPTED_AT_ONCE,
@@ -39,15 +33,14 @@ from imgsearch_es.interfaces.server.connections import (
     allow_connections,
     limit_log_lines,
 )
-from imgsearch_es.interfaces.server.guard import Guard
+from imgsearch_es.interfaces.server.guard import Guard, ServerSettings
 from imgsearch_es.interfaces.server.services import Services, services_of
-from imgsearch_es.interfaces.server.settings import ServerSettings
 
 _DESCRIPTION = """
 Image search with a classifier as the analyzer. Answers are what the command line prints with
 `--json`. Errors are `{"error": {"kind", "message", "suggestions"}}`.
 """
-_ANSWERED = (
+_ERRORS = (
     ImgsearchError, ProblemError, RequestValidationError, ClientDisconnect, HTTPException, Exception
 )  # fmt: skip
 _GRACE_SECONDS = 5
@@ -70,10 +63,6 @@ def run_server(
     With ``warm_up`` the model is loaded at the start; with ``wait`` an index that does not exist,
     or whose server does not answer, is waited for while the page says so. ``tell`` is called with
     the URL once connections are accepted, ``say`` with lines for the terminal.
-
-    Raises:
-        IndexNotFoundError: there is no such index, and it is not waited for.
-        ConfigurationError: the address is in use, or not of this machine.
     """
     if not wait:
         index.count()  # an index that cannot be read is an error now, not at the first search
@@ -98,12 +87,14 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        ready = services.get_ready(warm_up=warm_up, say=say) if warm_up or say else None
-        getting_ready = asyncio.create_task(ready) if ready else None
+        tasks = []
+        if warm_up or say:
+            ready = services.get_ready(warm_up=warm_up, say=say or (lambda line: None))
+            tasks.append(asyncio.create_task(ready))
         services.searchers.start()
         yield
-        if getting_ready is not None:
-            getting_ready.cancel()
+        for task in tasks:
+            task.cancel()
         services.close()
 
     app = FastAPI(
@@ -115,35 +106,20 @@ def create_app(
         lifespan=lifespan,
     )
     app.state.services = services
-    for router in (*several.ROUTERS, page.router):
+    for router in (api.changes, api.router, page.router):
         app.include_router(router)
     static = Path(str(files("imgsearch_es.interfaces.server") / "static"))
     app.mount("/static", GZipMiddleware(StaticFiles(directory=static)), name="static")
-    for kind in _ANSWERED:
+    for kind in _ERRORS:
         app.add_exception_handler(kind, _answer)
     return Guard(app, settings, services.metrics), services
 
 
 async def _answer(request: Request, error: Exception) -> Response:
     """An error as an answer of the API, or as a page where one was asked for."""
-    problem = _problem(request, error)
+    problem = problem_of(error, services_of(request).index.location)
     is_page = request.url.path in page.PATHS
     return page.problem_page(request, problem) if is_page else problem.answer(request.headers)
-
-
-def _problem(request: Request, error: Exception) -> ProblemError:
-    if isinstance(error, ProblemError):
-        return error
-    if isinstance(error, ImgsearchError):
-        return problem_of(error, services_of(request).index.location)
-    if isinstance(error, RequestValidationError):
-        return ProblemError(422, "InvalidRequest", reason_of(error.errors()))
-    if isinstance(error, ClientDisconnect):
-        return ProblemError(400, "Disconnected", "the body did not come")
-    if isinstance(error, HTTPException):
-        known = error.status_code != 404
-        return ProblemError(error.status_code, "HttpError", error.detail) if known else not_found()
-    return unexpected(error)
 
 
 def config_of(app: Guard) -> uvicorn.Config:

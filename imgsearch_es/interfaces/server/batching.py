@@ -1,22 +1,40 @@
-"""One thread owns the model; queries that wait for it are analyzed in one forward pass."""
+"""How searches share a server: one thread owns the model, and processes share the cores.
+
+The processes that search have neither the model nor uploads, and know of the index what its file or
+server says. What they cannot answer, for whatever reason, the server answers itself, as it does
+without them.
+"""
 
 from __future__ import annotations
 
+import math
+import multiprocessing
+import os
+import signal
 import threading
+import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, replace
+from multiprocessing.process import BaseProcess
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+from starlette.responses import Response
 
 from imgsearch_es.analysis.analyzer import Analyzer
 from imgsearch_es.analysis.models.base import Model, Prediction, WrappedModel
 from imgsearch_es.errors import ImgsearchError
 from imgsearch_es.index import ImageIndex
+from imgsearch_es.interfaces.server.answers import log
+from imgsearch_es.interfaces.server.guard import ServerSettings
 
 MAX_TOGETHER = 32
 """Pictures in one forward pass."""
+AGAIN_SECONDS = 10.0
+"""After which processes are started again that ended before they were there."""
 
 
 @dataclass(eq=False)
@@ -54,7 +72,6 @@ class BatchingModel(WrappedModel):
         return self._owner.submit(self._answer, request).result()
 
     def close(self) -> None:
-        """Take no more requests."""
         self._owner.shutdown(wait=False, cancel_futures=True)
 
     def _answer(self, request: _Request) -> Prediction:
@@ -88,10 +105,6 @@ class BatchingModel(WrappedModel):
         return taken
 
 
-class ElsewhereError(Exception):
-    """Another process has the model."""
-
-
 class ServedIndex(ImageIndex):
     """An index for many threads, whose model is a `BatchingModel`; takes what `ImageIndex` does."""
 
@@ -102,9 +115,8 @@ class ServedIndex(ImageIndex):
 
     @property
     def analyzer(self) -> Analyzer:
-        """The analyzer of this index."""
         if not self.has_analyzer:
-            raise ElsewhereError
+            raise RuntimeError("another process has the model")
         with self._lock:
             analyzer = super().analyzer
             if not isinstance(analyzer.model, BatchingModel):
@@ -114,8 +126,90 @@ class ServedIndex(ImageIndex):
             return analyzer
 
     def close(self) -> None:
-        """Let go of the index and of the model's thread."""
         if self._analyzer is not None and isinstance(self._analyzer.model, BatchingModel):
             self._analyzer.model.close()
             self._analyzer = None
         super().close()
+
+
+Work: TypeAlias = Callable[[Any, Any], Response]
+"""A function of a module, which another process can import, of the parts of a server there."""
+Make: TypeAlias = Callable[[ServedIndex, ServerSettings], Any]
+"""Gives the parts of a server, in each process its own."""
+
+
+class Searchers:
+    """As many processes as the settings say, none where what is shown is logged."""
+
+    def __init__(self, make: Make, index: ServedIndex, settings: ServerSettings) -> None:
+        self._given = make, index, replace(settings, processes=0)
+        self._many = 0 if settings.log is not None else settings.processes
+        self._pool: ProcessPoolExecutor | None = None
+        self.is_ready, self._again_at = False, math.inf
+
+    @property
+    def processes(self) -> list[BaseProcess]:
+        known = set() if self._pool is None else set(self._pool._processes)
+        return [one for one in multiprocessing.active_children() if one.pid in known]
+
+    def start(self) -> None:
+        """Start the processes; until they are there nothing is given to them."""
+        if self._many:
+            self.is_ready, self._again_at = False, math.inf
+            context = multiprocessing.get_context("spawn")
+            self._pool = ProcessPoolExecutor(self._many, context, _begin, self._given)
+            # Ctrl-C is for the server: what it starts never hears of it, from the first moment.
+            before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+            for _ in range(self._many):
+                self._pool.submit(os.getpid).add_done_callback(self._started)
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+    def _started(self, done: Future[int]) -> None:
+        self.is_ready = not done.cancelled() and done.exception() is None
+        if not self.is_ready:  # one was killed, say, before it was there
+            self._again_at = time.monotonic() + AGAIN_SECONDS
+
+    def submit(self, work: Work, given: Any) -> Future[Response | None] | None:
+        """Have something done; None where there is nobody for it."""
+        if self._pool is None or not self.is_ready:
+            if time.monotonic() > self._again_at:
+                self.start()
+            return None
+        try:
+            return self._pool.submit(_answer, work, given)
+        except BrokenProcessPool:  # a process was killed, and so the others were
+            log.warning("the processes that search have ended, and are started again")
+            self.start()
+            return None
+
+    def close(self) -> None:
+        if self._pool is not None:
+            for process in self.processes:
+                process.kill()  # nobody waits any more for what it does
+            self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+_here: list[Any] = []
+"""The parts of this process."""
+
+
+def _begin(make: Make, index: ServedIndex, settings: ServerSettings) -> None:
+    threading.Thread(target=_end_with_the_server, daemon=True).start()
+    index.has_analyzer = False
+    _here.append(make(index, settings))
+
+
+def _end_with_the_server() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+    os._exit(0)
+
+
+def _answer(work: Work, given: Any) -> Response | None:
+    """The answer; None where the server has to look itself, which then says what is wrong."""
+    try:
+        found = work(_here[0], given)
+    except Exception:  # noqa: BLE001
+        return None
+    return found if found.status_code == 200 else None

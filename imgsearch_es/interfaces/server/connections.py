@@ -153,7 +153,6 @@ class BoundedProtocol(H11Protocol):
             self._make_room()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stop waiting."""
         self._stop_waiting()
         super().connection_lost(exc)
 
@@ -176,7 +175,6 @@ class BoundedProtocol(H11Protocol):
         self._wait()
 
     def resume_writing(self) -> None:
-        """It did."""
         super().resume_writing()
         self._stop_if_answering()
 
@@ -223,31 +221,28 @@ class BoundedProtocol(H11Protocol):
             one.transport.abort()
 
 
-class FewLines(logging.Filter):
-    """Lets twenty log lines of a kind through at once and one in five seconds for long.
+def few_lines(clock: Callable[[], float] = time.monotonic) -> Callable[[logging.LogRecord], bool]:
+    """A filter that lets twenty log lines of a kind through at once, one in five seconds for long.
 
     The next one that comes through says how many did not.
     """
+    rate, held = RateLimit(_LINES_A_SECOND, _LINES, clock), Counter[str]()
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        super().__init__()
-        self._rate = RateLimit(_LINES_A_SECOND, _LINES, clock)
-        self._held: Counter[str] = Counter()
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        """Whether to write a line."""
+    def is_let_through(record: logging.LogRecord) -> bool:
         kind = f"{record.name} {str(record.msg).partition(chr(10))[0]}"
-        if self._rate.wait_seconds(kind, 1.0):
-            self._held[kind] += 1
+        if rate.wait_seconds(kind, 1.0):
+            held[kind] += 1
             return False
-        if held := self._held.pop(kind, 0):
-            record.msg = f"{record.msg} (and {held} times more since the last such line)"
+        if many := held.pop(kind, 0):
+            record.msg = f"{record.msg} (and {many} times more since the last such line)"
         return True
+
+    return is_let_through
 
 
 def limit_log_lines() -> None:
     """Bound what clients can make this process write to its log."""
-    few = FewLines()
+    few = few_lines()
     parser = "python_multipart.multipart"
     for name in ("imgsearch_es.interfaces.server", "uvicorn.error", "asyncio", parser):
         logging.getLogger(name).addFilter(few)

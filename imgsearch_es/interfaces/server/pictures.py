@@ -1,6 +1,7 @@
 """The only way from a request to a file: pictures of the index by id, and what was uploaded.
 
-Thumbnails are kept on disk: made once, and the longest unused go when the folder is full.
+Thumbnails are kept on disk: made once, and the longest unused go when the folder is full. The files
+of several pictures leave as one ZIP.
 """
 
 from __future__ import annotations
@@ -12,25 +13,24 @@ import re
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+import zipfile
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from itertools import chain, count
 from pathlib import Path
 from typing import TypeVar
 
+import anyio
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from starlette.responses import StreamingResponse
+from starlette.types import Message, Receive, Scope, Send
 
 from imgsearch_es.analysis.decoding import LARGE
-from imgsearch_es.errors import ImageError, QueryError
+from imgsearch_es.errors import ImageError, ImgsearchError, QueryError
 from imgsearch_es.index import ImageIndex
-from imgsearch_es.interfaces.server.uploads import (
-    LARGEST,
-    Checker,
-    UnknownPictureError,
-    Upload,
-    Uploads,
-)
-from imgsearch_es.interfaces.server.uploads import NAME as UPLOAD_NAME
+from imgsearch_es.interfaces.server import uploads
+from imgsearch_es.interfaces.server.uploads import Checker, UnknownPictureError, Upload, Uploads
 from imgsearch_es.pictures.archives import split_uri
 from imgsearch_es.pictures.files import Limits, content_hash, in_memory, read_bytes, to_path
 from imgsearch_es.pictures.thumbnails import thumbnail
@@ -38,7 +38,7 @@ from imgsearch_es.retrieval.documents import Document
 
 T = TypeVar("T")
 
-SIZES = (240, 480, LARGEST)
+SIZES = (240, 480, uploads.LARGEST)
 """The longer side of the thumbnails that there are, in pixels."""
 ID = re.compile(r"[0-9a-f]{32}")
 _KEY = re.compile(r"[0-9a-f]{64}-[0-9]{2,4}")
@@ -48,6 +48,11 @@ _KEEP = 0.9
 """The share of the limit that is left after cleaning up."""
 _TOUCH_SECONDS = 3600.0
 """A file's time of use is kept to about an hour, so that a hit writes nothing."""
+_BLOCK, _BLOCK_SECONDS = 1024**2, 60.0
+"""What is sent at once of a download, and how long a client may take for it: it has one of a few
+places."""
+_LEFT_OUT = "left out.txt"
+ATTACHED = {"Content-Disposition": 'attachment; filename="pictures.zip"'}
 _log = logging.getLogger(__name__)
 
 
@@ -75,7 +80,7 @@ class Pictures:
 
     def find(self, name: str) -> Document | Upload:
         """An indexed or an uploaded picture by its id."""
-        return self._uploads.get(name) if UPLOAD_NAME.fullmatch(name) else self.document(name)
+        return self._uploads.get(name) if uploads.NAME.fullmatch(name) else self.document(name)
 
     def document(self, name: str) -> Document:
         """An indexed picture by its id."""
@@ -86,8 +91,12 @@ class Pictures:
         except QueryError as error:
             raise UnknownPictureError(name) from error
 
+    def documents(self, names: Sequence[str]) -> dict[str, Document]:
+        """Those of several that there are."""
+        self._index.count()  # an error where there is no index; another one than before is noticed
+        return self._index.store.get(names)
+
     def read(self, picture: Document | Upload) -> bytes:
-        """The bytes of a picture's file."""
         if isinstance(picture, Upload):
             return picture.data
         data = self._readable(picture, read_bytes)
@@ -239,3 +248,84 @@ class ThumbnailCache:
                 continue
             found.append((info.st_mtime, info.st_size, path))
         return found
+
+
+class Download(StreamingResponse):
+    """A ZIP as it is made; when it ends, however it does, its client may have another."""
+
+    def __init__(self, files: AsyncGenerator[bytes, None], end: Callable[[], None]) -> None:
+        super().__init__(files, media_type="application/zip", headers=ATTACHED)
+        self._files, self._end = files, end
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+
+        async def in_time(message: Message) -> None:
+            with anyio.fail_after(_BLOCK_SECONDS):
+                await send(message)
+
+        try:
+            await super().__call__(scope, receive, in_time)
+        except TimeoutError:
+            _log.warning("a download was given up: its client takes it too slowly")
+        finally:
+            self._end()
+            await self._files.aclose()  # before its ZIP is, by the garbage collector
+
+
+async def zipped(
+    documents: Sequence[Document],
+    unknown: Sequence[str],
+    read: Callable[[Document], Awaitable[bytes]],
+) -> AsyncGenerator[bytes, None]:
+    """A ZIP of files as they are, one in memory at a time."""
+    sink, left_out = _Sink(), [f"{name}: is not in the index" for name in unknown]
+    with zipfile.ZipFile(sink, "w", zipfile.ZIP_STORED) as archive:
+        for document, name in zip(documents, _names(documents), strict=True):
+            try:
+                data = await read(document)
+            except ImgsearchError as error:
+                reason = error.reason if isinstance(error, ImageError) else error
+                left_out.append(f"{document.filename}: {reason}")
+                continue
+            about = zipfile.ZipInfo(name, time.localtime()[:6])
+            about.file_size = len(data)
+            with archive.open(about, "w") as file, memoryview(data) as view:
+                for start in range(0, len(data), _BLOCK):
+                    file.write(view[start : start + _BLOCK])
+                    yield sink.taken()
+            del data, view  # before the next one is read
+        if left_out:
+            archive.writestr(_LEFT_OUT, "\n".join([*left_out, ""]))
+    yield sink.taken()
+
+
+def _names(documents: Sequence[Document]) -> list[str]:
+    """A name for each file, safe on every system and different from the others."""
+    taken = {_LEFT_OUT: ""}
+    for document in documents:
+        name = re.sub(r'[\x00-\x1f\\/:*?"<>|]', "_", document.filename).strip(". ") or "picture"
+        stem, dot, ending = name.rpartition(".")
+        ways = chain([name], (f"{stem or ending} ({n}){dot}{ending}" for n in count(2)))
+        free = next(way for way in ways if way.lower() not in taken)
+        taken[free.lower()] = free
+    return list(taken.values())[1:]
+
+
+class _Sink:
+    """What is written is taken away piece by piece; it cannot go back."""
+
+    def __init__(self) -> None:
+        self._pieces: list[bytes] = []
+
+    def write(self, data: bytes) -> int:
+        self._pieces.append(bytes(data))
+        return len(self._pieces[-1])
+
+    def flush(self) -> None:
+        """There is nothing to wait for."""
+
+    close = flush
+
+    def taken(self) -> bytes:
+        pieces, self._pieces = self._pieces, []
+        return b"".join(pieces)

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from imgsearch_es.retrieval.documents import Document
 from imgsearch_es.retrieval.fusion import HEAVIEST
 
 MAX_K = 1000
@@ -345,3 +346,26 @@ class ErrorAnswer(_Model):
     """Every error."""
 
     error: ErrorDetail
+
+
+def described(document: Document) -> dict[str, Any]:
+    """A document without its deep feature; named as hits name their parts."""
+    plain = ("id", "uri", "filename", "sha256", "width", "height", "bytes", "format")
+    return {name: getattr(document, name) for name in plain} | {
+        "indexed_at": document.indexed_at.isoformat(),
+        "labels": list(document.labels),
+        "metadata": dict(document.metadata),
+        "synsets": document.shown_terms(),
+        **document.shown_colors(),
+    }
+
+
+def takes_form(*others: dict[str, Any], **fields: dict[str, Any]) -> dict[str, Any]:
+    """Describes for OpenAPI a form of pictures and other fields, and other bodies."""
+    pictures = {"type": "array", "items": {"type": "string", "format": "binary"}}
+    properties = {"picture": pictures, **fields}
+    schema = {"type": "object", "properties": properties, "required": ["picture"]}
+    content: dict[str, Any] = {"multipart/form-data": {"schema": schema}}
+    for other in others:
+        content["application/json"] = {"schema": other}
+    return {"requestBody": {"required": True, "content": content}}

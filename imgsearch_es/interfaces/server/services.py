@@ -3,32 +3,32 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import threading
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from dataclasses import replace
-from typing import Annotated, Any, TypeVar
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple, TypeVar
 from weakref import WeakValueDictionary
 
 from fastapi import Depends, Request, Response
 from PIL import Image
 
 from imgsearch_es.analysis.models import available_models
-from imgsearch_es.errors import ImgsearchError, LogError
+from imgsearch_es.errors import ImgsearchError, IndexNotFoundError, LogError, ServerError
 from imgsearch_es.evaluation.clicks import InteractionLog, open_log
 from imgsearch_es.index import ImageIndex
 from imgsearch_es.indexing import DEFAULT_LIMITS
 from imgsearch_es.interfaces.server.answers import ProblemError, log
-from imgsearch_es.interfaces.server.batching import ServedIndex
-from imgsearch_es.interfaces.server.fetching import fetch
-from imgsearch_es.interfaces.server.guard import Metrics, unauthorized
+from imgsearch_es.interfaces.server.batching import Searchers, ServedIndex
+from imgsearch_es.interfaces.server.guard import Metrics, ServerSettings, unauthorized
 from imgsearch_es.interfaces.server.pictures import Pictures, ThumbnailCache
-from imgsearch_es.interfaces.server.readiness import Readiness, until_there
 from imgsearch_es.interfaces.server.schemas import ExplainRequest, FacetsRequest, What
-from imgsearch_es.interfaces.server.searchers import Searchers, Work
-from imgsearch_es.interfaces.server.settings import ServerSettings
-from imgsearch_es.interfaces.server.uploads import WORKERS, Checker, Upload, Uploads
+from imgsearch_es.interfaces.server.uploads import WORKERS, Checker, Upload, Uploads, fetch
 from imgsearch_es.pictures.files import cache_folder
 from imgsearch_es.retrieval.conditions import WITHIN
 from imgsearch_es.retrieval.facets import FACETS, MONTH, PLACE, YEAR, Facets
@@ -42,6 +42,12 @@ from imgsearch_es.search.query_building import LISTED_BY
 from imgsearch_es.search.query_pictures import Prepared, QueryImage
 from imgsearch_es.search.request import OPTIONS
 
+_SAMPLE = 1_000
+"""Pictures that are looked for at the start."""
+_GROWING_SECONDS = 60.0
+"""An index that grew so lately is being filled."""
+_LOOK_SECONDS = 2.0
+
 T = TypeVar("T")
 _DRAWING_THREADS = 4
 """Thumbnails are made by so many threads, so that searching has others."""
@@ -49,6 +55,67 @@ _FETCHING_THREADS = 8
 """The same for pictures on the web, whose servers may be slow."""
 _DRAWING_SECONDS = 10.0
 """How long decoding a picture for a thumbnail may take."""
+
+
+class Notice(NamedTuple):
+    """A sentence, a command that helps, and of what passes its state by a name."""
+
+    text: str
+    command: str = ""
+    state: str = ""
+
+
+class Readiness:
+    """Looks at an index for what keeps pictures from being shown, and whether it grows."""
+
+    def __init__(self, index: ServedIndex, pictures: Pictures) -> None:
+        self._index = index
+        self._pictures = pictures
+        self._counted = self._looked = 0
+        self._counted_at = self._grown_at = float("-inf")
+        self._lock = threading.Lock()
+        self.outside: tuple[int, int, Path] | None = None
+
+    def look(self) -> None:
+        """Count pictures whose files are outside the served folders, of the first so many."""
+        self._looked = self._index.count()
+        hits = self._index.search_many([Query((), k=_SAMPLE, sort="uri")])[0]
+        places = [self._pictures.outside(hit.document) for hit in hits]
+        found = [place.parent for place in places if place is not None]
+        common = Path(os.path.commonpath(found)) if found else None
+        self.outside = None if common is None else (len(found), len(hits), common)
+
+    def now(self, model: str) -> list[Notice]:
+        """What to say on the page now; the index is counted every few seconds at most."""
+        with self._lock, suppress(ImgsearchError):  # which the page itself says
+            if time.monotonic() - self._counted_at > _LOOK_SECONDS:
+                count = self._index.count()
+                self._counted_at = time.monotonic()
+                if 0 < self._counted < count:
+                    self._grown_at = self._counted_at
+                self._counted = count
+                if count > 2 * self._looked:
+                    self.look()
+        found = []
+        if self.outside is not None:
+            lost, looked, _ = self.outside
+            of = f"of the first {_SAMPLE:,}" if looked == _SAMPLE else f"of {looked:,}"
+            text = (
+                f"{lost:,} {of} pictures lie outside the folders that are served, or are links "
+                "that lead out of them. To see them, start the server with"
+            )
+            found.append(Notice(text, "--root DIR"))
+        if time.monotonic() - self._grown_at < _GROWING_SECONDS:
+            text = f"Pictures are being added: {self._counted:,} so far."
+            found.append(Notice(text, state=f"{self._counted}"))
+        if model in ("loading", "downloading"):
+            what = "downloaded" if model == "downloading" else "loaded"
+            text = (
+                f"The classifier is being {what}: search by words and by pictures of the index; "
+                "your own pictures come when it is there."
+            )
+            found.append(Notice(text, state=model))
+        return found
 
 
 class Searching:
@@ -72,12 +139,11 @@ class Searching:
         if what.fuse is not None:
             given["fuse"] = Fusion(what.fuse, what.fusion, what.rank_constant, what.window)
         query = self._index.query(k=k, offset=offset, **given)
-        own = list(what.image) if query.text and what.exclude_self is None else []
+        own = what.image if query.text and what.exclude_self is None else []
         if what.exclude_self:
             own = [*what.image, *what.like, *what.dislike]
-        if known := [name for name in own if len(name) == 32]:
-            query = replace(query, exclude=tuple(dict.fromkeys(known)))
-        return query
+        known = dict.fromkeys(name for name in own if len(name) == 32)
+        return replace(query, exclude=tuple(known)) if known else query
 
     def everything(
         self, where: Mapping[str, Any], k: int, offset: int, sort: str = LISTED_BY
@@ -87,12 +153,10 @@ class Searching:
         return Query((), filters=filters, k=k, offset=offset, sort=sort)
 
     def narrowed(self, query: Query, where: Mapping[str, Any]) -> Query:
-        """A query with more conditions."""
         more = to_filters(where, self._index.vocabulary)
         return replace(query, filters=query.filters + more) if more else query
 
     def run(self, query: Query) -> Hits:
-        """The hits of a query."""
         return self._index.search_many([query])[0]
 
     def explain(self, request: ExplainRequest) -> tuple[Query, list[Explanation]]:
@@ -108,12 +172,10 @@ class Searching:
             else:
                 query = self.narrowed(query, {"id": wanted})
         hits = self.run(query)
-        ranked = [i for i, hit in enumerate(hits) if wanted in (None, hit.id)]
-        found = [hits.explain(i) for i in ranked]
+        found = [hits.explain(i) for i, hit in enumerate(hits) if wanted in (None, hit.id)]
         return hits.query, found
 
     def facets(self, request: FacetsRequest) -> Facets:
-        """Counts of what a request matches."""
         fields = request.fields if request.fields is not None else FACETS
         if not (request.text or request.image or request.like or request.vector or request.sort):
             return self._index.facets(None, fields, request.size, where=request.where)
@@ -141,18 +203,14 @@ class Searching:
 
 
 class Services:
-    """The parts of a server of an index.
-
-    Attributes:
-        metrics: its figures.
-        model: "loading", "ready", "not loaded", or why it cannot be used.
-    """
+    """The parts of a server of an index."""
 
     def __init__(self, index: ServedIndex, settings: ServerSettings) -> None:
         self.index = index
         self.settings = settings
         self.metrics = Metrics()
         self.model = "not loaded"
+        """That, "loading", "downloading", "ready", or why it cannot be used."""
         folder = settings.cache_folder or cache_folder("thumbnails")
         cache = ThumbnailCache(folder, settings.cache_bytes)
         self.checker = Checker(settings.upload_limits, self._analyzer)
@@ -188,8 +246,8 @@ class Services:
         """
         return await asyncio.wrap_future(self._searches.submit(call))
 
-    async def answer(self, work: Work[Services, T], given: T) -> Response:
-        """The same for an answer, which another process may give, as long as it is there."""
+    async def answer(self, work: Callable[[Services, T], Response], given: T) -> Response:
+        """The same for an answer, which another process may give."""
         if (asked := self.searchers.submit(work, given)) is not None:
             with suppress(BrokenProcessPool):
                 if (found := await asyncio.wrap_future(asked)) is not None:
@@ -197,13 +255,12 @@ class Services:
         return await self.work(lambda: work(self, given))
 
     async def draw(self, call: Callable[[], T]) -> T:
-        """The same, for thumbnails."""
         return await asyncio.wrap_future(self._drawings.submit(call))
 
     async def fetch(self, url: str) -> bytes:
         """The picture at a URL, by a thread that is only for this."""
-        limits = self.settings.upload_limits
-        return await asyncio.wrap_future(self._fetches.submit(fetch, url, limits))
+        asked = self._fetches.submit(fetch, url, self.settings.upload_limits)
+        return await asyncio.wrap_future(asked)
 
     async def check(
         self, request: Request, read: Callable[[], Awaitable[bytes]], use: Callable[[bytes], T]
@@ -230,18 +287,37 @@ class Services:
                 log.warning("%s is not kept: %s", what, error)
         return None
 
-    async def get_ready(self, *, warm_up: bool, say: Callable[[str], None] | None) -> None:
+    async def get_ready(self, *, warm_up: bool, say: Callable[[str], None]) -> None:
         """Wait for the index, say what keeps its pictures from being shown, load its model."""
         try:
-            await until_there(self.index, say)
+            await self._until_there(say)
             await self.draw(self.readiness.look)
-            if say is not None:
-                for line in self.readiness.told():
-                    say(line)
+            if self.readiness.outside is not None:
+                lost, looked, common = self.readiness.outside
+                say(
+                    f"{lost:,} of {looked:,} pictures lie outside the folders that are served: to "
+                    f"show them, start with --root {common}"
+                )
         except ImgsearchError as error:
             log.warning("the pictures cannot be looked at: %s", error)
         if warm_up:
             await self.warm_up()
+
+    async def _until_there(self, say: Callable[[str], None]) -> None:
+        """Wait for an index that does not exist yet, or whose server does not answer yet."""
+        is_told = False
+        while True:
+            try:
+                await asyncio.to_thread(self.index.count)
+                return
+            except (IndexNotFoundError, ServerError) as error:
+                if not is_told:
+                    place, what = self.index.location, str(error)
+                    if isinstance(error, IndexNotFoundError):
+                        what = f"make it by `imgsearch index FOLDER --index {place}`"
+                    say(f"waiting for {place}: {what}")
+                is_told = True
+                await asyncio.sleep(_LOOK_SECONDS)
 
     def _must_download(self) -> bool:
         model = self._analyzer().get("model", {}).get("name")
@@ -260,7 +336,6 @@ class Services:
             self.model = f"unavailable: {type(error).__name__}"
 
     def close(self) -> None:
-        """End the processes and threads of the server."""
         for threads in (self._searches, self._drawings, self._fetches, self._checks):
             threads.shutdown(wait=False, cancel_futures=True)
         self.searchers.close()

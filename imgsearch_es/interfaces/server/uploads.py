@@ -1,9 +1,20 @@
-"""Pictures that people search by: checked in a process of their own, kept in memory for a while."""
+"""Pictures that people search by: uploaded, or fetched from the web, and kept for a while.
+
+None is fetched from a private network: a name is resolved once, every address found must be public,
+and the connection goes to the address that was checked, whatever the name says a moment later.
+Redirects are followed by the same rules. All of it has one deadline, however little the other side
+sends at a time.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import http.client
+import queue
 import re
 import secrets
+import socket
+import ssl
 import threading
 import time
 from collections import OrderedDict
@@ -11,6 +22,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
+from urllib.parse import SplitResult, urljoin, urlsplit
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +30,7 @@ from numpy.typing import NDArray
 from imgsearch_es.analysis.decoding import Decoded
 from imgsearch_es.analysis.decoding.process import NoWorkerError, WorkerProcess
 from imgsearch_es.errors import ImageError, QueryError
+from imgsearch_es.pictures.addresses import is_public
 from imgsearch_es.pictures.files import Limits
 
 PREFIX = "upload-"
@@ -30,6 +43,10 @@ LARGEST = 1280
 WORKERS = 2
 """Worker processes, so that one picture that takes its time does not stop all others."""
 _SMALL = [{"name": "resize", "longer_side": LARGEST, "interpolation": "lanczos", "decode": "fast"}]
+_REDIRECTS = 3
+_PORTS = {"http": 80, "https": 443}
+_BLOCK = 1 << 16
+_LATE = "could not be fetched in time"
 
 
 class UnknownPictureError(QueryError):
@@ -59,7 +76,6 @@ class Upload:
 
     @property
     def size(self) -> int:
-        """Bytes in memory."""
         return len(self.data) + (0 if self.pixels is None else self.pixels.nbytes)
 
 
@@ -67,15 +83,10 @@ class Checker:
     """Decodes files in worker processes, within limits of memory and time; safe in many threads.
 
     No large picture is decoded by the server itself: its process would take the memory of all of
-    them at once. ``analyzer`` gives the configuration of the index's, empty where it has no model;
-    it is asked when a worker starts.
+    them at once. ``analyzer`` gives the configuration of the index's, empty where it has no model.
     """
 
-    def __init__(
-        self,
-        limits: Limits,
-        analyzer: Callable[[], Mapping[str, Any]] = dict,
-    ) -> None:
+    def __init__(self, limits: Limits, analyzer: Callable[[], Mapping[str, Any]] = dict) -> None:
         self._limits = limits
         self._ask_analyzer = analyzer
         self._room = threading.Semaphore(WORKERS)
@@ -88,16 +99,14 @@ class Checker:
 
     @property
     def filters(self) -> Sequence[Mapping[str, Any]]:
-        """Its image filters."""
         filters: Sequence[Mapping[str, Any]] = self.analyzer.get("image_filters", ())
         return filters
 
     def check(self, data: bytes) -> Decoded:
         """``decode`` an upload, if it has not too many bytes."""
         if len(data) > self._limits.max_bytes:
-            raise ImageError(
-                "the upload", f"larger than the limit of {self._limits.max_bytes:,} bytes"
-            )
+            limit = f"larger than the limit of {self._limits.max_bytes:,} bytes"
+            raise ImageError("the upload", limit)
         return self.decode(data, "the upload")
 
     def decode(self, data: bytes, name: str) -> Decoded:
@@ -120,7 +129,6 @@ class Checker:
             return found
 
     def close(self) -> None:
-        """End the worker processes."""
         while self._idle:
             _end(self._idle.pop())
 
@@ -158,9 +166,128 @@ class Uploads:
         return upload
 
     def get(self, name: str) -> Upload:
-        """The upload of this id."""
         with self._lock:
             found = self._kept.get(name)
         if found is None or found.until < time.monotonic():
             raise UnknownPictureError(name)
         return found
+
+
+def fetch(url: str, limits: Limits) -> bytes:
+    """The bytes at a URL; ImageError where it cannot be fetched or is not on the internet."""
+    deadline = time.monotonic() + limits.max_seconds
+    for _ in range(_REDIRECTS + 1):
+        parts = _checked(url)
+        connection = _connect(url, parts, deadline)
+        try:
+            target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+            connection.request(
+                "GET", target, headers={"User-Agent": "imgsearch-es", "Accept": "image/*"}
+            )
+            response = connection.getresponse()
+            if response.status in (301, 302, 303, 307, 308):
+                url = urljoin(url, response.headers.get("Location", ""))
+                continue
+            if response.status != 200:
+                raise ImageError(url, f"the web server answers {response.status}")
+            found = bytearray()
+            while block := response.read1(_BLOCK):
+                found += block
+                if len(found) > limits.max_bytes:
+                    raise ImageError(url, f"larger than the limit of {limits.max_bytes:,} bytes")
+            if time.monotonic() > deadline:
+                raise ImageError(url, _LATE)  # and perhaps only the beginning came
+            return bytes(found)
+        except (OSError, http.client.HTTPException) as error:
+            late = time.monotonic() > deadline
+            why = _LATE if late else f"cannot be fetched: {type(error).__name__}"
+            raise ImageError(url, why) from error
+        finally:
+            connection.end()
+    raise ImageError(url, f"more than {_REDIRECTS} redirects")
+
+
+def _checked(url: str) -> SplitResult:
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError as error:
+        raise ImageError(url, "is no URL") from error
+    if parts.scheme not in _PORTS or not parts.hostname:
+        raise ImageError(url, "only http:// and https:// URLs are fetched")
+    if port not in (None, *_PORTS.values()):
+        raise ImageError(url, "only the ports 80 and 443 are fetched from")
+    if parts.username or parts.password or not url.isascii() or not url.isprintable():
+        raise ImageError(url, "a URL with a password or with special characters is not fetched")
+    return parts
+
+
+def _connect(url: str, parts: SplitResult, deadline: float) -> _PinnedConnection:
+    """A connection to a checked address; the wait for a name server has the same deadline."""
+    host = parts.hostname or ""
+    port = parts.port or _PORTS[parts.scheme]
+    found: queue.SimpleQueue[list[str]] = queue.SimpleQueue()
+
+    def resolve() -> None:
+        answers: list[str] = []
+        with contextlib.suppress(OSError, UnicodeError):
+            entries = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+            answers = [str(entry[4][0]) for entry in entries]
+        found.put(answers)
+
+    threading.Thread(target=resolve, name="imgsearch-resolve", daemon=True).start()
+    try:
+        addresses = found.get(timeout=_left(deadline))
+    except queue.Empty:
+        raise ImageError(url, _LATE) from None
+    if not addresses:
+        raise ImageError(url, "there is no such host")
+    if not all(map(is_public, addresses)):
+        raise ImageError(url, "is not on the public internet, so it is not fetched")
+    return _PinnedConnection(host, port, addresses[0], parts.scheme == "https", deadline)
+
+
+class _PinnedConnection(http.client.HTTPConnection):
+    """HTTP or HTTPS to one address; host name and certificate are those of the URL.
+
+    At the deadline the socket is shut down, which ends whatever waits for it: its own timeout
+    begins anew with every byte that comes.
+    """
+
+    def __init__(self, host: str, port: int, address: str, secure: bool, deadline: float) -> None:
+        super().__init__(host, port, timeout=_left(deadline))
+        self._address = address
+        self._secure = secure
+        self._deadline = deadline
+        self._alarm: threading.Timer | None = None
+        if secure:
+            self.default_port = _PORTS["https"]  # so that the Host header has no port
+
+    def connect(self) -> None:
+        self.sock = socket.create_connection((self._address, self.port), self.timeout)
+        if self._secure:
+            context = ssl.create_default_context()
+            self.sock = context.wrap_socket(
+                self.sock, server_hostname=self.host, do_handshake_on_connect=False
+            )
+        self._alarm = threading.Timer(_left(self._deadline), _shut_down, [self.sock])
+        self._alarm.daemon = True
+        self._alarm.start()
+        if isinstance(self.sock, ssl.SSLSocket):
+            self.sock.do_handshake()
+
+    def end(self) -> None:
+        """Close the connection for good (an answer may go on with its socket after ``close``)."""
+        if self._alarm is not None:
+            self._alarm.cancel()
+        self.close()
+
+
+def _shut_down(connected: socket.socket) -> None:
+    """End reading and writing of a socket that another thread uses; of TLS without a farewell."""
+    with contextlib.suppress(OSError):
+        socket.socket.shutdown(connected, socket.SHUT_RDWR)
+
+
+def _left(deadline: float) -> float:
+    return max(0.1, deadline - time.monotonic())

@@ -20,10 +20,9 @@ from starlette.datastructures import QueryParams
 from imgsearch_es.analysis.analyzer import Term
 from imgsearch_es.analysis.models import reads_texts
 from imgsearch_es.errors import QueryError
-from imgsearch_es.interfaces.gallery import traces
-from imgsearch_es.interfaces.gallery.page import value_name as facet_value
-from imgsearch_es.interfaces.gallery.texts import shape as shape
-from imgsearch_es.interfaces.html import words
+from imgsearch_es.interfaces.gallery import value_name as facet_value
+from imgsearch_es.interfaces.html import shape as shape
+from imgsearch_es.interfaces.html import traces, words
 from imgsearch_es.interfaces.server.answers import reason_of
 from imgsearch_es.interfaces.server.schemas import What
 from imgsearch_es.interfaces.server.uploads import NAME as UPLOAD_NAME
@@ -99,7 +98,6 @@ class State:
 
     @classmethod
     def from_params(cls, params: QueryParams) -> State:
-        """Read a URL's parameters."""
         region, number = params.get("region", ""), params.get("page", "1")
         where = _distinct(params.getlist("where"))
         if len(where) > _MOST_CHOICES:
@@ -152,18 +150,15 @@ class State:
         return self.url(**changes, region=self.region)
 
     def why(self, name: str) -> str:
-        """The URL that tells why a picture was found."""
         asked = self.url("", region=self.region).lstrip("?")
         return f"/why?{'&'.join(filter(None, [f'picture={name}', asked]))}"
 
     def without(self, role: str, name: str) -> str:
-        """The URL without one of the query's pictures."""
-        changes: dict[str, Any] = {role: tuple(one for one in getattr(self, role) if one != name)}
-        return self.url(**changes)
+        left: Any = tuple(one for one in getattr(self, role) if one != name)
+        return self.url(**{role: left})
 
     @property
     def has_pictures(self) -> bool:
-        """Whether it is asked by a picture."""
         return bool(self.image or self.like or self.dislike)
 
     @property
@@ -236,7 +231,7 @@ def vector(terms: Sequence[Term]) -> list[Term]:
 
 def cut(hits: Hits) -> int | None:
     """After how many pictures those begin that show a trace at most; None where there are none."""
-    return hits.total if getattr(hits, "ranked", hits.total) > hits.total else None
+    return hits.total if hits.ranked > hits.total else None
 
 
 def struck(hint: str, left_out: Sequence[str]) -> Markup:
@@ -275,17 +270,17 @@ def example(picture: Document | Upload, role: str) -> dict[str, str]:
         name, alt, version = "your picture", "your picture", "1"
     else:
         name, alt, version = picture.filename, alt_of(picture), picture.sha256[:12]
-    alt = f"{_ROLES[role]}: {alt}"
+    about = {"id": picture.id, "role": role, "name": name, "alt": f"{_ROLES[role]}: {alt}"}
     size = {"width": str(picture.width), "height": str(picture.height)}
-    return {"id": picture.id, "role": role, "name": name, "alt": alt, "version": version, **size}
+    return {**about, "version": version, **size}
 
 
 def facet_groups(counted: Facets, state: State) -> list[tuple[str, list[FacetCount], set[str]]]:
     """Fields with their counts, the chosen values first; fields that say nothing are left out."""
     groups = []
     for field, counts in counted.items():
-        chosen = {one.partition("=")[2] for one in state.where if one.startswith(f"{field}=")}
-        chosen = {one for one in chosen if not _OF_TIMELINE.fullmatch(one)}
+        given = (one.partition("=")[2] for one in state.where if one.startswith(f"{field}="))
+        chosen = {one for one in given if not _OF_TIMELINE.fullmatch(one)}
         known = {item["value"] for item in counts}
         gone: list[FacetCount] = [{"value": one, "count": 0} for one in sorted(chosen - known)]
         values = sorted([*counts, *gone], key=lambda item: item["value"] not in chosen)
@@ -337,19 +332,16 @@ def ways(settings: IndexSettings, state: State, query: Query | None) -> list[tup
 
     Conditions alone rank nothing.
     """
-    found = []
-    asks_by_picture = bool(state.image or state.like)
     has_words = query is not None and bool(query.text)
     ranks = query is not None and (query.sort is None or bool(query.terms))
     reads = settings.has_model and reads_texts(settings.analyzer["model"]["name"])
+    by_picture_alone = bool(state.image or state.like) and not has_words
+    found = []
     for way in STRATEGIES.values() if ranks else ():
+        can = settings.has_model
         if way.is_dense:
-            can = settings.embedding_dimensions > 0 and (
-                reads or (asks_by_picture and not has_words)
-            )
+            can = settings.embedding_dimensions > 0 and (reads or by_picture_alone)
             can = can and (settings.visual_words > 0 or not way.by_words)
-        else:
-            can = settings.has_model
         if can and way.label:
             found.append((way.name, way.label))
     return found + ([] if state.has_pictures else list(SORTS.items()))

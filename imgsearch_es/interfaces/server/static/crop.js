@@ -1,13 +1,19 @@
 // Choosing a part of a picture, by pointer or by keys.
 
-import { page } from "./doing.js";
+import { changed, go, made, source } from "./page.js";
 
 const STEP = 0.02;
 const SMALLEST = 0.05;
 const clamp = (value, low, high) => Math.min(high, Math.max(low, value));
 
+/** Puts a box over a picture, by fractions of it. */
+function put(box, [left, top, right, bottom]) {
+  const places = { left, top, width: right - left, height: bottom - top };
+  for (const [side, value] of Object.entries(places)) box.style[side] = `${100 * value}%`;
+}
+
 /** Resolves to "left,top,right,bottom" as fractions, or null when the person changes their mind. */
-function chooseRegion(source, before) {
+function chooseRegion(src, before) {
   const dialog = document.getElementById("crop");
   const stage = document.getElementById("stage");
   const frame = document.getElementById("frame");
@@ -17,10 +23,7 @@ function chooseRegion(source, before) {
   let [left, top, right, bottom] = given.length === 4 ? given : [0.2, 0.2, 0.8, 0.8];
 
   const show = () => {
-    frame.style.left = `${100 * left}%`;
-    frame.style.top = `${100 * top}%`;
-    frame.style.width = `${100 * (right - left)}%`;
-    frame.style.height = `${100 * (bottom - top)}%`;
+    put(frame, [left, top, right, bottom]);
     const percent = [left, top, right, bottom].map((value) => Math.round(100 * value));
     document.getElementById("frame-text").textContent =
       `From ${percent[0]} to ${percent[2]} % of the width, ${percent[1]} to ${percent[3]} % of the height`;
@@ -64,14 +67,9 @@ function chooseRegion(source, before) {
       }
       [x, y] = [nextX, nextY];
     };
-    const onEnd = () => {
-      stage.removeEventListener("pointermove", onMove);
-      stage.removeEventListener("pointerup", onEnd);
-      stage.removeEventListener("pointercancel", onEnd);
-    };
-    stage.addEventListener("pointermove", onMove);
-    stage.addEventListener("pointerup", onEnd);
-    stage.addEventListener("pointercancel", onEnd);
+    const until = new AbortController();
+    stage.addEventListener("pointermove", onMove, { signal: until.signal });
+    for (const kind of ["pointerup", "pointercancel"]) stage.addEventListener(kind, () => until.abort(), { signal: until.signal });
     frame.focus();
   };
   const keys = (event) => {
@@ -94,7 +92,7 @@ function chooseRegion(source, before) {
     frame.addEventListener("keydown", keys);
     dialog.addEventListener("close", done, { once: true });
     dialog.returnValue = "";
-    image.src = source;
+    image.src = src;
     show();
     dialog.showModal();
     frame.focus();
@@ -103,18 +101,13 @@ function chooseRegion(source, before) {
 
 /** Asks for a part of the query's picture, and searches for it. */
 export async function crop(data) {
-  const region = await chooseRegion(await page.source(`/thumbnails/${data.crop}/1280`), data.region);
-  if (region) page.go(page.changed({ region }));
+  const region = await chooseRegion(await source(`/thumbnails/${data.crop}/1280`), data.region);
+  if (region) go(changed({ region }));
 }
 
 /** Shows on the query's picture which part of it counts. */
 export function outline(image, region) {
-  const [left, top, right, bottom] = region.split(",").map((value) => 100 * Number(value));
-  const box = document.createElement("span");
-  box.className = "outline";
-  box.style.left = `${left}%`;
-  box.style.top = `${top}%`;
-  box.style.width = `${right - left}%`;
-  box.style.height = `${bottom - top}%`;
+  const box = made("span", { className: "outline" });
+  put(box, region.split(",").map(Number));
   image.after(box);
 }

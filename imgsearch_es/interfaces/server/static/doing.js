@@ -1,10 +1,9 @@
 // What a person does beyond searching; each part is loaded when it is first needed.
 
-import { ask, busy, changed, go, isUrl, keepOwn, noAnswer, parse, say, source } from "./page.js";
+import { go, isTyped, made, noAnswer, parse, say } from "./page.js";
 
-const main = document.getElementById("main");
+const main = document.getElementById("main"); // those of page.js are not there yet
 const words = document.getElementById("q");
-export const page = { ask, busy, changed, go, isUrl, keepOwn, main, say, source, words };
 
 const loaded = new Map();
 const WITH_HTML = ["crop", "kept", "keys", "select"];
@@ -13,8 +12,7 @@ const WITH_HTML = ["crop", "kept", "keys", "select"];
 async function needed(name) {
   const href = `/static/${name === "view" ? name : "doing"}.css`;
   if (!document.querySelector(`link[href="${href}"]`)) {
-    const style = document.createElement("link");
-    Object.assign(style, { rel: "stylesheet", href });
+    const style = made("link", { rel: "stylesheet", href });
     const isThere = new Promise((resolve) => { style.onload = style.onerror = resolve; });
     document.head.append(style);
     await isThere;
@@ -75,8 +73,7 @@ main.addEventListener("click", (event) => {
   beginning.then((it) => it.toggle(card, true));
 }, true);
 document.addEventListener("keydown", (event) => {
-  if (event.key !== "x" || event.ctrlKey || event.metaKey || event.altKey) return;
-  if (event.target.closest("input, select, textarea, dialog[open]")) return;
+  if (event.key !== "x" || isTyped(event)) return;
   const card = document.activeElement.closest(".card");
   use("select", (it) => (card ? it.toggle(card) : it.begin()));
 });
@@ -97,10 +94,7 @@ document.addEventListener("arrived", () => {
 /** Looks again at what passes by itself, unless this person is doing something. */
 async function look() {
   const isBusy = document.querySelector("dialog[open]") || document.activeElement === words || document.hidden;
-  if (isBusy || window.scrollY > 200) {
-    waiting = setTimeout(look, 3000);
-    return;
-  }
-  const focused = document.activeElement?.closest("#results") ? "#results" : "";
-  await go(location.href, { push: false, focus: focused });
+  const focus = document.activeElement?.closest("#results") ? "#results" : "";
+  if (isBusy || window.scrollY > 200) waiting = setTimeout(look, 3000);
+  else await go(location.href, { push: false, focus });
 }

@@ -1,9 +1,8 @@
 // Completion of the last words: an editable combobox with a list, as the ARIA practices guide has it
 // (https://www.w3.org/WAI/ARIA/apg/patterns/combobox/).
 
-import { page } from "./doing.js";
+import { ask, made, words } from "./page.js";
 
-const { ask, words } = page;
 const KINDS = { word: "", taught: "taught word", label: "label", file: "file", field: "field" };
 const list = document.getElementById("completion");
 
@@ -52,17 +51,9 @@ function show() {
 }
 
 function option(one, place) {
-  const item = document.createElement("li");
-  item.id = `completion-${place}`;
-  item.setAttribute("role", "option");
-  item.setAttribute("aria-selected", "false");
   const parts = [["bdi", one.text], ["small", KINDS[one.kind] ?? one.kind], ["i", one.count === null ? "" : one.count.toLocaleString("en")]];
-  item.append(...parts.filter(([, text]) => text).map(([name, text]) => {
-    const part = document.createElement(name);
-    part.textContent = text;
-    return part;
-  }));
-  return item;
+  const shown = parts.filter(([, text]) => text).map(([name, text]) => made(name, {}, text));
+  return made("li", { id: `completion-${place}`, role: "option", ariaSelected: "false" }, ...shown);
 }
 
 function choose(place) {

@@ -1,6 +1,6 @@
 // Searches that this person keeps: links in the browser's storage, which no server sees.
 
-import { page } from "./doing.js";
+import { made, main, words } from "./page.js";
 
 const KEY = "imgsearch-kept";
 const dialog = document.getElementById("kept");
@@ -21,25 +21,16 @@ function keep(all) {
   show();
 }
 
-function button(text, label, act) {
-  const made = document.createElement("button");
-  made.type = "button";
-  made.className = "small";
-  made.textContent = text;
-  made.setAttribute("aria-label", label);
-  made.addEventListener("click", act);
-  return made;
-}
+const button = (text, label, onclick) => made("button", { type: "button", className: "small", ariaLabel: label, onclick }, text);
 
 function show() {
   const all = kept();
   list.replaceChildren(...all.map((one, place) => {
-    const item = document.createElement("li");
-    const link = document.createElement("a");
-    link.href = one.url;
+    const link = made("a", { href: one.url }, one.name);
     link.dataset.nav = "";
-    link.textContent = one.name;
-    item.append(
+    return made(
+      "li",
+      {},
       link,
       button("Rename", `Rename ${one.name}`, () => {
         const renamed = window.prompt("Name of this search:", one.name)?.trim();
@@ -47,15 +38,14 @@ function show() {
       }),
       button("Remove", `Remove ${one.name}`, () => keep(all.filter((_, i) => i !== place))),
     );
-    return item;
   }));
   document.getElementById("kept-none").hidden = all.length > 0;
 }
 
 /** Shows what is kept, and offers to keep this search. */
 export function open() {
-  const chosen = [...page.main.querySelectorAll(".choices a")].map((one) => one.textContent.trim());
-  name.value = [page.words.value.trim(), ...chosen].filter(Boolean).join(", ");
+  const chosen = [...main.querySelectorAll(".choices a")].map((one) => one.textContent.trim());
+  name.value = [words.value.trim(), ...chosen].filter(Boolean).join(", ");
   const isSearch = location.search.length > 1;
   document.getElementById("kept-form").hidden = !isSearch;
   show();

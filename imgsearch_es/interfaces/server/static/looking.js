@@ -1,11 +1,14 @@
 // Looking through results: a picture large (see view.js), its size in the grid, and more of them as
 // one scrolls. The address says which picture is large; the place is kept in the browser's history.
 
+import { part } from "./doing.js";
+import { answerOf, ask, clicked, made, main, parse, say, showPictures, source } from "./page.js";
+
 const SIZE = "imgsearch-size";
 const PICTURE = /^#picture-([0-9a-f]{32})$/;
 
 /** What page.js calls; the others are its own. */
-export function makeLooking(main, { part, ask, parse, source, arrived, clicked, say }) {
+export function makeLooking() {
   const cards = () => [...main.querySelectorAll(".card")].filter((card) => !card.closest("details:not([open])"));
   const cardOf = (id) => main.querySelector(`.card[data-id="${id}"]`);
   let leaving = false;
@@ -17,7 +20,7 @@ export function makeLooking(main, { part, ask, parse, source, arrived, clicked, 
     const link = card.querySelector(".picture");
     const small = card.querySelector(".picture img:not(.failed)");
     const content = ask(link.getAttribute("href")).then(async (response) => {
-      if (!response.ok) throw new Error((await response.json()).error.message);
+      if (!response.ok) await answerOf(response);
       return parse(await response.text()).find((one) => one.nodeType === Node.ELEMENT_NODE);
     });
     return {
@@ -26,12 +29,7 @@ export function makeLooking(main, { part, ask, parse, source, arrived, clicked, 
       width: Number(small?.getAttribute("width")),
       height: Number(small?.getAttribute("height")),
       large: content.then((found) => (found.dataset.large ? source(found.dataset.large) : Promise.reject())),
-      about: content.catch((error) => {
-        const said = document.createElement("p");
-        said.setAttribute("role", "alert");
-        said.textContent = error.message;
-        return said;
-      }),
+      about: content.catch((error) => made("p", { role: "alert" }, error.message)),
     };
   }
   let view = null; // made for the first picture
@@ -87,8 +85,7 @@ export function makeLooking(main, { part, ask, parse, source, arrived, clicked, 
       const headers = { "Imgsearch-Goes-On": "1" }; // so that nothing is counted again
       const response = await ask(`/results${new URL(next.href).search}`, { headers });
       if (!response.ok) throw new Error("The next pictures cannot be shown now.");
-      const holder = document.createElement("div");
-      holder.append(...parse(await response.text()));
+      const holder = made("div", {}, ...parse(await response.text()));
       if (!grid.isConnected) return;
       const search = holder.querySelector(".layout")?.dataset.search;
       const known = new Set(cards().map((card) => card.dataset.id));
@@ -108,7 +105,7 @@ export function makeLooking(main, { part, ask, parse, source, arrived, clicked, 
       if (range && last) range.textContent = `${range.textContent.split("–")[0]}–${last}`;
       main.querySelector(".pages")?.replaceWith(holder.querySelector(".pages") ?? "");
       pages += 1;
-      arrived(fresh);
+      showPictures(fresh);
       watch();
     } catch (error) {
       if (grid.isConnected) say(error.message);
@@ -146,11 +143,15 @@ export function makeLooking(main, { part, ask, parse, source, arrived, clicked, 
   async function enter(state) {
     pages = 1;
     size();
-    if (state?.rest && main.querySelector("#rest")) main.querySelector("#rest").open = true;
+    const openRest = () => {
+      const rest = main.querySelector("#rest");
+      if (state?.rest && rest) rest.open = true;
+    };
+    openRest();
     if (state) {
       for (let page = 1; page < (state.pages ?? 1); page += 1) {
         await append();
-        if (state.rest && main.querySelector("#rest")) main.querySelector("#rest").open = true;
+        openRest();
       }
       scrollTo({ top: state.y ?? 0, behavior: "instant" });
     }
@@ -173,4 +174,24 @@ export function makeLooking(main, { part, ask, parse, source, arrived, clicked, 
   });
 
   return { open, follow, enter, leave };
+}
+
+/** From card to card; up and down by what is seen above and below. */
+export function step(event, card) {
+  const cards = [...main.querySelectorAll(".card")].filter((one) => one.offsetParent);
+  if (!cards.length || (!card && event.key !== "ArrowDown")) return;
+  const next = card ? cards.indexOf(card) + ({ ArrowLeft: -1, ArrowRight: 1 }[event.key] ?? rows(cards, card, event.key)) : 0;
+  if (!cards[next]) return;
+  event.preventDefault();
+  cards[next].querySelector(".picture").focus();
+}
+
+/** How far it is to the card above or below, of those in the next row the nearest. */
+function rows(cards, card, key) {
+  const [here, tops] = [cards.indexOf(card), cards.map((one) => one.offsetTop)];
+  const other = key === "ArrowUp" ? Math.max(...tops.filter((top) => top < tops[here])) : Math.min(...tops.filter((top) => top > tops[here]));
+  const center = (one) => one.offsetLeft + one.offsetWidth / 2;
+  const row = cards.filter((one) => one.offsetTop === other);
+  const [nearest] = row.sort((a, b) => Math.abs(center(a) - center(card)) - Math.abs(center(b) - center(card)));
+  return nearest ? cards.indexOf(nearest) - here : NaN;
 }

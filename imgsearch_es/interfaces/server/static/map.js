@@ -1,6 +1,6 @@
 // A box that is drawn over the map narrows to it.
 
-import { page } from "./doing.js";
+import { go } from "./page.js";
 
 /** Lets this person draw on the map that is shown now. */
 export function draw() {
@@ -32,7 +32,7 @@ export function draw() {
       if (east - west > 0.1 && north - south > 0.1) {
         const all = new URL(map.dataset.all, location.href);
         all.searchParams.append("where", `within=${[south, west, north, east]}`);
-        page.go(all.href);
+        go(all.href);
       } else box.setAttribute("width", 0);
     };
     map.addEventListener("pointermove", move);

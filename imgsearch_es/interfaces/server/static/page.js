@@ -1,10 +1,13 @@
 // Makes the page quick: links and forms change a part of it, pictures can be dropped and pasted.
 // What is shown is always in the URL; without this script the same links load whole pages.
 
-import { part, use } from "./doing.js";
-import { makeLooking } from "./looking.js";
+import { use } from "./doing.js";
+import { makeLooking, step } from "./looking.js";
 
-export { ask, busy, changed, go, isUrl, keepOwn, noAnswer, parse, say, source };
+export {
+  answerOf, ask, busy, changed, clicked, copy, forgetToken, go, isTyped, isUrl, keepOwn, made, main, noAnswer, parse, post, say,
+  showPictures, source, words,
+};
 
 const TOKEN = "imgsearch-token";
 const main = document.getElementById("main");
@@ -20,6 +23,9 @@ const own = new Map(); // what this person gave, by the id of the upload
 
 /** The token of this browser, or, where it is not to be remembered, of this tab. */
 const token = () => localStorage.getItem(TOKEN) ?? sessionStorage.getItem(TOKEN);
+function forgetToken() {
+  for (const storage of [localStorage, sessionStorage]) storage.removeItem(TOKEN);
+}
 
 /** Asks; ``by`` asks instead of fetch, and takes what that takes. */
 async function ask(url, { by = fetch, ...options } = {}) {
@@ -33,6 +39,19 @@ async function ask(url, { by = fetch, ...options } = {}) {
     return ask(url, { by, ...options });
   }
   return response;
+}
+
+/** Asks with values as JSON. */
+function post(url, values, options = {}) {
+  const headers = { "Content-Type": "application/json" };
+  return ask(url, { method: "POST", headers, body: JSON.stringify(values), ...options });
+}
+
+/** The values of an answer; a refusal is an error with its message. */
+async function answerOf(response) {
+  const answer = await response.json();
+  if (!response.ok) throw new Error(answer.error.message);
+  return answer;
 }
 
 function noAnswer() {
@@ -50,7 +69,7 @@ function askForToken(wasWrong) {
   const dialog = document.getElementById("unlock");
   const field = document.getElementById("token");
   document.getElementById("unlock-problem").textContent = wasWrong ? "This token is not accepted." : "";
-  for (const storage of [localStorage, sessionStorage]) storage.removeItem(TOKEN);
+  forgetToken();
   field.value = "";
   dialog.onkeydown = (event) => { if (needsToken && event.key === "Escape") event.preventDefault(); };
   if (!dialog.open) dialog.showModal();
@@ -71,6 +90,13 @@ function askForToken(wasWrong) {
       reject(new DOMException("no token was given", "AbortError"));
     }, { signal: until.signal });
   });
+}
+
+/** An element with properties, and what is in it. */
+function made(name, properties, ...inside) {
+  const element = Object.assign(document.createElement(name), properties);
+  element.append(...inside);
+  return element;
 }
 
 /** An element from HTML of this server; pictures that need the token get it by fetch. */
@@ -119,7 +145,7 @@ async function go(url, { push = true, focus = null, state = null } = {}) {
   try {
     const response = await ask(`/results${target.search}`, { signal: mine.signal });
     const type = response.headers.get("content-type") ?? "";
-    if (!type.startsWith("text/html")) throw new Error((await response.json()).error.message);
+    if (!type.startsWith("text/html")) await answerOf(response);
     const html = await response.text();
     blobs.splice(0).forEach((one) => URL.revokeObjectURL(one));
     main.replaceChildren(...parse(html));
@@ -195,13 +221,8 @@ async function failed(image) {
   const frame = image.closest(".picture, .frame");
   if (!frame || frame.querySelector(".gone")) return;
   image.classList.add("failed");
-  const note = document.createElement("span");
-  note.className = "gone";
-  note.textContent = "Not shown";
-  const reason = document.createElement("small");
-  reason.textContent = "moved, changed or gone";
-  note.append(reason);
-  frame.append(note);
+  const reason = made("small", {}, "moved, changed or gone");
+  frame.append(made("span", { className: "gone" }, "Not shown", reason));
   const url = image.dataset.src ?? image.getAttribute("src");
   const answer = url ? await ask(url).then((response) => response.text()).catch(() => "") : "";
   const [outside] = answer.match(/lies outside[^"]*/) ?? [];
@@ -315,9 +336,7 @@ function clicked(link) {
   const card = link.closest(".card");
   const search = card?.dataset.search ?? main.querySelector(".layout")?.dataset.search;
   const picture = card?.dataset.id;
-  if (!search || !picture) return;
-  const headers = { "Content-Type": "application/json" };
-  ask("/clicks", { method: "POST", headers, body: JSON.stringify({ search, picture }), keepalive: true }).catch(() => {});
+  if (search && picture) post("/clicks", { search, picture }, { keepalive: true }).catch(() => {});
 }
 
 async function openOriginal(url) {
@@ -325,12 +344,12 @@ async function openOriginal(url) {
   window.open(opened, "_blank", "noopener");
 }
 
-async function copy(text, done) {
+async function copy(text, done, otherwise = "Copy this:") {
   try {
     await navigator.clipboard.writeText(text);
     say(done);
   } catch {
-    window.prompt("Copy this:", text);
+    window.prompt(otherwise, text);
   }
 }
 
@@ -347,10 +366,14 @@ document.getElementById("theme").addEventListener("click", () => {
 
 // -- keys --
 
+/** Whether a key is typed into something, or for the browser. */
+function isTyped(event) {
+  return event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input, select, textarea, dialog[open]");
+}
+
 const ACTIONS = { l: "like", d: "dislike", m: "similar" };
 document.addEventListener("keydown", (event) => {
-  const typingIn = event.target.closest("input, select, textarea, dialog[open]");
-  if (event.ctrlKey || event.metaKey || event.altKey || typingIn) {
+  if (isTyped(event)) {
     if (event.key === "Escape" && event.target === words) words.blur();
     return;
   }
@@ -364,27 +387,7 @@ document.addEventListener("keydown", (event) => {
   else if (event.key.startsWith("Arrow")) step(event, card);
 });
 
-/** From card to card; up and down by what is seen above and below. */
-function step(event, card) {
-  const cards = [...main.querySelectorAll(".card")].filter((one) => one.offsetParent);
-  if (!cards.length || (!card && event.key !== "ArrowDown")) return;
-  const next = card ? cards.indexOf(card) + ({ ArrowLeft: -1, ArrowRight: 1 }[event.key] ?? rows(cards, card, event.key)) : 0;
-  if (!cards[next]) return;
-  event.preventDefault();
-  cards[next].querySelector(".picture").focus();
-}
-
-/** How far it is to the card above or below, of those in the next row the nearest. */
-function rows(cards, card, key) {
-  const [here, tops] = [cards.indexOf(card), cards.map((one) => one.offsetTop)];
-  const other = key === "ArrowUp" ? Math.max(...tops.filter((top) => top < tops[here])) : Math.min(...tops.filter((top) => top > tops[here]));
-  const center = (one) => one.offsetLeft + one.offsetWidth / 2;
-  const row = cards.filter((one) => one.offsetTop === other);
-  const [nearest] = row.sort((a, b) => Math.abs(center(a) - center(card)) - Math.abs(center(b) - center(card)));
-  return nearest ? cards.indexOf(nearest) - here : NaN;
-}
-
-const looking = makeLooking(main, { part, ask, parse, source, arrived: showPictures, clicked, say });
+const looking = makeLooking();
 if (needsToken) go(location.href, { push: false, state: history.state });
 else {
   arrived(null);

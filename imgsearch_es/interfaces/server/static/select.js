@@ -1,8 +1,7 @@
 // Several pictures at once: chosen by a box, by Shift and a click, or by keys; and what to do with them.
 
-import { page } from "./doing.js";
+import { ask, busy, changed, copy, go, made, main, post, say } from "./page.js";
 
-const { ask, changed, go, main, say } = page;
 const MOST_EXAMPLES = 64;
 const MOST_FILES = 200;
 const chosen = new Map(); // by id: where its file is; in the order of choosing
@@ -41,13 +40,8 @@ export function show() {
   for (const card of cards()) {
     let box = card.querySelector(".choose input");
     if (!box) {
-      const label = document.createElement("label");
-      label.className = "choose";
-      box = document.createElement("input");
-      box.type = "checkbox";
-      box.setAttribute("aria-label", `Select ${card.dataset.uri.split("/").pop()}`);
-      label.append(box);
-      card.append(label);
+      box = made("input", { type: "checkbox", ariaLabel: `Select ${card.dataset.uri.split("/").pop()}` });
+      card.append(made("label", { className: "choose" }, box));
     }
     box.checked = chosen.has(card.dataset.id);
     card.classList.toggle("chosen", box.checked);
@@ -93,13 +87,12 @@ document.addEventListener("keydown", (event) => {
 // -- what to do with them --
 
 const ids = () => [...chosen.keys()];
-const headers = { "Content-Type": "application/json" };
 
 /** Asks for a change; gives the answer, or null where it failed and was said. */
 async function change(path, body, problem = null) {
-  page.busy(true);
+  busy(true);
   try {
-    const response = await ask(path, { method: "POST", headers, body: JSON.stringify(body) });
+    const response = await post(path, body);
     const answer = await response.json();
     if (response.ok) return answer;
     const message = answer.error.message;
@@ -108,7 +101,7 @@ async function change(path, body, problem = null) {
   } catch (error) {
     if (error.name !== "AbortError") say(error.message || "The server does not answer.");
   } finally {
-    page.busy(false);
+    busy(false);
   }
   return null;
 }
@@ -137,10 +130,7 @@ async function save(response, name) {
 }
 
 function follow(url, name) {
-  const link = document.createElement("a");
-  link.href = url;
-  link.download = name;
-  link.click();
+  made("a", { href: url, download: name }).click();
   if (url.startsWith("blob:")) setTimeout(() => URL.revokeObjectURL(url), 60_000);
 }
 
@@ -149,11 +139,11 @@ async function download() {
   const url = one ? `/api/v1/documents/${ids()[0]}/picture` : `/api/v1/download?${ids().map((id) => `picture=${id}`).join("&")}`;
   const name = one ? [...chosen.values()][0].split("/").pop() : "pictures.zip";
   if (!("locked" in document.body.dataset)) return follow(url, name);
-  page.busy(true);
+  busy(true);
   try {
     await save(await ask(url), name);
   } finally {
-    page.busy(false);
+    busy(false);
   }
 }
 
@@ -164,15 +154,7 @@ const ACTS = {
   label: () => asked("label"),
   teach: () => teach(ids().slice(0, MOST_EXAMPLES)),
   remove: () => asked("remove"),
-  paths: async () => {
-    const text = [...chosen.values()].join("\n");
-    try {
-      await navigator.clipboard.writeText(text);
-      say(`${chosen.size} ${chosen.size === 1 ? "path" : "paths"} copied`);
-    } catch {
-      window.prompt("Copy these:", text);
-    }
-  },
+  paths: () => copy([...chosen.values()].join("\n"), `${chosen.size} ${chosen.size === 1 ? "path" : "paths"} copied`, "Copy these:"),
   download: () => (chosen.size > MOST_FILES ? say(`Download at most ${MOST_FILES} at a time.`) : download()),
 };
 bar.addEventListener("click", (event) => {

@@ -1,8 +1,7 @@
 // A picture of this person on its way: smaller, if the model needs no more of it, and how far it is.
 
-import { page } from "./doing.js";
+import { answerOf, ask, busy, changed, go, isUrl, keepOwn, made, main, post, say, words } from "./page.js";
 
-const { ask, busy, changed, go, isUrl, keepOwn, main, say, words } = page;
 const LONGEST = 1024;
 
 /** A JPEG of at most 1,024 pixels a side; the file itself where it is small, or this browser cannot read it. */
@@ -42,19 +41,10 @@ function send(url, { body, headers }, told) {
 
 /** The picture as it is here, before the server has it, with what is done now. */
 function showOwn(url) {
-  const figure = document.createElement("figure");
-  figure.className = "example image own";
-  const frame = figure.appendChild(document.createElement("div"));
-  frame.className = "frame";
-  const image = frame.appendChild(document.createElement("img"));
-  image.alt = "Query picture: your picture";
-  image.src = url;
-  const said = figure.appendChild(document.createElement("figcaption"));
-  said.setAttribute("role", "status");
-  said.textContent = "Sending…";
-  const shelf = document.createElement("section");
-  shelf.className = "shelf";
-  shelf.append(figure);
+  const image = made("img", { alt: "Query picture: your picture", src: url });
+  const said = made("figcaption", { role: "status" }, "Sending…");
+  const figure = made("figure", { className: "example image own" }, made("div", { className: "frame" }, image), said);
+  const shelf = made("section", { className: "shelf" }, figure);
   (main.querySelector(".content") ?? main).prepend(shelf);
   scrollTo({ top: 0 });
   return {
@@ -77,7 +67,8 @@ async function searchByFile(file) {
     }
     const body = new FormData();
     body.append("picture", sent, "picture");
-    await upload("/api/v1/uploads", { body, by: (...asked) => send(...asked, picture.told) }, (name) => keepOwn(name, url));
+    const by = (...asked) => send(...asked, picture.told);
+    await uploaded(() => ask("/api/v1/uploads", { method: "POST", body, by }), (name) => keepOwn(name, url));
   } catch (error) {
     say(error.message);
   } finally {
@@ -86,17 +77,12 @@ async function searchByFile(file) {
   }
 }
 
-function searchByUrl(url) {
-  const headers = { "Content-Type": "application/json" };
-  return upload("/api/v1/uploads/url", { headers, body: JSON.stringify({ url }) });
-}
+const searchByUrl = (url) => uploaded(() => post("/api/v1/uploads/url", { url }));
 
-async function upload(path, options, kept = () => {}) {
+async function uploaded(send, kept = () => {}) {
   busy(true);
   try {
-    const response = await ask(path, { method: "POST", ...options });
-    const answer = await response.json();
-    if (!response.ok) return say(answer.error.message);
+    const answer = await answerOf(await send());
     kept(answer.id);
     const text = words.value.trim();
     const q = isUrl(text) ? new URLSearchParams(location.search).get("q") : text;
