@@ -31,14 +31,16 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from imgsearch_es.analysis.colors import colors_of
 from imgsearch_es.analysis.configuration import (
     DEFAULT_MODEL,
+    DeepFeature,
     describe,
     essence,
     read_config,
+    relative_to,
     terms_of,
 )
+from imgsearch_es.analysis.decoding import Preparation, stacked, whole_of
 from imgsearch_es.analysis.embedding_filters import (
     EmbeddingFilter,
     create_embedding_filter,
@@ -46,13 +48,9 @@ from imgsearch_es.analysis.embedding_filters import (
 )
 from imgsearch_es.analysis.filters import TopK, create_image_filter, create_term_filter, full_config
 from imgsearch_es.analysis.models import Model, create_model
-from imgsearch_es.analysis.models.deep_feature import DeepFeature
-from imgsearch_es.analysis.models.weights import relative_to
-from imgsearch_es.analysis.taught import TaughtWord
 from imgsearch_es.analysis.terms import Analysis as Analysis
+from imgsearch_es.analysis.terms import TaughtWord, colors_of, to_word_count, word_name
 from imgsearch_es.analysis.terms import Term as Term
-from imgsearch_es.analysis.views import Preparation, stacked, whole_of
-from imgsearch_es.analysis.visual_words import to_word_count, word_name
 from imgsearch_es.errors import AnalyzerError, AnalyzerMismatchError, ConfigurationError
 from imgsearch_es.pictures.files import Limits
 from imgsearch_es.pictures.images import ImageSource, Picture, open_image
@@ -182,7 +180,7 @@ class Analyzer:
         return None if weights is None or self.embedding_filters else weights()
 
     def word_name(self, key: str) -> str:
-        """A visual word for people, as `visual_words.word_name` names it; slow when first asked."""
+        """A visual word for people, as `terms.word_name` names it; slow when first asked."""
         return word_name(key, self._class_weights, self.model.vocabulary)
 
     def fingerprint(self) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Protocol, cast
@@ -232,13 +232,6 @@ def _sums(vocabulary: Vocabulary) -> Any:
     return csr_array((np.ones(len(places)), (rows, columns)), (len(vocabulary), len(wider)))
 
 
-def run_image_filters(filters: Iterable[ImageFilter], image: Image.Image) -> NDArray[np.uint8]:
-    """Run image filters on an RGB picture: pixels of shape (height, width, 3), 0 to 255."""
-    for part in filters:
-        image = part(image)
-    return np.asarray(image, dtype=np.uint8)
-
-
 def create_image_filter(config: Mapping[str, Any]) -> ImageFilter:
     """Build an image filter; see `create_part`."""
     return cast(ImageFilter, create_part(IMAGE_FILTERS, "image filter", config))
@@ -247,14 +240,6 @@ def create_image_filter(config: Mapping[str, Any]) -> ImageFilter:
 def create_term_filter(config: Mapping[str, Any]) -> TermFilter:
     """Build a term filter; see `create_part`."""
     return cast(TermFilter, create_part(TERM_FILTERS, "term filter", config))
-
-
-def decode_size(filters: Sequence[ImageFilter]) -> tuple[int, int] | None:
-    """What `imgsearch_es.pictures.images.open_image` takes as ``at_least`` for these filters."""
-    sizes = [getattr(part, "decode_size", None) for part in filters]
-    if any(sizes[1:]):
-        raise AnalyzerError('resize with decode = "fast" must be the first image filter')
-    return sizes[0] if sizes else None
 
 
 def with_fast_decode(configs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

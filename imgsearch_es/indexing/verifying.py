@@ -16,8 +16,7 @@ from typing import Any
 import numpy as np
 
 from imgsearch_es.analysis.analyzer import Analyzer, Term
-from imgsearch_es.analysis.colors import LEAST
-from imgsearch_es.analysis.taught import FLOOR
+from imgsearch_es.analysis.terms import FLOOR, LEAST
 from imgsearch_es.errors import (
     AnalyzerMismatchError,
     ImageError,

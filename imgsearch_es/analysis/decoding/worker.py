@@ -23,8 +23,15 @@ from typing import Any
 
 import numpy as np
 
-from imgsearch_es.analysis.decoding import AREA, LARGE, Decoded, Large, LargeError, Refused
-from imgsearch_es.analysis.views import Preparation
+from imgsearch_es.analysis.decoding import (
+    AREA,
+    LARGE,
+    Decoded,
+    Large,
+    LargeError,
+    Preparation,
+    Refused,
+)
 from imgsearch_es.errors import ImageError, ShortageError
 from imgsearch_es.pictures.files import Limits, read_bytes
 from imgsearch_es.pictures.images import open_image

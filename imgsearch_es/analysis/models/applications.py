@@ -22,10 +22,10 @@ from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
+from imgsearch_es.analysis.configuration import fingerprint, given_file, kept_digest
 from imgsearch_es.analysis.models.base import JSON, ModelInfo, NetworkModel
 from imgsearch_es.analysis.models.networks import with_pooled_features
 from imgsearch_es.analysis.models.runtime import telling
-from imgsearch_es.analysis.models.weights import fingerprint, given_file, kept_digest
 from imgsearch_es.errors import AnalyzerError, WeightsError
 
 if TYPE_CHECKING:

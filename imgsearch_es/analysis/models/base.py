@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from imgsearch_es.analysis.models.deep_feature import DeepFeature
+from imgsearch_es.analysis.configuration import DeepFeature
 from imgsearch_es.analysis.models.networks import class_weights, layer_shapes, with_deep_feature
-from imgsearch_es.analysis.models.runtime import Runtime, check_runtime, import_keras, telling
-from imgsearch_es.analysis.models.runtime_choice import Choice, open_runtime
+from imgsearch_es.analysis.models.runtime import Runtime, import_keras, telling
+from imgsearch_es.analysis.models.runtime_choice import Choice, check_runtime, open_runtime
 from imgsearch_es.errors import AnalyzerError
 from imgsearch_es.vocabulary.synsets import Vocabulary, imagenet
 

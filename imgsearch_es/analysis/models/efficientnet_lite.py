@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from imgsearch_es.analysis.configuration import fingerprint, given_file
 from imgsearch_es.analysis.models.base import JSON, ModelInfo, NetworkModel
 from imgsearch_es.analysis.models.checkpoint import read_checkpoint
-from imgsearch_es.analysis.models.weights import fingerprint, given_file
 from imgsearch_es.errors import MissingDependencyError, WeightsError
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from imgsearch_es.analysis.models.deep_feature import DeepFeature
+from imgsearch_es.analysis.configuration import DeepFeature
 from imgsearch_es.analysis.models.saved_network import in_parallel
 from imgsearch_es.errors import AnalyzerError
 

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from imgsearch_es.analysis.models import openvino
+from imgsearch_es.analysis.configuration import fingerprint, given_file
 from imgsearch_es.analysis.models.base import (
     JSON,
     ModelInfo,
@@ -29,7 +29,7 @@ from imgsearch_es.analysis.models.base import (
     predict_in_turns,
 )
 from imgsearch_es.analysis.models.keras_file import to_vocabulary
-from imgsearch_es.analysis.models.weights import fingerprint, given_file
+from imgsearch_es.analysis.models.runtime import OpenVINORuntime, core
 from imgsearch_es.errors import AnalyzerError, WeightsError
 from imgsearch_es.pictures.files import saving
 from imgsearch_es.vocabulary.synsets import Vocabulary
@@ -70,7 +70,7 @@ class QuantizedModel:
         self.config: dict[str, JSON] = {"name": self.name}
         self.origin = _read_origin(self.path)
         self._lock = threading.Lock()
-        self._runtime: openvino.OpenVINORuntime | None = None
+        self._runtime: OpenVINORuntime | None = None
 
     @classmethod
     def describe(cls, name: str) -> ModelInfo:
@@ -97,7 +97,7 @@ class QuantizedModel:
         check_pixels(pixels, self.origin.size, self.name)
         with self._lock:
             if self._runtime is None:
-                self._runtime = openvino.OpenVINORuntime(_read_network(self.path))
+                self._runtime = OpenVINORuntime(_read_network(self.path))
             runtime = self._runtime
         return predict_in_turns(runtime, pixels)
 
@@ -106,7 +106,7 @@ class QuantizedModel:
 
 
 def write(path: Path, origin: Origin, folder: Path) -> None:
-    """Write the file of a network that `openvino.save` put into a folder, whole or not at all.
+    """Write the file of a network that `runtime.save` put into a folder, whole or not at all.
 
     The same network gives the same bytes.
     """
@@ -130,9 +130,8 @@ def _read_origin(path: Path) -> Origin:
 
 
 def _read_network(path: Path) -> Any:
-    core = openvino.core()
     with _opened(path) as archive:
-        return core.read_model(archive.read(_NETWORK), archive.read(_WEIGHTS))
+        return core().read_model(archive.read(_NETWORK), archive.read(_WEIGHTS))
 
 
 @contextmanager

@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from imgsearch_es.analysis.configuration import LearntFile
 from imgsearch_es.analysis.models.runtime import import_keras, telling
-from imgsearch_es.analysis.models.weights import LearntFile
 from imgsearch_es.errors import AnalyzerError, WeightsError
 
 if TYPE_CHECKING:

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from imgsearch_es.analysis.configuration import DeepFeature, absolute, fingerprint
 from imgsearch_es.analysis.models.base import JSON, ModelInfo, NetworkModel
-from imgsearch_es.analysis.models.deep_feature import DeepFeature
 from imgsearch_es.analysis.models.keras_file import read_labels, to_vocabulary
-from imgsearch_es.analysis.models.runtime import check_runtime, import_keras, telling
-from imgsearch_es.analysis.models.weights import absolute, fingerprint
+from imgsearch_es.analysis.models.runtime import import_keras, telling
+from imgsearch_es.analysis.models.runtime_choice import check_runtime
 from imgsearch_es.errors import AnalyzerError, ConfigurationError, WeightsError, needed
 from imgsearch_es.vocabulary.synsets import Vocabulary, imagenet
 

@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgsearch_es.analysis.analyzer import Analyzer
+from imgsearch_es.analysis.decoding import VIEWS
 from imgsearch_es.analysis.models.base import Model, Prediction, WrappedModel
-from imgsearch_es.analysis.views import VIEWS
 from imgsearch_es.errors import EvaluationError, IndexNotFoundError
 from imgsearch_es.evaluation.sweeps.grid import Setting
 from imgsearch_es.index import ImageIndex
