@@ -60,11 +60,7 @@ class Application:
         return _keras_cache() / self.file.rpartition("/")[2]
 
     def fetch(self) -> Path:
-        """Give the file of weights, downloaded and checked where need be.
-
-        Raises:
-            WeightsError: it cannot be downloaded, or what came is not what was published.
-        """
+        """The file of weights, downloaded and checked where need be, or a WeightsError."""
         if self.path.is_file():
             if self._is_intact(self.path):
                 return self.path
@@ -147,12 +143,9 @@ APPLICATIONS = dict(_read_table())
 class ApplicationModel(NetworkModel):
     """A classifier of keras.applications.
 
-    Args:
-        name: one of `APPLICATIONS`.
-        weights: "imagenet" for Keras's own, downloaded on first use; or a local file of weights
-            of the whole classifier (.h5, .weights.h5, .keras); or "random" for weights without
-            any sense, for tests and benchmarks.
-        seed: makes "random" weights always the same.
+    Its weights are "imagenet", Keras's own, downloaded on first use; a local file of weights of the
+    whole classifier (.h5, .weights.h5, .keras); or "random", without any sense, by a seed, for
+    tests and benchmarks.
     """
 
     def __init__(

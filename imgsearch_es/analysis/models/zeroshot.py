@@ -35,12 +35,9 @@ _TEXTS = 64
 class ZeroShotModel(NetworkModel):
     """A network of pictures and texts; "zeroshot:" and a preset of keras-hub, or a folder of one.
 
-    Args:
-        name: such as "zeroshot:clip_vit_base_patch32", which is downloaded on first use.
-        words: the classes: words, phrases or wnids; a file with one a line; by default the 1,000
-            synsets of ImageNet with scenes, colors and common things.
-        template: the text of a word, which takes the place of ``{}``.
-        size: the side of the input in pixels, which the preset says.
+    A preset is downloaded on first use. The classes are words, phrases or wnids, or a file with one
+    a line; by default the 1,000 synsets of ImageNet with scenes, colors and common things. In the
+    text of a word it takes the place of ``{}``. The preset says how many pixels wide its input is.
     """
 
     def __init__(
