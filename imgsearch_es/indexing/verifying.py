@@ -28,7 +28,7 @@ from imgsearch_es.errors import (
     StoreError,
 )
 from imgsearch_es.indexing.exchange.rows import RowError, to_document, to_row
-from imgsearch_es.pictures.credentials import without_credentials
+from imgsearch_es.pictures.addresses import without_credentials
 from imgsearch_es.pictures.files import content_hash, in_memory, picture_id
 from imgsearch_es.retrieval.documents import Document
 from imgsearch_es.retrieval.scoring import Statistics

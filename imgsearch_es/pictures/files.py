@@ -38,7 +38,7 @@ from imgsearch_es.errors import (
     MissingDependencyError,
     pip_install,
 )
-from imgsearch_es.pictures.addresses import careful
+from imgsearch_es.pictures.addresses import careful, with_credentials, without_credentials
 from imgsearch_es.pictures.archives import (
     ArchiveError,
     Member,
@@ -47,7 +47,6 @@ from imgsearch_es.pictures.archives import (
     split_uri,
     table_of,
 )
-from imgsearch_es.pictures.credentials import with_credentials, without_credentials
 
 PathSource = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 

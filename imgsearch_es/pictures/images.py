@@ -10,7 +10,6 @@ warns; the limit here is each call's own.
 from __future__ import annotations
 
 import hashlib
-import io
 import os
 import threading
 import warnings
@@ -21,23 +20,7 @@ from typing import Any, BinaryIO, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from PIL.AvifImagePlugin import AvifImageFile
-from PIL.BmpImagePlugin import BmpImageFile
-from PIL.DdsImagePlugin import DdsImageFile
-from PIL.GifImagePlugin import GifImageFile
 from PIL.ImageFile import ImageFile
-from PIL.Jpeg2KImagePlugin import Jpeg2KImageFile
-from PIL.JpegImagePlugin import JpegImageFile
-from PIL.PcxImagePlugin import PcxImageFile
-from PIL.PngImagePlugin import PngImageFile
-from PIL.PpmImagePlugin import PpmImageFile
-from PIL.PsdImagePlugin import PsdImageFile
-from PIL.QoiImagePlugin import QoiImageFile
-from PIL.SgiImagePlugin import SgiImageFile
-from PIL.SunImagePlugin import SunImageFile
-from PIL.TgaImagePlugin import TgaImageFile
-from PIL.TiffImagePlugin import TiffImageFile
-from PIL.WebPImagePlugin import WebPImageFile
 
 from imgsearch_es.errors import (
     ConfigurationError,
@@ -46,7 +29,7 @@ from imgsearch_es.errors import (
     ShortageError,
 )
 from imgsearch_es.pictures.archives import PACKED
-from imgsearch_es.pictures.colors import to_rgb
+from imgsearch_es.pictures.decoders import DECODERS, open_kind, to_rgb
 from imgsearch_es.pictures.files import (
     Limits,
     blocks,
@@ -57,21 +40,12 @@ from imgsearch_es.pictures.files import (
     reason,
     to_uri,
 )
-from imgsearch_es.pictures.optional import OPTIONAL
 from imgsearch_es.pictures.photo import NO_PHOTO, Photo, orientation, read_photo
 from imgsearch_es.pictures.sources import kind_of
 
 ImageSource = str | os.PathLike[str] | bytes | BinaryIO | Image.Image | NDArray[Any]
 """A path or URL, a picture file's bytes, a binary file object, a Pillow image or an array."""
 
-_DECODERS: dict[str, type[ImageFile]] = {
-    str(decoder.format): decoder
-    for decoder in (
-        AvifImageFile, BmpImageFile, DdsImageFile, GifImageFile, JpegImageFile, Jpeg2KImageFile,
-        PcxImageFile, PngImageFile, PpmImageFile, PsdImageFile, QoiImageFile, SgiImageFile,
-        SunImageFile, TgaImageFile, TiffImageFile, WebPImageFile,
-    )
-}  # fmt: skip
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -205,7 +179,7 @@ def photo_of(uri: str, sha256: str) -> Photo:
     kind = _kind(data, uri)
 
     def read() -> Photo:
-        image = _opened(data, kind, lambda size: _check_pixels(size, uri, _DEFAULT_LIMITS))
+        image = open_kind(data, kind, lambda size: _check_pixels(size, uri, _DEFAULT_LIMITS))
         if kind == "PNG":
             image.load()  # what it says may come after the pixels
         return read_photo(image.info, data, uri)
@@ -240,7 +214,7 @@ def _decode(
 
     def decode() -> Image.Image:
         nonlocal whole, photo
-        image = _opened(data, kind, check)
+        image = open_kind(data, kind, check)
         whole = image.size
         check(whole)
         turned = orientation(image.info.get("exif")) in _TURNED
@@ -271,13 +245,8 @@ def _kind(data: bytes, uri: str) -> str:
     if kind is None and data.startswith(PACKED):
         raise ImageError(uri, "a packed archive, not a picture: unpack it and index what is in it")
     if kind is None:
-        raise ImageError(uri, f"not a picture of a known format ({', '.join(_DECODERS)})")
+        raise ImageError(uri, f"not a picture of a known format ({', '.join(DECODERS)})")
     return kind
-
-
-def _opened(data: bytes, kind: str, check: Callable[[tuple[int, int]], None]) -> Image.Image:
-    file, decoder = io.BytesIO(data), _DECODERS.get(kind)
-    return decoder(file) if decoder else OPTIONAL[kind](file, check)
 
 
 def _guarded(decode: Callable[[], T], uri: str, kind: str) -> T:

@@ -30,8 +30,7 @@ from imgsearch_es.pictures.files import (
     to_uri,
 )
 from imgsearch_es.pictures.images import ImageSource, Picture, open_image
-from imgsearch_es.pictures.sources import is_picture, is_picture_name
-from imgsearch_es.pictures.tables import is_table
+from imgsearch_es.pictures.sources import is_picture, is_picture_name, is_table
 from imgsearch_es.retrieval.conditions import Filter, parse_filters
 from imgsearch_es.retrieval.documents import Document
 from imgsearch_es.retrieval.feedback import (

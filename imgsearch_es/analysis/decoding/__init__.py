@@ -23,15 +23,15 @@ from itertools import product
 from typing import Any
 
 import numpy as np
-import PIL
 from numpy.typing import NDArray
 from PIL import Image
 
 from imgsearch_es.analysis.filters import ImageFilter, create_image_filter
+from imgsearch_es.analysis.plugins import installed_version
 from imgsearch_es.errors import AnalyzerError, ConfigurationError, ImageError
+from imgsearch_es.pictures.decoders import PACKAGES
 from imgsearch_es.pictures.files import Limits
 from imgsearch_es.pictures.images import Facts, Picture
-from imgsearch_es.pictures.optional import installed
 
 Box = tuple[int, int, int, int]
 """left, top, right, bottom: pixels of an upright picture."""
@@ -244,7 +244,8 @@ class Turn(ExitStack):
 
 def described(limits: Limits) -> str:
     """What pictures are tried with; a rejected one deserves another try when this changes."""
-    decoders = ", ".join([f"Pillow {PIL.__version__}", *installed()])
+    versions = ((package, installed_version(package)) for package in ("Pillow", *PACKAGES))
+    decoders = ", ".join(f"{package} {version}" for package, version in versions if version)
     return (
         f"{decoders}, {limits.max_pixels} pixels, {limits.max_bytes} bytes, "
         f"{limits.max_seconds:g} seconds"
