@@ -22,8 +22,6 @@ from imgsearch_es.pictures.files import check_finite
 
 DEFAULT_MODEL = "vgg16"
 """The paper's model."""
-_LISTED = 12
-"""Labels or words that a description has one by one; of more it has the number."""
 TERMS, QUERY_TERMS = 50, 10
 """Classes that a document keeps, and that a query picture asks with, where nobody says."""
 PRESETS: Mapping[str, Mapping[str, Any]] = {"paper": {"model": "vgg16", "terms": 10}}
@@ -97,8 +95,9 @@ def essence(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _described(part: Mapping[str, Any]) -> str:
+    """A part with its options; of more than twelve labels or words their number."""
     shown = {
-        key: f"[{len(value)}]" if isinstance(value, list) and len(value) > _LISTED else value
+        key: f"[{len(value)}]" if isinstance(value, list) and len(value) > 12 else value
         for key, value in part.items()
     }
     options = ", ".join(f"{key}={value}" for key, value in shown.items() if key != "name")
@@ -133,7 +132,6 @@ def read_config(
         raise ConfigurationError(f"{path} is not valid TOML: {error}") from error
 
 
-_BLOCK = 1 << 20
 _folder: ContextVar[Path] = ContextVar("_folder")
 
 
@@ -193,7 +191,7 @@ def digest_of(path: Path, algorithm: str = "sha256") -> str:
     """The hexadecimal digest of what is in a file now; it is read each time."""
     state = hashlib.new(algorithm, usedforsecurity=False)
     with path.open("rb") as file:
-        while block := file.read(_BLOCK):
+        while block := file.read(1 << 20):
             state.update(block)
     return state.hexdigest()
 

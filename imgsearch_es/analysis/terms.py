@@ -64,8 +64,6 @@ LETTERS = "kwrgybnoPpe"
 TABLE = Path(__file__).with_name("colors.txt")
 LEAST = 0.03
 """The least share that is kept: less is noise in the names."""
-_SIDE = 64
-"""Pixels of a row, and rows, that are looked at."""
 
 
 def colors_of(pixels: NDArray[np.uint8]) -> tuple[Term, ...]:
@@ -93,7 +91,7 @@ def colors_of(pixels: NDArray[np.uint8]) -> tuple[Term, ...]:
 
 
 def _places(length: int) -> NDArray[np.intp]:
-    count = min(length, _SIDE)
+    count = min(length, 64)
     return (np.arange(count) * length + length // 2) // count
 
 
@@ -113,8 +111,6 @@ def _table() -> NDArray[np.uint8]:
 
 FLOOR = 0.001
 """The least score that is a term."""
-_FORGOTTEN = -1000.0
-"""A bias with which no picture has the word."""
 _TOGETHER = 512
 """Deep features whose float64 copies are in memory at a time."""
 
@@ -164,8 +160,8 @@ class TaughtWord:
         return np.where(scores >= np.float32(FLOOR), scores, np.float32(0))
 
     def forgotten(self) -> TaughtWord:
-        """This word while it is taken back: no picture has it."""
-        return replace(self, weights=np.zeros_like(self.weights), bias=_FORGOTTEN)
+        """This word while it is taken back: with this bias no picture has it."""
+        return replace(self, weights=np.zeros_like(self.weights), bias=-1000.0)
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON values; the weights as base64 of little-endian numbers."""
@@ -211,8 +207,6 @@ DEFAULT_WORDS = 128
 """Of a picture: of 1,280 numbers these rank as well as all (docs/visual-words.md)."""
 MOST_WORDS = 1024
 """Of a picture: as many terms as Elasticsearch takes in a query."""
-_NAMED = 3
-"""Synsets in the name of a word."""
 _LEAST_WEIGHT = np.float32(2.0**-20)
 """A smaller weight is no word: no sum of products is then too small for float32."""
 
@@ -306,7 +300,7 @@ def word_name(key: str, weights: Vectors | None, classes: Vocabulary) -> str:
     if weights is None or number >= 2 * len(weights) or weights.shape[1] != len(classes):
         return word_key(number)
     row = weights[number % len(weights)] * (1 if number < len(weights) else -1)
-    best = np.argsort(-row, kind="stable")[:_NAMED]
+    best = np.argsort(-row, kind="stable")[:3]
     names = (classes[classes.keys[i]].name.replace("_", " ") for i in best)
     return f"{word_key(number)}: {', '.join(names)}"
 

@@ -16,39 +16,26 @@ import io
 import math
 import struct
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from PIL.AvifImagePlugin import AvifImageFile
-from PIL.BmpImagePlugin import BmpImageFile
-from PIL.DdsImagePlugin import DdsImageFile
-from PIL.GifImagePlugin import GifImageFile
 from PIL.ImageFile import ImageFile
-from PIL.Jpeg2KImagePlugin import Jpeg2KImageFile
-from PIL.JpegImagePlugin import JpegImageFile
-from PIL.PcxImagePlugin import PcxImageFile
-from PIL.PngImagePlugin import PngImageFile
-from PIL.PpmImagePlugin import PpmImageFile
-from PIL.PsdImagePlugin import PsdImageFile
-from PIL.QoiImagePlugin import QoiImageFile
-from PIL.SgiImagePlugin import SgiImageFile
-from PIL.SunImagePlugin import SunImageFile
-from PIL.TgaImagePlugin import TgaImageFile
-from PIL.TiffImagePlugin import TiffImageFile
-from PIL.WebPImagePlugin import WebPImageFile
 
 from imgsearch_es.errors import needed
 
+_PLUGINS = (
+    "Avif", "Bmp", "Dds", "Gif", "Jpeg", "Jpeg2K", "Pcx", "Png", "Ppm", "Psd", "Qoi", "Sgi", "Sun",
+    "Tga", "Tiff", "WebP",
+)  # fmt: skip
 DECODERS: dict[str, type[ImageFile]] = {
-    str(decoder.format): decoder
-    for decoder in (
-        AvifImageFile, BmpImageFile, DdsImageFile, GifImageFile, JpegImageFile, Jpeg2KImageFile,
-        PcxImageFile, PngImageFile, PpmImageFile, PsdImageFile, QoiImageFile, SgiImageFile,
-        SunImageFile, TgaImageFile, TiffImageFile, WebPImageFile,
-    )
-}  # fmt: skip
+    decoder.format: decoder
+    for name in _PLUGINS
+    for decoder in [getattr(import_module(f"PIL.{name}ImagePlugin"), f"{name}ImageFile")]
+}
+"""Pillow's, by the name of the format in an index."""
 Check = Callable[[tuple[int, int]], None]
 """Called with width and height; raises where that is too much."""
 
@@ -82,7 +69,7 @@ def _open_raw(file: BinaryIO, check: Check) -> Image.Image:
         check(preview.data.shape[1::-1])
         image: Image.Image = Image.fromarray(preview.data)
     else:
-        image = JpegImageFile(io.BytesIO(preview.data))
+        image = DECODERS["JPEG"](io.BytesIO(preview.data))
         check(image.size)
     if "exif" not in image.info:
         turned = struct.pack("<HHHIHH", 1, 274, 3, 1, flip, 0)
@@ -158,7 +145,9 @@ def _tiles(image: Image.Image, side: int) -> Iterator[tuple[int, int, Image.Imag
 
 def _tile_to_rgb(image: Image.Image, gray_range: tuple[float, float] | None) -> Image.Image:
     if gray_range is not None:
-        image = _to_gray(np.asarray(image), *gray_range)
+        low, high = gray_range
+        gray = (_finite(np.asarray(image)) - low) * 255 / ((high - low) or 1.0)
+        image = Image.fromarray(np.rint(gray).astype(np.uint8))
     elif image.mode == "LAB":
         image = _lab_to_rgb(image)
     elif image.mode == "La":
@@ -187,12 +176,6 @@ def _gray_range(image: Image.Image) -> tuple[float, float] | None:
 
 def _finite(values: NDArray[Any]) -> NDArray[np.float64]:
     return np.nan_to_num(values.astype(np.float64), posinf=0.0, neginf=0.0)
-
-
-def _to_gray(values: NDArray[Any], low: float, high: float) -> Image.Image:
-    """Deep gray to 8 bits, from low..high to 0..255."""
-    gray = (_finite(values) - low) * 255 / ((high - low) or 1.0)
-    return Image.fromarray(np.rint(gray).astype(np.uint8))
 
 
 def _lab_to_rgb(image: Image.Image) -> Image.Image:

@@ -163,15 +163,13 @@ def open_image(
         raise ConfigurationError(f"a picture cannot be read from a {type(source).__name__}")
     sha256 = hashlib.sha256(data).hexdigest()
     uri = uri or f"sha256:{sha256}"
-    kind, image, (width, height), photo = _decode(data, uri, limits, at_least, admit)
-    return Picture(uri, sha256, width, height, len(data), kind, photo, image)
+    return _decode(data, uri, sha256, limits, at_least, admit)
 
 
 def photo_of(uri: str, sha256: str) -> Photo:
     """How the picture in a file was taken, read again; as little is decoded as that takes.
 
-    Raises:
-        ImageError: the file cannot be read, or has another hash.
+    ImageError where the file cannot be read, or has another hash.
     """
     data = read_bytes(uri)
     if hashlib.sha256(data).hexdigest() != sha256:
@@ -201,40 +199,38 @@ def _from_pixels(image: Image.Image, kind: str, uri: str | None) -> Picture:
 def _decode(
     data: bytes,
     uri: str,
+    sha256: str,
     limits: Limits,
     at_least: tuple[int, int] | None,
     admit: Callable[[int], None],
-) -> tuple[str, Image.Image, tuple[int, int], Photo]:
-    """The format, the picture, its size in the file, upright, and how it was taken."""
-    kind, whole, photo = _kind(data, uri), (0, 0), NO_PHOTO
+) -> Picture:
+    kind = _kind(data, uri)
 
     def check(size: tuple[int, int]) -> None:
         _check_pixels(size, uri, limits)
         admit(size[0] * size[1])
 
-    def decode() -> Image.Image:
-        nonlocal whole, photo
+    def decode() -> Picture:
         image = open_kind(data, kind, check)
-        whole = image.size
-        check(whole)
+        size = image.size
+        check(size)
         turned = orientation(image.info.get("exif")) in _TURNED
-        is_heavy = whole[0] * whole[1] > _HEAVY and image.info.get("progressive")
         if at_least is not None and kind == "JPEG":
             image.draft(None, at_least[::-1] if turned else at_least)
-        elif is_heavy:
-            image.draft(None, (whole[0] // 2, whole[1] // 2))
+        elif size[0] * size[1] > _HEAVY and image.info.get("progressive"):
+            image.draft(None, (size[0] // 2, size[1] // 2))
         else:
             image.load()
-            whole = image.size  # Pillow itself turns TIFF
-        whole = whole[::-1] if turned else whole
+            size = image.size  # Pillow itself turns TIFF
+        width, height = size[::-1] if turned else size
         upright = _upright(image, uri, limits)
         photo = read_photo(image.info, data, uri)
         if isinstance(upright, ImageFile):
             upright = upright.copy() if kind in ("WEBP", "AVIF") else upright
             upright.format = None
-        return upright
+        return Picture(uri, sha256, width, height, len(data), kind, photo, upright)
 
-    return kind, _guarded(decode, uri, kind), whole, photo
+    return _guarded(decode, uri, kind)
 
 
 def _kind(data: bytes, uri: str) -> str:

@@ -37,15 +37,9 @@ from imgsearch_es.pictures.files import Limits, read_bytes
 from imgsearch_es.pictures.images import open_image
 
 _HEADER = tuple(field.name for field in fields(Decoded) if field.name != "pixels")
-_GRACE_SECONDS = 10.0
-"""The parent ends a worker that takes too long; should it be gone, the worker ends itself."""
-_PIXEL_BYTES = 4
-"""Of Pillow's RGB."""
 _MARGIN = 300 << 20
 """Bytes that a picture may take beyond its pixels."""
 _TOO_MUCH = f"its decoder takes more than {_MARGIN >> 20} MB beyond its pixels"
-_STATUS, _DATA_PAGES = Path("/proc/self/statm"), 5
-"""Where Linux, and no other system, says how many pages this process has for its data."""
 
 
 def main(read: int, write: int) -> None:
@@ -81,7 +75,8 @@ class _Worker:
         said: list[dict[str, Any]] = []
         rest: list[memoryview] = []
         for uri in uris:
-            signal.setitimer(signal.ITIMER_REAL, self._limits.max_seconds + _GRACE_SECONDS)
+            # The parent ends a worker that takes too long; where that is gone, it ends itself.
+            signal.setitimer(signal.ITIMER_REAL, self._limits.max_seconds + 10)
             found = self._look_at(uri, data)
             signal.setitimer(signal.ITIMER_REAL, 0)
             if isinstance(found, Refused | Large):
@@ -124,7 +119,7 @@ class _Worker:
             if pixels > LARGE and not self._is_turn:
                 raise LargeError(uri, pixels)
             if has is not None:
-                _limit_data(has + _PIXEL_BYTES * pixels + _MARGIN)
+                _limit_data(has + 4 * pixels + _MARGIN)  # Pillow's RGB has four bytes
 
         size = self._prepare.decode_size
         try:
@@ -146,8 +141,8 @@ class _Worker:
 def _data_bytes() -> int | None:
     """What RLIMIT_DATA counts of this process; None where the system does not say."""
     try:
-        return int(_STATUS.read_text().split()[_DATA_PAGES]) * resource.getpagesize()
-    except OSError:
+        return int(Path("/proc/self/statm").read_text().split()[5]) * resource.getpagesize()
+    except OSError:  # it is not Linux
         return None
 
 

@@ -64,8 +64,6 @@ _VARIANTS = {
         260, 1.1, 1.2, 6.1, "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d"
     ),
 }
-_PADDING = 32
-"""The shorter side is scaled to this many pixels more than the crop, as in training."""
 
 _STAGES = (
     # (blocks, kernel, stride, expansion, channels) of Lite0
@@ -77,8 +75,6 @@ _STAGES = (
     (4, 5, 2, 6, 192),
     (1, 3, 1, 6, 320),
 )
-_STEM, _HEAD, _CLASSES = 32, 1280, 1000
-_EPSILON = 1e-3
 
 
 class EfficientNetLite(NetworkModel):
@@ -110,10 +106,10 @@ class EfficientNetLite(NetworkModel):
 
     @property
     def image_filters(self) -> list[dict[str, JSON]]:
-        """Bicubic resize, then the middle: the evaluation path of the network's authors."""
+        """Bicubic resize, then the middle without 32 pixels, as the network's authors evaluate."""
         size = self._variant.size
         return [
-            {"name": "resize", "shorter_side": size + _PADDING, "interpolation": "bicubic"},
+            {"name": "resize", "shorter_side": size + 32, "interpolation": "bicubic"},
             {"name": "center_crop", "height": size, "width": size},
         ]
 
@@ -179,7 +175,7 @@ def _network(variant: _Variant) -> keras.Model:
     layers = keras.layers
 
     def normalized(x: Any, name: str, *, activate: bool = True) -> Any:
-        x = layers.BatchNormalization(epsilon=_EPSILON, name=name)(x)
+        x = layers.BatchNormalization(epsilon=1e-3, name=name)(x)
         return layers.ReLU(max_value=6.0)(x) if activate else x
 
     def convolved(x: Any, channels: int, kernel: int, stride: int, name: str) -> Any:
@@ -200,7 +196,7 @@ def _network(variant: _Variant) -> keras.Model:
 
     pixels = keras.Input((variant.size, variant.size, 3), name="pixels")
     x = layers.Rescaling(1 / 128, offset=-127 / 128)(pixels)
-    x = normalized(convolved(x, _STEM, 3, 2, "_conv_stem"), "_bn0")
+    x = normalized(convolved(x, 32, 3, 2, "_conv_stem"), "_bn0")
     number = 0
     for stage in _STAGES:
         blocks, kernel, stride, expansion, channels = stage
@@ -210,9 +206,9 @@ def _network(variant: _Variant) -> keras.Model:
         for i in range(blocks):
             x = block(x, f"_blocks.{number}", kernel, stride if i == 0 else 1, expansion, channels)
             number += 1
-    x = normalized(convolved(x, _HEAD, 1, 1, "_conv_head"), "_bn1")
+    x = normalized(convolved(x, 1280, 1, 1, "_conv_head"), "_bn1")
     embedding = layers.GlobalAveragePooling2D(name="embedding")(x)
-    posterior = layers.Dense(_CLASSES, activation="softmax", name="_fc")(embedding)
+    posterior = layers.Dense(1000, activation="softmax", name="_fc")(embedding)
     return keras.Model(pixels, [posterior, embedding], name="efficientnet_lite")
 
 
@@ -226,7 +222,6 @@ def _weights_of(layer: Any, tensors: dict[str, NDArray[Any]]) -> list[NDArray[An
 
 _MAGIC, _PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
 _MAX_BYTES = 4 << 30
-_MAX_DIMENSIONS = 8
 
 _DTYPES = {
     **{"DoubleStorage": "<f8", "FloatStorage": "<f4", "HalfStorage": "<f2", "LongStorage": "<i8"},
@@ -342,7 +337,7 @@ def _tensors(state: object) -> dict[str, _Tensor]:
         if (
             not isinstance(tensor.storage, _Storage)
             or any(type(number) is not int or number < 0 for number in numbers)
-            or not len(tensor.shape) == len(tensor.strides) <= _MAX_DIMENSIONS
+            or not len(tensor.shape) == len(tensor.strides) <= 8
         ):
             raise _RefusedError(f"the tensor {name!r} is malformed")
     return dict(state)

@@ -31,8 +31,6 @@ _OURS = "imgsearch_deep_feature"
 """A layer's name that a classifier will not have: Keras's own choice may be taken in its file."""
 _EPSILON = 1e-6
 """Of "gem" and "rmac", as their authors have it: what is not above it counts as it."""
-_OVERLAP = 0.4
-"""Of neighboring regions of "rmac", at least."""
 
 
 def with_pooled_features(classifier: keras.Model) -> keras.Model:
@@ -266,7 +264,7 @@ def regions(height: int, width: int, levels: int) -> list[tuple[int, int, int]]:
     more = 0
     if shorter < longer:
         step = {more: (longer - shorter) / more for more in range(1, 7)}
-        more = min(step, key=lambda more: abs((shorter - step[more]) / shorter - _OVERLAP))
+        more = min(step, key=lambda more: abs((shorter - step[more]) / shorter - 0.4))
     found: dict[tuple[int, int, int], None] = {}
     for level in range(1, levels + 1):
         side = max(1, 2 * shorter // (level + 1))

@@ -26,7 +26,6 @@ from imgsearch_es.vocabulary.synsets import Vocabulary
 
 _DESCRIPTION, _NETWORK, _WEIGHTS = "model.json", "network.xml", "network.bin"
 _FORMAT = 1
-_LARGEST = 4 << 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +116,7 @@ def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
     """The archive; whatever is wrong with it is a WeightsError."""
     try:
         with zipfile.ZipFile(path) as archive:
-            if sum(part.file_size for part in archive.infolist()) > _LARGEST:
+            if sum(part.file_size for part in archive.infolist()) > 4 << 30:
                 raise ValueError("it is too large")
             yield archive
     except WeightsError:

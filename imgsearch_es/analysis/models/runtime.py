@@ -72,15 +72,11 @@ def telling(
         yield
     except ImgsearchError:
         raise
-    except kind as error:
-        raise say(f"{problem}: {_reason(error)}") from error
-
-
-def _reason(error: Exception) -> str:
-    """What went wrong, in one line: Keras's and TensorFlow's errors run on for pages."""
-    text = str(error).rpartition("Exception encountered: ")[2].partition(" Full object config:")[0]
-    lines = text.strip().splitlines() or [type(error).__name__]
-    return lines[0].strip().rstrip(".")[:300]
+    except kind as error:  # Keras's and TensorFlow's run on for pages
+        text = str(error).rpartition("Exception encountered: ")[2]
+        lines = text.partition(" Full object config:")[0].strip().splitlines()
+        reason = (lines or [type(error).__name__])[0].strip().rstrip(".")[:300]
+        raise say(f"{problem}: {reason}") from error
 
 
 class TensorFlowRuntime:

@@ -58,11 +58,6 @@ NETWORKS = 1
 """To be raised when the same configuration gives another network: older ones are then not used."""
 
 _CHOICE = "choice.json"
-_PICTURES, _SHAPES = 32, 6
-"""Of the probe, and of each picture."""
-_DISTRIBUTIONS = ("imgsearch-es", "openvino", "keras", "tensorflow", "tensorflow-cpu")
-_GPU_DEVICES = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")
-"""Of NVIDIA's driver, of it under Windows's Linux, of AMD's."""
 _log = logging.getLogger(__name__)
 
 
@@ -204,9 +199,12 @@ def _replaced(folder: Path) -> Iterator[Path]:
 
 
 def _made_for() -> dict[str, str]:
-    versions = {name: number for name in _DISTRIBUTIONS if (number := installed_version(name))}
+    made_with = ("imgsearch-es", "openvino", "keras", "tensorflow", "tensorflow-cpu")
+    versions = {name: number for name in made_with if (number := installed_version(name))}
+    # Of NVIDIA's driver, of it under Windows's Linux, of AMD's; TensorFlow need not say it.
+    devices = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")
     hidden = os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1")
-    gpu = not hidden and any(map(os.path.exists, _GPU_DEVICES))  # said without TensorFlow
+    gpu = not hidden and any(map(os.path.exists, devices))
     return {**versions, "processor": processor(), "gpu": "yes" if gpu else "no"}
 
 
@@ -237,7 +235,7 @@ def _probe(
     runtimes: dict[str, Runtime] = {"tensorflow": reference}
     try:
         other = _openvino(reference, place)
-        pixels = probe_pictures(_PICTURES, model.size)
+        pixels = probe_pictures(32, model.size)
         choice = _compared(model.name, differences(reference(pixels), other(pixels)))
     except AnalyzerError as error:
         choice = Choice("tensorflow", str(error), model.name, made_for=_made_for())
@@ -292,7 +290,7 @@ def probe_pictures(count: int, size: tuple[int, int]) -> NDArray[np.uint8]:
     y, x = (np.linspace(0, 1, side) for side in size)
     for picture in pictures:
         picture[:] = _texture(size, random)
-        for _ in range(_SHAPES):
+        for _ in range(6):
             middle, radius = random.random(2), random.uniform(0.05, 0.35, 2)
             down, across = (y - middle[0]) / radius[0], (x - middle[1]) / radius[1]
             inside = down[:, np.newaxis] ** 2 + across**2 < 1

@@ -148,24 +148,25 @@ class ZeroShotModel(NetworkModel):
 
     @cached_property
     def _converter(self) -> Any:
-        with self._telling():
-            return _keras_hub().layers.ImageConverter.from_preset(self.preset)
+        return self._loaded(_keras_hub().layers.ImageConverter)
 
     @cached_property
     def _preprocessor(self) -> Any:
         models = _keras_hub().models
         is_clip = hasattr(self._backbone, "clip_head")
         kind = models.CLIPPreprocessor if is_clip else models.SigLIPPreprocessor
-        with self._telling():
-            return kind.from_preset(self.preset, image_converter=None)
+        return self._loaded(kind, image_converter=None)
 
     @cached_property
     def _backbone(self) -> Any:
-        with self._telling():
-            found = _keras_hub().models.Backbone.from_preset(self.preset)
+        found = self._loaded(_keras_hub().models.Backbone)
         if not hasattr(found, "get_text_embeddings"):
             raise AnalyzerError(f"{self.preset} is no CLIP or SigLIP: it reads no texts")
         return found
+
+    def _loaded(self, kind: Any, **options: Any) -> Any:
+        with self._telling():
+            return kind.from_preset(self.preset, **options)
 
     def _telling(self) -> Any:
         return telling(f"the preset {self.preset} cannot be had by keras-hub", WeightsError)
