@@ -40,14 +40,21 @@ from imgsearch_es.analysis.configuration import (
     relative_to,
     terms_of,
 )
-from imgsearch_es.analysis.decoding import Preparation, stacked, whole_of
 from imgsearch_es.analysis.embedding_filters import (
     EmbeddingFilter,
     create_embedding_filter,
     run_embedding_filters,
 )
-from imgsearch_es.analysis.filters import TopK, create_image_filter, create_term_filter, full_config
+from imgsearch_es.analysis.filters import (
+    Preparation,
+    TopK,
+    create_image_filter,
+    create_term_filter,
+    stacked,
+    whole_of,
+)
 from imgsearch_es.analysis.models import Model, create_model
+from imgsearch_es.analysis.plugins import full_config
 from imgsearch_es.analysis.terms import Analysis as Analysis
 from imgsearch_es.analysis.terms import TaughtWord, colors_of, to_word_count, word_name
 from imgsearch_es.analysis.terms import Term as Term

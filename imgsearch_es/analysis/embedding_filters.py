@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgsearch_es.analysis.configuration import LearntFile, digest_of
-from imgsearch_es.analysis.filters import create_part
+from imgsearch_es.analysis.plugins import create_part
 from imgsearch_es.errors import AnalyzerError, WeightsError
 from imgsearch_es.pictures.files import replacing
 

@@ -38,7 +38,7 @@ class Term:
     """Finite and above zero; a float32 number, so both stores hold the same value."""
     view: int | None = None
     """Of a picture that was analyzed in several views, the one in which this term scored best: an
-    index of `imgsearch_es.analysis.decoding.PARTS`."""
+    index of `imgsearch_es.analysis.filters.PARTS`."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -13,7 +13,8 @@ from typing import NamedTuple
 import numpy as np
 
 from imgsearch_es.analysis.analyzer import Analysis, Analyzer
-from imgsearch_es.analysis.decoding import Decoded, count_of
+from imgsearch_es.analysis.decoding import Decoded
+from imgsearch_es.analysis.filters import count_of
 from imgsearch_es.indexing.find import Found
 from imgsearch_es.indexing.report import Stages
 from imgsearch_es.retrieval.documents import Document

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgsearch_es.analysis.analyzer import Analyzer
-from imgsearch_es.analysis.decoding import whole_of
+from imgsearch_es.analysis.filters import whole_of
 from imgsearch_es.analysis.models.runtime import cores
 from imgsearch_es.errors import ConfigurationError, ImageError
 from imgsearch_es.evaluation import Collection, Judgements, make_task

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from imgsearch_es.analysis.analyzer import Analyzer
 from imgsearch_es.analysis.configuration import fingerprint
-from imgsearch_es.analysis.decoding import whole_of
+from imgsearch_es.analysis.filters import whole_of
 from imgsearch_es.analysis.models import runtime as openvino
 from imgsearch_es.analysis.models.base import NetworkModel, check_pixels
 from imgsearch_es.analysis.models.quantized import Origin, write

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgsearch_es.analysis.analyzer import Term
-from imgsearch_es.analysis.decoding import Box
+from imgsearch_es.analysis.filters import Box
 from imgsearch_es.analysis.terms import is_word, word_key, words_of
 from imgsearch_es.errors import QueryError
 from imgsearch_es.pictures.files import to_path

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from imgsearch_es.analysis.analyzer import Analysis, Analyzer
-from imgsearch_es.analysis.decoding import Preparation, Turn, whole_of
+from imgsearch_es.analysis.decoding import Turn
 from imgsearch_es.analysis.embedding_filters import run_embedding_filters
-from imgsearch_es.analysis.filters import Resize
+from imgsearch_es.analysis.filters import Preparation, Resize, whole_of
 from imgsearch_es.errors import ImageError, QueryError
 from imgsearch_es.indexing import BATCH_SIZE
 from imgsearch_es.indexing.relocating import below

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from imgsearch_es.analysis.analyzer import add_taught
-from imgsearch_es.analysis.decoding import VIEWS
+from imgsearch_es.analysis.filters import VIEWS
 from imgsearch_es.analysis.terms import TaughtWord, to_word_count
 from imgsearch_es.errors import ConfigurationError, SchemaError
 from imgsearch_es.pictures.photo import KEPT, to_kept

@@ -18,9 +18,9 @@ from PIL import Image
 from imgsearch_es import ImageIndex
 from imgsearch_es.analysis import plugins
 from imgsearch_es.analysis.analyzer import Analyzer
-from imgsearch_es.analysis.decoding import AREA, LARGE, Decoded, Preparation, Refused, Turns
+from imgsearch_es.analysis.decoding import AREA, LARGE, Decoded, Refused, Turns
 from imgsearch_es.analysis.decoding.process import NoWorkerError, WorkerLostError, WorkerProcess
-from imgsearch_es.analysis.filters import create_image_filter
+from imgsearch_es.analysis.filters import Preparation, create_image_filter
 from imgsearch_es.errors import AnalyzerError, ImageError
 from imgsearch_es.indexing.find import Found, Options
 from imgsearch_es.indexing.read import Readers

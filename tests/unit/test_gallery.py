@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from imgsearch_es.analysis.analyzer import Term
-from imgsearch_es.analysis.decoding import Box
+from imgsearch_es.analysis.filters import Box
 from imgsearch_es.errors import ConfigurationError, ImageError, MissingDependencyError
 from imgsearch_es.interfaces import gallery
 from imgsearch_es.interfaces.gallery import gallery_html, thumbnail

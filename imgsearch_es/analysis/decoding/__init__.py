@@ -2,155 +2,41 @@
 
 A decoder that crashes or hangs on a hostile file takes its process along, so a run over many files
 decodes in processes of its own. They know Pillow and the image filters, and never import
-TensorFlow: ``process.py`` is the parent's side, ``worker.py`` the child's. Large pictures wait for
-one another, so that their number does not multiply their memory.
+TensorFlow. Large pictures wait for one another, lest their number multiply their memory.
 
-An analyzer may look at the whole of a picture and at overlapping tiles of it. A view is a number,
-an index of `PARTS`; `VIEWS` says by name which an analyzer takes. (The search option ``views`` is
-another thing: mirror images, rotations and crops of a query picture, see
-`imgsearch_es.retrieval.feedback`.)
+`main` is the child, which answers its parent (``process.py``) through a pipe. A request is a
+message of JSON: the URIs of local files, or one URI whose file's bytes are the next message. An
+answer is a message of JSON about each of these pictures; the pixels are in the memory that the
+parent shares, and those without room in it are messages of their own. The child ends when the pipe
+does, so none is left behind when the parent is killed.
 """
 
 from __future__ import annotations
 
-import math
+import hashlib
+import json
+import mmap
+import resource
+import signal
 import threading
+import time
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, fields
-from itertools import product
+from dataclasses import asdict, dataclass, fields
+from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-from imgsearch_es.analysis.filters import ImageFilter, create_image_filter
+from imgsearch_es.analysis.filters import Preparation
 from imgsearch_es.analysis.plugins import installed_version
-from imgsearch_es.errors import AnalyzerError, ConfigurationError, ImageError
+from imgsearch_es.errors import ImageError, ShortageError
 from imgsearch_es.pictures.decoders import PACKAGES
-from imgsearch_es.pictures.files import Limits
-from imgsearch_es.pictures.images import Facts, Picture
-
-Box = tuple[int, int, int, int]
-"""left, top, right, bottom: pixels of an upright picture."""
-
-
-def _tiles(side: int, places: tuple[int, ...]) -> tuple[Box, ...]:
-    return tuple((x, y, x + side, y + side) for y, x in product(places, places))
-
-
-PARTS: tuple[Box, ...] = (
-    (0, 0, 100, 100),
-    *_tiles(60, (0, 40)),
-    (20, 20, 80, 80),
-    *_tiles(40, (0, 30, 60)),
-)
-"""The parts of a picture by the number of the view, as percent of its width and height: the whole;
-four corners and the middle of 60 %; nine tiles of 40 %."""
-VIEWS = {"tiles": 6, "tiles14": 15}
-"""How many of them an analyzer takes, from the first on."""
-_LARGEST_COPY = 1 << 24
-"""Pixels of the largest copy of a part; a larger part is averaged to fewer, to spare the memory."""
-
-
-@dataclass(frozen=True)
-class Preparation:
-    """What makes the pixels for the model of a picture: views of it, and image filters."""
-
-    filters: tuple[ImageFilter, ...]
-    views: str | None = None
-    """One of VIEWS; None for the whole alone."""
-
-    def __post_init__(self) -> None:
-        if self.views is not None and self.views not in VIEWS:
-            raise ConfigurationError(
-                f"views is {' or '.join(map(repr, VIEWS))}, or left out for the whole picture "
-                f"alone, not {self.views!r}"
-            )
-
-    @classmethod
-    def of(cls, config: Mapping[str, Any]) -> Preparation:
-        """Of an analyzer's configuration."""
-        return cls(tuple(map(create_image_filter, config["image_filters"])), config.get("views"))
-
-    @property
-    def count(self) -> int:
-        """How many views there are of a picture."""
-        return 1 if self.views is None else VIEWS[self.views]
-
-    @property
-    def decode_size(self) -> tuple[int, int] | None:
-        """(width, height) of a picture whose smallest view the filters need not enlarge.
-
-        That is what a decoder must not go below; None for the file's own size.
-        """
-        sizes = [getattr(part, "decode_size", None) for part in self.filters]
-        if any(sizes[1:]):
-            raise AnalyzerError('resize with decode = "fast" must be the first image filter')
-        if not sizes or sizes[0] is None:
-            return None
-        percent = min(right - left for left, _, right, _ in PARTS[: self.count])
-        width, height = (math.ceil(100 * side / percent) for side in sizes[0])
-        return width, height
-
-    def __call__(self, image: Image.Image) -> NDArray[np.uint8]:
-        """Pixels of an RGB picture, 0 to 255, of shape (height, width, 3).
-
-        With views (views, height, width, 3), the whole first; an AnalyzerError where the filters
-        give these different sizes.
-        """
-        if self.views is None:
-            return self._filtered(image)
-        return stacked(list(map(self._filtered, self._cut(image))))
-
-    def _filtered(self, image: Image.Image) -> NDArray[np.uint8]:
-        for part in self.filters:
-            image = part(image)
-        return np.asarray(image, dtype=np.uint8)
-
-    def _cut(self, image: Image.Image) -> Iterator[Image.Image]:
-        yield image
-        for view in range(1, self.count):
-            box = box_of(view, *image.size)
-            left, top, right, bottom = box
-            factor = math.ceil(math.sqrt((right - left) * (bottom - top) / _LARGEST_COPY))
-            yield image.crop(box) if factor == 1 else image.reduce(factor, box)
-
-
-def box_of(view: int, width: int, height: int) -> Box:
-    """Where a view is in an upright picture of this size; never empty."""
-    left, top, right, bottom = PARTS[view]
-    left, right = _span(left, right, width)
-    top, bottom = _span(top, bottom, height)
-    return left, top, right, bottom
-
-
-def _span(start: int, end: int, side: int) -> tuple[int, int]:
-    first = min(round(start * side / 100), side - 1)
-    return first, max(first + 1, round(end * side / 100))
-
-
-def stacked(pixels: list[NDArray[np.uint8]]) -> NDArray[np.uint8]:
-    """Pixels of one size as a batch; AnalyzerError where they are not."""
-    if len({each.shape for each in pixels}) > 1:
-        raise AnalyzerError(
-            "the image filters give pictures of different sizes; end them with center_crop, or "
-            "with resize with height and width"
-        )
-    return np.stack(pixels)
-
-
-def count_of(pixels: NDArray[np.uint8]) -> int:
-    """How many views are in what `Preparation` gave."""
-    return len(pixels) if pixels.ndim == 4 else 1
-
-
-def whole_of(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The whole picture, of shape (height, width, 3), in what `Preparation` gave."""
-    return pixels[0] if pixels.ndim == 4 else pixels
-
+from imgsearch_es.pictures.files import Limits, read_bytes
+from imgsearch_es.pictures.images import Facts, Picture, open_image
 
 AREA = 4 << 20
 """Bytes that parent and worker share: pixels come there, and through a pipe what has no room."""
@@ -250,3 +136,121 @@ def described(limits: Limits) -> str:
         f"{decoders}, {limits.max_pixels} pixels, {limits.max_bytes} bytes, "
         f"{limits.max_seconds:g} seconds"
     )
+
+
+# -- the child ---------------------------------------------------------------------------------
+
+_HEADER = tuple(field.name for field in fields(Decoded) if field.name != "pixels")
+_MARGIN = 300 << 20
+"""Bytes that a picture may take beyond its pixels."""
+_TOO_MUCH = f"its decoder takes more than {_MARGIN >> 20} MB beyond its pixels"
+
+
+def main(read: int, write: int) -> None:
+    """Answer until there are no more requests."""
+    requests: Connection[Any, Any] = Connection(read, writable=False)
+    answers: Connection[Any, Any] = Connection(write, readable=False)
+    order = json.loads(requests.recv_bytes())
+    worker = _Worker(Limits(**order["limits"]), order["analyzer"], order["area"])
+    answers.send_bytes(b"{}")
+    while True:
+        try:
+            request = json.loads(requests.recv_bytes())
+            data = requests.recv_bytes() if request["has_data"] else None
+        except (EOFError, OSError):
+            return
+        for part in worker.answer(request["uris"], data, is_turn=request["is_turn"]):
+            answers.send_bytes(part)
+
+
+class _Worker:
+    def __init__(self, limits: Limits, analyzer: Mapping[str, Any], area: Sequence[int]) -> None:
+        self._prepare = Preparation.of(analyzer)
+        self._limits = limits
+        self._area = mmap.mmap(area[0], AREA) if area else None
+
+    def answer(
+        self, uris: Sequence[str], data: bytes | None, *, is_turn: bool
+    ) -> list[bytes | memoryview]:
+        """What to say of some pictures, and the pixels that have no room in the shared memory."""
+        self._is_turn = is_turn
+        self._seconds = {"read": 0.0, "decode": 0.0}
+        filled = 0
+        said: list[dict[str, Any]] = []
+        rest: list[memoryview] = []
+        for uri in uris:
+            # The parent ends a worker that takes too long; where that is gone, it ends itself.
+            signal.setitimer(signal.ITIMER_REAL, self._limits.max_seconds + 10)
+            found = self._look_at(uri, data)
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            if isinstance(found, Refused | Large):
+                said.append(asdict(found))
+                continue
+            pixels = np.ascontiguousarray(found.pixels).data.cast("B")
+            end = filled + pixels.nbytes
+            header = {name: getattr(found, name) for name in _HEADER}
+            header |= {"shape": found.pixels.shape, "is_shared": False}
+            header["photo"] = found.photo.to_dict()
+            if self._area is not None and end <= AREA:
+                self._area[filled:end] = pixels
+                filled, header["is_shared"] = end, True
+            else:
+                rest.append(pixels)
+            said.append(header)
+        return [json.dumps({"pictures": said, "seconds": self._seconds}).encode(), *rest]
+
+    def _look_at(self, uri: str, data: bytes | None) -> Decoded | Refused | Large:
+        try:
+            with self._timed("read"):
+                data = read_bytes(uri, self._limits) if data is None else data
+            with self._timed("decode"):
+                return self._decode(data, uri)
+        except LargeError as error:
+            return Large(error.pixels)
+        except (ShortageError, MemoryError):
+            return Refused(f"the memory is short, or {_TOO_MUCH}", "", is_shortage=True)
+        except ImageError as error:
+            reason = error.reason
+            if self._is_turn and reason.startswith("damaged"):  # some decoders do not tell
+                reason = f"{reason}; or {_TOO_MUCH}"
+            return Refused(reason, "" if data is None else hashlib.sha256(data).hexdigest())
+
+    def _decode(self, data: bytes, uri: str) -> Decoded:
+        """Decode within the memory that this picture may take."""
+        has = _data_bytes()
+
+        def admit(pixels: int) -> None:
+            if pixels > LARGE and not self._is_turn:
+                raise LargeError(uri, pixels)
+            if has is not None:
+                _limit_data(has + 4 * pixels + _MARGIN)  # Pillow's RGB has four bytes
+
+        size = self._prepare.decode_size
+        try:
+            picture = open_image(data, uri=uri, limits=self._limits, at_least=size, admit=admit)
+            return Decoded.of(picture, self._prepare(picture.image))
+        finally:
+            if has is not None:
+                _limit_data(resource.RLIM_INFINITY)
+
+    @contextmanager
+    def _timed(self, stage: str) -> Iterator[None]:
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._seconds[stage] += time.perf_counter() - started
+
+
+def _data_bytes() -> int | None:
+    """What RLIMIT_DATA counts of this process; None where the system does not say."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[5]) * resource.getpagesize()
+    except OSError:  # it is not Linux
+        return None
+
+
+def _limit_data(most: int) -> None:
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    limits = [each for each in (most, hard) if each != resource.RLIM_INFINITY]
+    resource.setrlimit(resource.RLIMIT_DATA, (min(limits, default=resource.RLIM_INFINITY), hard))

@@ -30,7 +30,7 @@ from imgsearch_es.pictures.photo import Photo
 
 _START = (
     "import sys; pipes = map(int, sys.argv[1:3]); sys.path[:] = sys.argv[3:]; "
-    "from imgsearch_es.analysis.decoding.worker import main; main(*pipes)"
+    "from imgsearch_es.analysis.decoding import main; main(*pipes)"
 )
 _ENVIRONMENT = {
     # Bytes that glibc does not give back after each picture, to be faulted in again for the next.

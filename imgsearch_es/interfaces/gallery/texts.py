@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from imgsearch_es.analysis.analyzer import Term
-from imgsearch_es.analysis.decoding import Box
+from imgsearch_es.analysis.filters import Box
 from imgsearch_es.analysis.terms import is_word
 from imgsearch_es.interfaces.html import number, share, words
 from imgsearch_es.retrieval.documents import Document
