@@ -1,4 +1,4 @@
-"""URLs: whose passwords nothing stores or shows, and that no redirection leads into a network."""
+"""URLs: nothing stores or shows their passwords, and none redirects into a private network."""
 
 from __future__ import annotations
 

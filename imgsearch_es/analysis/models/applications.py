@@ -27,6 +27,7 @@ from imgsearch_es.analysis.models.base import JSON, ModelInfo, NetworkModel
 from imgsearch_es.analysis.models.networks import with_pooled_features
 from imgsearch_es.analysis.models.runtime import telling
 from imgsearch_es.errors import AnalyzerError, WeightsError
+from imgsearch_es.pictures.files import replacing
 
 if TYPE_CHECKING:
     import keras
@@ -82,19 +83,12 @@ class Application:
         return not digest or kept_digest(path, algorithm) == digest
 
     def _download(self) -> None:
-        folder = self.path.parent
-        folder.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f"{self.path.name}.", suffix=".part", dir=folder)
-        part = Path(name)
-        try:
-            with os.fdopen(handle, "wb") as file:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(self.path) as part:
+            with part.open("wb") as file:
                 self._copy_to(file)
             if not self._is_intact(part):
                 raise OSError("the checksum of the downloaded file is wrong")
-            part.chmod(0o644)
-            part.replace(self.path)
-        finally:
-            part.unlink(missing_ok=True)
 
     def _copy_to(self, file: IO[bytes]) -> None:
         from rich.console import Console
