@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar
@@ -223,10 +223,6 @@ class LearntFile:
             )
         object.__setattr__(self, "path", str(file))
         object.__setattr__(self, "sha256", found)
-
-    def check(self) -> None:
-        """See that it is still the same file, before it is read; raises as making one does."""
-        replace(self)
 
 
 def without_paths(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import json
 import math
 import zipfile
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -369,7 +370,7 @@ def in_parallel(pixels: Any, feature: Any, learnt: LearntFile) -> Any:
 
     All are Keras tensors. An AnalyzerError if the network is for others, or its file another one.
     """
-    learnt.check()
+    replace(learnt)  # a WeightsError where the file is another one by now
     network = load_network(Path(learnt.path))
     if not is_parallel(network):
         raise AnalyzerError(
