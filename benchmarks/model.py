@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from imgsearch_es.analysis.models import create_model, openvino  # noqa: E402
+from imgsearch_es.analysis.models import create_model, runtime  # noqa: E402
 from imgsearch_es.analysis.models.base import NetworkModel  # noqa: E402
 from imgsearch_es.analysis.models.runtime import TensorFlowRuntime  # noqa: E402
 from imgsearch_es.analysis.models.runtime_choice import probe_pictures  # noqa: E402
@@ -52,8 +52,8 @@ def contenders(model: NetworkModel) -> dict[str, Run]:
         "tf.function, one by one": one_by_one(lambda pixels: tensorflow(pixels)[0]),
         "tf.function, batches of 32": lambda pixels: tensorflow(pixels)[0],
     }
-    if openvino.is_installed():
-        converted = openvino.OpenVINORuntime(openvino.convert(tensorflow.function))
+    if runtime.is_installed():
+        converted = runtime.OpenVINORuntime(runtime.convert(tensorflow.function))
         runs["OpenVINO, one by one"] = one_by_one(lambda pixels: converted(pixels)[0])
         runs["OpenVINO, batches of 32"] = lambda pixels: converted(pixels)[0]
     return runs
@@ -102,7 +102,7 @@ def main() -> None:
             "{scores_differ_by:.0e} |".format(**row)
         )
     if options.json:
-        packages = ("keras", "tensorflow", "openvino") if openvino.is_installed() else ("keras",)
+        packages = ("keras", "tensorflow", "openvino") if runtime.is_installed() else ("keras",)
         versions = {package: version(package) for package in packages}
         result = {"cores": os.cpu_count(), "versions": versions, "rows": rows}
         options.json.write_text(json.dumps(result, indent=2))

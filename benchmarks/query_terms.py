@@ -18,8 +18,8 @@ import numpy as np
 from teach import average_precision, labels
 
 from imgsearch_es import ImageIndex
-from imgsearch_es.analysis.taught import TaughtWord
-from imgsearch_es.learning.teaching import learn
+from imgsearch_es.analysis.terms import TaughtWord
+from imgsearch_es.search.teaching import learn
 
 LEAST = {"none": 2.0, "0.5": 0.5, "0.1": 0.1, "0.05": 0.05, "all": 0.0}
 """The least score of a taught word that a query asks with, by the names of the rows."""

@@ -28,7 +28,7 @@ from filling import fill  # noqa: E402
 
 from imgsearch_es import ImageIndex  # noqa: E402
 from imgsearch_es.analysis.analyzer import Term  # noqa: E402
-from imgsearch_es.analysis.taught import TaughtWord  # noqa: E402
+from imgsearch_es.analysis.terms import TaughtWord  # noqa: E402
 from imgsearch_es.errors import UnknownWordError  # noqa: E402
 from imgsearch_es.evaluation.significance import interval  # noqa: E402
 from imgsearch_es.pictures.files import picture_id  # noqa: E402

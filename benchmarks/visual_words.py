@@ -32,7 +32,7 @@ import elasticsearch_node  # noqa: E402
 from dense import Collection, K, filled  # noqa: E402
 
 from imgsearch_es import ImageIndex  # noqa: E402
-from imgsearch_es.analysis.visual_words import DEFAULT_WORDS, visual_words  # noqa: E402
+from imgsearch_es.analysis.terms import DEFAULT_WORDS, visual_words  # noqa: E402
 from imgsearch_es.evaluation import Evaluation, Run, evaluate  # noqa: E402
 from imgsearch_es.retrieval.queries import Query  # noqa: E402
 from imgsearch_es.stores.base import Store  # noqa: E402

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast, overload
 
 from imgsearch_es.analysis.analyzer import Analysis, Analyzer
-from imgsearch_es.analysis.visual_words import word_key, word_vector
+from imgsearch_es.analysis.terms import word_key, word_vector
 from imgsearch_es.errors import ConfigurationError, ImgsearchError, QueryError
 from imgsearch_es.indexing import (
     Indexer,

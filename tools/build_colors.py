@@ -20,7 +20,7 @@ import numpy as np
 from matplotlib.colors import XKCD_COLORS, to_rgb
 from numpy.typing import NDArray
 
-from imgsearch_es.analysis.colors import LETTERS, STEPS, TABLE
+from imgsearch_es.analysis.terms import LETTERS, STEPS, TABLE
 from imgsearch_es.vocabulary.colors import COLORS
 
 _NEAREST = 5

@@ -31,12 +31,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from imgsearch_es.analysis.colors import colors_of
 from imgsearch_es.analysis.configuration import (
     DEFAULT_MODEL,
+    DeepFeature,
     describe,
     essence,
     read_config,
+    relative_to,
     terms_of,
 )
 from imgsearch_es.analysis.embedding_filters import (
@@ -44,15 +45,19 @@ from imgsearch_es.analysis.embedding_filters import (
     create_embedding_filter,
     run_embedding_filters,
 )
-from imgsearch_es.analysis.filters import TopK, create_image_filter, create_term_filter, full_config
+from imgsearch_es.analysis.filters import (
+    Preparation,
+    TopK,
+    create_image_filter,
+    create_term_filter,
+    stacked,
+    whole_of,
+)
 from imgsearch_es.analysis.models import Model, create_model
-from imgsearch_es.analysis.models.deep_feature import DeepFeature
-from imgsearch_es.analysis.models.weights import relative_to
-from imgsearch_es.analysis.taught import TaughtWord
+from imgsearch_es.analysis.plugins import full_config
 from imgsearch_es.analysis.terms import Analysis as Analysis
+from imgsearch_es.analysis.terms import TaughtWord, colors_of, to_word_count, word_name
 from imgsearch_es.analysis.terms import Term as Term
-from imgsearch_es.analysis.views import Preparation, stacked, whole_of
-from imgsearch_es.analysis.visual_words import to_word_count, word_name
 from imgsearch_es.errors import AnalyzerError, AnalyzerMismatchError, ConfigurationError
 from imgsearch_es.pictures.files import Limits
 from imgsearch_es.pictures.images import ImageSource, Picture, open_image
@@ -64,8 +69,6 @@ _OPTIONS = {
     "model", "image_filters", "terms", "term_filters", "query_terms", "embedding",
     "embedding_filters", "views", "visual_words", "photo", "thumbnails",
 }  # fmt: skip
-_AT_ONCE = 32
-"""Pictures or views that the model takes in a forward pass, where pictures have several views."""
 _SMALLEST_SCORE = float(np.finfo(np.float32).tiny)
 """Lucene's smallest term weight (FeatureField: Float.MIN_NORMAL). Less is no term."""
 
@@ -138,19 +141,17 @@ class Analyzer:
             "term_filters": list(map(full_config, after, self.term_filters)),
             "embedding": feature.to_config() or True if self.embedding else False,
         }
-        # What follows is left out where it says nothing, as in indexes made before there was any.
-        if self.query_terms is not None:
-            self.config["query_terms"] = self.query_terms
-        if behind:
-            parts = map(full_config, behind, self.embedding_filters)
-            self.config["embedding_filters"] = list(parts)
-        if self.preparation.views is not None:
-            self.config["views"] = self.preparation.views
-        if self.visual_words:
-            self.config["visual_words"] = self.visual_words
-        kept = {"photo": self.photo if self.photo != KEPT[0] else 0, "thumbnails": self.thumbnails}
-        self.config |= {name: value for name, value in kept.items() if value}
         """Everything needed to build this analyzer again, as JSON values."""
+        more = {
+            "query_terms": self.query_terms,
+            "embedding_filters": list(map(full_config, behind, self.embedding_filters)),
+            "views": self.preparation.views,
+            "visual_words": self.visual_words,
+            "photo": self.photo if self.photo != KEPT[0] else None,
+            "thumbnails": self.thumbnails,
+        }
+        # Left out where it says nothing, as in indexes made before there was any.
+        self.config |= {name: value for name, value in more.items() if value}
 
     @cached_property
     def vocabulary(self) -> Vocabulary:
@@ -182,7 +183,7 @@ class Analyzer:
         return None if weights is None or self.embedding_filters else weights()
 
     def word_name(self, key: str) -> str:
-        """A visual word for people, as `visual_words.word_name` names it; slow when first asked."""
+        """A visual word for people, as `terms.word_name` names it; slow when first asked."""
         return word_name(key, self._class_weights, self.model.vocabulary)
 
     def fingerprint(self) -> str:
@@ -234,7 +235,7 @@ class Analyzer:
         """Posteriors and deep features of all pictures; with views, of all their views."""
         size = len(batch)
         if self.preparation.count > 1:
-            batch, size = batch.reshape(-1, *batch.shape[2:]), _AT_ONCE
+            batch, size = batch.reshape(-1, *batch.shape[2:]), 32  # so that memory stays bounded
         starts = range(0, len(batch), size)
         parts = [self.model.predict(batch[start : start + size]) for start in starts]
         return (
@@ -343,9 +344,8 @@ def _deep_feature(model: Model, wanted: object) -> DeepFeature:
         raise ConfigurationError(f"embedding is true, false, or options, not {wanted!r}")
     feature = DeepFeature.from_config(wanted if isinstance(wanted, Mapping) else {})
     if not feature.is_default:
-        _tell(
-            model, "use_deep_feature", feature, "gives one deep feature only: leave out embedding"
-        )
+        problem = "gives one deep feature only: leave out embedding"
+        _tell(model, "use_deep_feature", feature, problem)
     return feature
 
 

@@ -16,8 +16,8 @@ from typing import Any, ClassVar, Protocol, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from imgsearch_es.analysis.filters import create_part
-from imgsearch_es.analysis.models.weights import LearntFile, digest_of
+from imgsearch_es.analysis.configuration import LearntFile, digest_of
+from imgsearch_es.analysis.plugins import create_part
 from imgsearch_es.errors import AnalyzerError, WeightsError
 from imgsearch_es.pictures.files import replacing
 
@@ -91,11 +91,8 @@ def write_whitening(
 ) -> str:
     """Write the file of `PCAWhiten`, an .npz without pickle, whole or not at all; gives its sha256.
 
-    Args:
-        path: of the file.
-        mean: of shape (dimensions,).
-        components: of shape (dimensions, components): V D^(-1/2).
-        notes: more about it: numbers, texts or arrays of them.
+    The mean has the shape (dimensions,), V D^(-1/2) (dimensions, components). Notes are numbers,
+    texts or arrays of them.
     """
     arrays = {name: np.asarray(value) for name, value in notes.items()}
     with replacing(path) as draft, draft.open("wb") as file:

@@ -1,24 +1,29 @@
-"""The built-in parts of an analyzer before and after the model.
+"""The built-in parts of an analyzer before and after the model, and the views that it looks at.
 
 All are frozen dataclasses: their fields are their options, and make up their configuration.
 Plug-ins register theirs under the same entry-point groups as the built-ins in setup.cfg.
+
+An analyzer may look at the whole of a picture and at overlapping tiles of it. A view is a number,
+an index of `PARTS`; `VIEWS` says by name which an analyzer takes. (The search option ``views`` is
+another thing: mirror images, rotations and crops of a query picture, see
+`imgsearch_es.retrieval.feedback`.)
 """
 
 from __future__ import annotations
 
-import dataclasses
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import product
 from typing import Any, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from imgsearch_es.analysis.plugins import check_options, load_plugin
-from imgsearch_es.errors import AnalyzerError
+from imgsearch_es.analysis.plugins import create_part
+from imgsearch_es.errors import AnalyzerError, ConfigurationError
 from imgsearch_es.vocabulary.synsets import Vocabulary
 
 IMAGE_FILTERS = "imgsearch_es.image_filters"
@@ -232,13 +237,6 @@ def _sums(vocabulary: Vocabulary) -> Any:
     return csr_array((np.ones(len(places)), (rows, columns)), (len(vocabulary), len(wider)))
 
 
-def run_image_filters(filters: Iterable[ImageFilter], image: Image.Image) -> NDArray[np.uint8]:
-    """Run image filters on an RGB picture: pixels of shape (height, width, 3), 0 to 255."""
-    for part in filters:
-        image = part(image)
-    return np.asarray(image, dtype=np.uint8)
-
-
 def create_image_filter(config: Mapping[str, Any]) -> ImageFilter:
     """Build an image filter; see `create_part`."""
     return cast(ImageFilter, create_part(IMAGE_FILTERS, "image filter", config))
@@ -249,14 +247,6 @@ def create_term_filter(config: Mapping[str, Any]) -> TermFilter:
     return cast(TermFilter, create_part(TERM_FILTERS, "term filter", config))
 
 
-def decode_size(filters: Sequence[ImageFilter]) -> tuple[int, int] | None:
-    """What `imgsearch_es.pictures.images.open_image` takes as ``at_least`` for these filters."""
-    sizes = [getattr(part, "decode_size", None) for part in filters]
-    if any(sizes[1:]):
-        raise AnalyzerError('resize with decode = "fast" must be the first image filter')
-    return sizes[0] if sizes else None
-
-
 def with_fast_decode(configs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """The configurations of image filters, the first of them, ``resize``, with fast decoding."""
     if not configs or configs[0].get("name") != "resize":
@@ -264,26 +254,120 @@ def with_fast_decode(configs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any
     return [{**configs[0], "decode": "fast"}, *map(dict, configs[1:])]
 
 
-def full_config(config: Mapping[str, Any], part: object) -> dict[str, Any]:
-    """The configuration a filter was built from, completed with its defaults."""
-    options = dataclasses.asdict(cast(Any, part))
-    return {"name": config["name"], **{k: v for k, v in options.items() if v is not None}}
+Box = tuple[int, int, int, int]
+"""left, top, right, bottom: pixels of an upright picture."""
 
 
-def create_part(group: str, kind: str, config: Mapping[str, Any]) -> object:
-    """Build a filter of an entry-point group from ``{"name": ..., option: value}``."""
-    if not isinstance(config, Mapping):
-        raise AnalyzerError(f'a {kind} is written {{"name": ..., option: value}}, not {config!r}')
-    options = dict(config)
-    name = options.pop("name", None)
-    if not isinstance(name, str):
-        raise AnalyzerError(f"this {kind} has no name: {dict(config)!r}")
-    factory = load_plugin(group, name)
-    if not (isinstance(factory, type) and dataclasses.is_dataclass(factory)):
-        raise AnalyzerError(f"the {kind} {name!r} is not a dataclass, so its options are unknown")
-    known = [field.name for field in dataclasses.fields(factory)]
-    check_options(f"the {kind} {name!r}", options, known)
-    try:
-        return factory(**options)
-    except TypeError as error:
-        raise AnalyzerError(f"the {kind} {name!r} cannot be built: {error}") from error
+def _tiles(side: int, places: tuple[int, ...]) -> tuple[Box, ...]:
+    return tuple((x, y, x + side, y + side) for y, x in product(places, places))
+
+
+PARTS: tuple[Box, ...] = (
+    (0, 0, 100, 100),
+    *_tiles(60, (0, 40)),
+    (20, 20, 80, 80),
+    *_tiles(40, (0, 30, 60)),
+)
+"""The parts of a picture by the number of the view, as percent of its width and height: the whole;
+four corners and the middle of 60 %; nine tiles of 40 %."""
+VIEWS = {"tiles": 6, "tiles14": 15}
+"""How many of them an analyzer takes, from the first on."""
+_LARGEST_COPY = 1 << 24
+"""Pixels of the largest copy of a part; a larger part is averaged to fewer, to spare the memory."""
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """What makes the pixels for the model of a picture: views of it, and image filters."""
+
+    filters: tuple[ImageFilter, ...]
+    views: str | None = None
+    """One of VIEWS; None for the whole alone."""
+
+    def __post_init__(self) -> None:
+        if self.views is not None and self.views not in VIEWS:
+            raise ConfigurationError(
+                f"views is {' or '.join(map(repr, VIEWS))}, or left out for the whole picture "
+                f"alone, not {self.views!r}"
+            )
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any]) -> Preparation:
+        """Of an analyzer's configuration."""
+        return cls(tuple(map(create_image_filter, config["image_filters"])), config.get("views"))
+
+    @property
+    def count(self) -> int:
+        """How many views there are of a picture."""
+        return 1 if self.views is None else VIEWS[self.views]
+
+    @property
+    def decode_size(self) -> tuple[int, int] | None:
+        """(width, height) of a picture whose smallest view the filters need not enlarge.
+
+        That is what a decoder must not go below; None for the file's own size.
+        """
+        sizes = [getattr(part, "decode_size", None) for part in self.filters]
+        if any(sizes[1:]):
+            raise AnalyzerError('resize with decode = "fast" must be the first image filter')
+        if not sizes or sizes[0] is None:
+            return None
+        percent = min(right - left for left, _, right, _ in PARTS[: self.count])
+        width, height = (math.ceil(100 * side / percent) for side in sizes[0])
+        return width, height
+
+    def __call__(self, image: Image.Image) -> NDArray[np.uint8]:
+        """Pixels of an RGB picture, 0 to 255, of shape (height, width, 3).
+
+        With views (views, height, width, 3), the whole first; an AnalyzerError where the filters
+        give these different sizes.
+        """
+        if self.views is None:
+            return self._filtered(image)
+        return stacked(list(map(self._filtered, self._cut(image))))
+
+    def _filtered(self, image: Image.Image) -> NDArray[np.uint8]:
+        for part in self.filters:
+            image = part(image)
+        return np.asarray(image, dtype=np.uint8)
+
+    def _cut(self, image: Image.Image) -> Iterator[Image.Image]:
+        yield image
+        for view in range(1, self.count):
+            box = box_of(view, *image.size)
+            left, top, right, bottom = box
+            factor = math.ceil(math.sqrt((right - left) * (bottom - top) / _LARGEST_COPY))
+            yield image.crop(box) if factor == 1 else image.reduce(factor, box)
+
+
+def box_of(view: int, width: int, height: int) -> Box:
+    """Where a view is in an upright picture of this size; never empty."""
+    left, top, right, bottom = PARTS[view]
+    left, right = _span(left, right, width)
+    top, bottom = _span(top, bottom, height)
+    return left, top, right, bottom
+
+
+def _span(start: int, end: int, side: int) -> tuple[int, int]:
+    first = min(round(start * side / 100), side - 1)
+    return first, max(first + 1, round(end * side / 100))
+
+
+def stacked(pixels: list[NDArray[np.uint8]]) -> NDArray[np.uint8]:
+    """Pixels of one size as a batch; AnalyzerError where they are not."""
+    if len({each.shape for each in pixels}) > 1:
+        raise AnalyzerError(
+            "the image filters give pictures of different sizes; end them with center_crop, or "
+            "with resize with height and width"
+        )
+    return np.stack(pixels)
+
+
+def count_of(pixels: NDArray[np.uint8]) -> int:
+    """How many views are in what `Preparation` gave."""
+    return len(pixels) if pixels.ndim == 4 else 1
+
+
+def whole_of(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The whole picture, of shape (height, width, 3), in what `Preparation` gave."""
+    return pixels[0] if pixels.ndim == 4 else pixels

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, fields, is_dataclass
 from functools import cache
 from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, version
+from typing import Any, cast
 
 from imgsearch_es.errors import AnalyzerError
 
@@ -57,6 +59,31 @@ def load_plugin(group: str, name: str) -> object:
     except (ImportError, AttributeError, SyntaxError) as error:
         package = found.dist.name if found.dist else found.value
         raise AnalyzerError(f"the plug-in {name!r} of {package} does not load: {error}") from error
+
+
+def full_config(config: Mapping[str, Any], part: object) -> dict[str, Any]:
+    """The configuration a filter was built from, completed with its defaults."""
+    options = asdict(cast(Any, part))
+    return {"name": config["name"], **{k: v for k, v in options.items() if v is not None}}
+
+
+def create_part(group: str, kind: str, config: Mapping[str, Any]) -> object:
+    """Build a filter of an entry-point group from ``{"name": ..., option: value}``."""
+    if not isinstance(config, Mapping):
+        raise AnalyzerError(f'a {kind} is written {{"name": ..., option: value}}, not {config!r}')
+    options = dict(config)
+    name = options.pop("name", None)
+    if not isinstance(name, str):
+        raise AnalyzerError(f"this {kind} has no name: {dict(config)!r}")
+    factory = load_plugin(group, name)
+    if not (isinstance(factory, type) and is_dataclass(factory)):
+        raise AnalyzerError(f"the {kind} {name!r} is not a dataclass, so its options are unknown")
+    known = [field.name for field in fields(factory)]
+    check_options(f"the {kind} {name!r}", options, known)
+    try:
+        return factory(**options)
+    except TypeError as error:
+        raise AnalyzerError(f"the {kind} {name!r} cannot be built: {error}") from error
 
 
 @cache

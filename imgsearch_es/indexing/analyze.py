@@ -14,7 +14,7 @@ import numpy as np
 
 from imgsearch_es.analysis.analyzer import Analysis, Analyzer
 from imgsearch_es.analysis.decoding import Decoded
-from imgsearch_es.analysis.views import count_of
+from imgsearch_es.analysis.filters import count_of
 from imgsearch_es.indexing.find import Found
 from imgsearch_es.indexing.report import Stages
 from imgsearch_es.retrieval.documents import Document

@@ -24,7 +24,7 @@ from imgsearch_es.indexing.report import IndexReport, Stages
 from imgsearch_es.pictures.files import Limits, in_memory, picture_id, to_path, to_uri
 from imgsearch_es.pictures.images import ImageSource, Picture
 from imgsearch_es.pictures.manifests import PictureList, find_entries
-from imgsearch_es.pictures.tables import TableRow, is_table, table_rows
+from imgsearch_es.pictures.sources import TableRow, is_table, table_rows
 from imgsearch_es.retrieval.documents import Document
 from imgsearch_es.retrieval.ledger import Rejected
 from imgsearch_es.stores.base import Known, Store

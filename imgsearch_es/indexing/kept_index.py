@@ -12,10 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from imgsearch_es.analysis.analyzer import Analyzer
-from imgsearch_es.analysis.configuration import is_same_analyzer
-from imgsearch_es.analysis.models.weights import relative_to
-from imgsearch_es.analysis.taught import TaughtWord
-from imgsearch_es.analysis.visual_words import to_word_count
+from imgsearch_es.analysis.configuration import is_same_analyzer, relative_to
+from imgsearch_es.analysis.terms import TaughtWord, to_word_count
 from imgsearch_es.errors import ConfigurationError, IndexRebuiltError
 from imgsearch_es.indexing import Indexer, IndexReport, Options
 from imgsearch_es.indexing.photos import read_again

@@ -8,8 +8,8 @@ from dataclasses import replace
 from functools import cache, partial
 
 from imgsearch_es.analysis.analyzer import Analyzer
-from imgsearch_es.analysis.colors import colors_of
-from imgsearch_es.analysis.views import whole_of
+from imgsearch_es.analysis.filters import whole_of
+from imgsearch_es.analysis.terms import colors_of
 from imgsearch_es.errors import ImageError, ImgsearchError, MissingDependencyError
 from imgsearch_es.indexing.reindexing import Convert
 from imgsearch_es.indexing.thumbnails import with_thumbnails

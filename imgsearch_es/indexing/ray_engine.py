@@ -31,7 +31,7 @@ from imgsearch_es.indexing.exchange.rows import chunks
 from imgsearch_es.indexing.find import Found, Options
 from imgsearch_es.indexing.read import Readers
 from imgsearch_es.indexing.report import Stages
-from imgsearch_es.pictures.credentials import with_credentials
+from imgsearch_es.pictures.addresses import with_credentials
 
 
 @contextmanager

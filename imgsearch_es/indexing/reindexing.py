@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from imgsearch_es.analysis.embedding_filters import EmbeddingFilter, run_embedding_filters
-from imgsearch_es.analysis.taught import TaughtWord
+from imgsearch_es.analysis.terms import TaughtWord
 from imgsearch_es.errors import MissingPicturesError, SourceError, StoreError
 from imgsearch_es.indexing import IndexReport
 from imgsearch_es.indexing.exchange.rows import chunks

@@ -16,8 +16,7 @@ from typing import Any
 import numpy as np
 
 from imgsearch_es.analysis.analyzer import Analyzer, Term
-from imgsearch_es.analysis.colors import LEAST
-from imgsearch_es.analysis.taught import FLOOR
+from imgsearch_es.analysis.terms import FLOOR, LEAST
 from imgsearch_es.errors import (
     AnalyzerMismatchError,
     ImageError,
@@ -29,7 +28,7 @@ from imgsearch_es.errors import (
     StoreError,
 )
 from imgsearch_es.indexing.exchange.rows import RowError, to_document, to_row
-from imgsearch_es.pictures.credentials import without_credentials
+from imgsearch_es.pictures.addresses import without_credentials
 from imgsearch_es.pictures.files import content_hash, in_memory, picture_id
 from imgsearch_es.retrieval.documents import Document
 from imgsearch_es.retrieval.scoring import Statistics

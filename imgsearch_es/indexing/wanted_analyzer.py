@@ -10,13 +10,17 @@ from pathlib import Path
 from typing import Any, TypedDict, TypeVar
 
 from imgsearch_es.analysis.analyzer import Analyzer
-from imgsearch_es.analysis.configuration import DEFAULT_MODEL, is_same_analyzer
+from imgsearch_es.analysis.configuration import (
+    DEFAULT_MODEL,
+    current_folder,
+    is_same_analyzer,
+    relative_to,
+)
 from imgsearch_es.analysis.embedding_filters import EmbeddingFilter
 from imgsearch_es.analysis.filters import with_fast_decode
 from imgsearch_es.analysis.models import create_model
-from imgsearch_es.analysis.models.runtime import check_runtime
-from imgsearch_es.analysis.models.weights import current_folder, relative_to
-from imgsearch_es.analysis.visual_words import to_word_count
+from imgsearch_es.analysis.models.runtime_choice import check_runtime
+from imgsearch_es.analysis.terms import to_word_count
 from imgsearch_es.errors import AnalyzerMismatchError, ConfigurationError
 from imgsearch_es.pictures.thumbnails import to_side
 from imgsearch_es.stores.base import IndexSettings

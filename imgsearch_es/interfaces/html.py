@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from imgsearch_es.analysis.analyzer import Term
-from imgsearch_es.analysis.views import Box
-from imgsearch_es.analysis.visual_words import is_word
+from imgsearch_es.analysis.filters import Box
+from imgsearch_es.analysis.terms import is_word
 from imgsearch_es.retrieval.documents import Document
 from imgsearch_es.retrieval.queries import Query
 from imgsearch_es.retrieval.scoring import Summand

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgsearch_es.analysis.analyzer import Analyzer
+from imgsearch_es.analysis.filters import whole_of
 from imgsearch_es.analysis.models.runtime import cores
-from imgsearch_es.analysis.views import whole_of
 from imgsearch_es.errors import ConfigurationError, ImageError
 from imgsearch_es.evaluation import Collection, Judgements, make_task
 from imgsearch_es.index import ImageIndex

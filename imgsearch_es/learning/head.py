@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from imgsearch_es.analysis.configuration import given_file
+from imgsearch_es.analysis.models.networks import FEATURE, PIXELS, is_parallel, load_network
 from imgsearch_es.analysis.models.runtime import import_keras
-from imgsearch_es.analysis.models.saved_network import FEATURE, PIXELS, is_parallel, load_network
-from imgsearch_es.analysis.models.weights import given_file
 from imgsearch_es.errors import AnalyzerError, ConfigurationError
 from imgsearch_es.learning.examples import STEP
 from imgsearch_es.pictures.files import saving

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from imgsearch_es.analysis.embedding_filters import LearntFilter, Vectors
-from imgsearch_es.analysis.models.saved_network import is_parallel
+from imgsearch_es.analysis.models.networks import is_parallel
 from imgsearch_es.errors import AnalyzerError
 from imgsearch_es.learning.head import apply_head, load_head
 

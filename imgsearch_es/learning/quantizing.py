@@ -24,13 +24,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgsearch_es.analysis.analyzer import Analyzer
-from imgsearch_es.analysis.models import openvino
+from imgsearch_es.analysis.configuration import fingerprint
+from imgsearch_es.analysis.filters import whole_of
+from imgsearch_es.analysis.models import runtime as openvino
 from imgsearch_es.analysis.models.base import NetworkModel, check_pixels
 from imgsearch_es.analysis.models.quantized import Origin, write
 from imgsearch_es.analysis.models.runtime import Outputs, Runtime, TensorFlowRuntime, import_keras
 from imgsearch_es.analysis.models.runtime_choice import differences
-from imgsearch_es.analysis.models.weights import fingerprint
-from imgsearch_es.analysis.views import whole_of
 from imgsearch_es.errors import (
     ConfigurationError,
     ImageError,

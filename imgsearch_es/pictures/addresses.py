@@ -1,9 +1,10 @@
-"""Which addresses are on the internet, and that no server there sends us to one that is not."""
+"""URLs: nothing stores or shows their passwords, and none redirects into a private network."""
 
 from __future__ import annotations
 
 import asyncio
 import ipaddress
+import re
 import socket
 from functools import cache
 from typing import Any
@@ -71,3 +72,34 @@ async def _is_public_host(url: Any) -> bool:
     except (OSError, UnicodeError):  # to connect to it will fail
         return True
     return all(is_public(str(entry[4][0])) for entry in entries)
+
+
+_SCHEMES = r"\b(?P<scheme>https?|ftps?|sftp|ssh|smb|hdfs|webhdfs)://"
+_USER = re.compile(_SCHEMES + r"(?P<user>[^/?#]*)@(?P<host>[^/?#@]*)", re.IGNORECASE)
+_PLACE = re.compile(_SCHEMES + r"[^/?#]*", re.IGNORECASE)
+_given: dict[str, str] = {}
+"""What people wrote, by what is left of it."""
+
+
+def without_credentials(url: str) -> str:
+    """A URL without password, over HTTP also without name, which may be a token.
+
+    This process fetches with them all the same, and nothing stores or shows them.
+    """
+
+    def cut(found: re.Match[str]) -> str:
+        user, colon, _ = found["user"].partition(":")
+        is_web = found["scheme"].lower().startswith("http")
+        name = "" if is_web or not user else f"{user}@"
+        if not (colon or is_web):
+            return found[0]
+        left = f"{found['scheme']}://{name}{found['host']}"
+        _given[left] = found[0]
+        return left
+
+    return _USER.sub(cut, url)
+
+
+def with_credentials(url: str) -> str:
+    """A URL as it was last given to this process."""
+    return _PLACE.sub(lambda found: _given.get(found[0], found[0]), url)

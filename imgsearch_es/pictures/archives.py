@@ -28,7 +28,6 @@ PACKED = (
 )
 """How files begin that gzip, bzip2, xz, Zstandard, ZIP, 7-Zip or RAR made."""
 SCHEME = "tar://"
-_TABLES_KEPT = 16
 _LONGEST_SIDECAR = 1 << 20
 
 
@@ -79,7 +78,7 @@ def table_of(archive: str, file: BinaryIO) -> dict[str, Member]:
         key = (archive, file.seek(0, io.SEEK_END), _changed_at(file))
         if key not in _tables:
             _tables[key] = _read_table(file)
-            if len(_tables) > _TABLES_KEPT:
+            if len(_tables) > 16:
                 _tables.popitem(last=False)
         _tables.move_to_end(key)
         return _tables[key]
@@ -136,13 +135,10 @@ def _read_table(file: BinaryIO) -> dict[str, Member]:
             regular = (info for info in archive if info.isreg() and not info.issparse())
             return {info.name: Member(info.offset_data, info.size) for info in regular}
     except (tarfile.TarError, EOFError, UnicodeError) as error:
-        why = "compressed ones are not: decompress it" if _is_compressed(file) else str(error)
+        file.seek(0)
+        is_packed = file.read(6).startswith(PACKED)
+        why = "compressed ones are not: decompress it" if is_packed else str(error)
         raise ArchiveError(f"it is not a plain tar file ({why})") from error
-
-
-def _is_compressed(file: BinaryIO) -> bool:
-    file.seek(0)
-    return file.read(6).startswith(PACKED)
 
 
 def _changed_at(file: BinaryIO) -> object:

@@ -38,7 +38,7 @@ from imgsearch_es.errors import (
     MissingDependencyError,
     pip_install,
 )
-from imgsearch_es.pictures.addresses import careful
+from imgsearch_es.pictures.addresses import careful, with_credentials, without_credentials
 from imgsearch_es.pictures.archives import (
     ArchiveError,
     Member,
@@ -47,11 +47,9 @@ from imgsearch_es.pictures.archives import (
     split_uri,
     table_of,
 )
-from imgsearch_es.pictures.credentials import with_credentials, without_credentials
 
 PathSource = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 
-_BLOCK = 1 << 20
 _LONGEST_SECONDS = 86_400
 _PATIENCE_SECONDS = 300.0
 """For the bytes of one file; aiohttp waits as long for each answer."""
@@ -59,7 +57,6 @@ _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 _WEB = re.compile(r"(?:^|::)(https?)://", re.IGNORECASE)
 _UNKNOWN = re.compile(r"530\b|authentication (failed|error)", re.IGNORECASE)
 """How FTP and SSH say that they do not know us."""
-_IN_MEMORY = re.compile(r"sha256:[0-9a-f]{64}")
 
 
 def whole(path: str | os.PathLike[str]) -> Path:
@@ -149,7 +146,6 @@ class Limits:
 
 
 _NAME_IT = "; passwords are not stored: name the URL with its own again (//NAME:PASSWORD@HOST)"
-_ANY_SIZE = Limits(max_bytes=1 << 62)
 
 
 def picture_id(uri: str) -> str:
@@ -209,15 +205,14 @@ def filename(uri: str) -> str:
 
 def in_memory(uri: str) -> bool:
     """Whether a URI is that of a picture without a file (``sha256:<hex>``)."""
-    return _IN_MEMORY.fullmatch(uri) is not None
+    return re.fullmatch("sha256:[0-9a-f]{64}", uri) is not None
 
 
 def read_bytes(uri: str, limits: Limits = Limits()) -> bytes:
     """All bytes of the file at a URI.
 
-    Raises:
-        ImageError: it cannot be read, is not a regular file, or is over ``limits.max_bytes``.
-        MissingDependencyError: a URL needs a package that is not installed.
+    ImageError where it cannot be read, is not a regular file, or is over ``limits.max_bytes``;
+    MissingDependencyError where a URL needs a package that is not installed.
     """
     content = io.BytesIO()  # which gives its bytes away without a second copy of them
     with opened(uri, limits) as file:
@@ -238,7 +233,7 @@ def blocks(file: BinaryIO, uri: str, limits: Limits) -> Iterator[bytes]:
     """What is left in a binary file, in blocks, up to the limit; ImageError beyond it."""
     total, end = 0, time.monotonic() + _PATIENCE_SECONDS
     try:
-        while block := file.read(_BLOCK):
+        while block := file.read(1 << 20):
             if not isinstance(block, bytes):
                 raise ImageError(uri, "the file object is not open in binary mode")
             total += len(block)
@@ -308,7 +303,7 @@ def url_path(url: str) -> str:
 @contextmanager
 def open_archive(uri: str) -> Iterator[tuple[BinaryIO, dict[str, Member]]]:
     """Open a tar file: its content, and where each of its files is; raises as `read_bytes` does."""
-    with opened(uri, _ANY_SIZE) as file:
+    with opened(uri, Limits(max_bytes=1 << 62)) as file:
         try:
             table = table_of(uri, file)
         except (ArchiveError, OSError) as error:

@@ -10,7 +10,6 @@ warns; the limit here is each call's own.
 from __future__ import annotations
 
 import hashlib
-import io
 import os
 import threading
 import warnings
@@ -21,23 +20,7 @@ from typing import Any, BinaryIO, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from PIL.AvifImagePlugin import AvifImageFile
-from PIL.BmpImagePlugin import BmpImageFile
-from PIL.DdsImagePlugin import DdsImageFile
-from PIL.GifImagePlugin import GifImageFile
 from PIL.ImageFile import ImageFile
-from PIL.Jpeg2KImagePlugin import Jpeg2KImageFile
-from PIL.JpegImagePlugin import JpegImageFile
-from PIL.PcxImagePlugin import PcxImageFile
-from PIL.PngImagePlugin import PngImageFile
-from PIL.PpmImagePlugin import PpmImageFile
-from PIL.PsdImagePlugin import PsdImageFile
-from PIL.QoiImagePlugin import QoiImageFile
-from PIL.SgiImagePlugin import SgiImageFile
-from PIL.SunImagePlugin import SunImageFile
-from PIL.TgaImagePlugin import TgaImageFile
-from PIL.TiffImagePlugin import TiffImageFile
-from PIL.WebPImagePlugin import WebPImageFile
 
 from imgsearch_es.errors import (
     ConfigurationError,
@@ -46,7 +29,7 @@ from imgsearch_es.errors import (
     ShortageError,
 )
 from imgsearch_es.pictures.archives import PACKED
-from imgsearch_es.pictures.colors import to_rgb
+from imgsearch_es.pictures.decoders import DECODERS, open_kind, to_rgb
 from imgsearch_es.pictures.files import (
     Limits,
     blocks,
@@ -57,21 +40,12 @@ from imgsearch_es.pictures.files import (
     reason,
     to_uri,
 )
-from imgsearch_es.pictures.optional import OPTIONAL
 from imgsearch_es.pictures.photo import NO_PHOTO, Photo, orientation, read_photo
 from imgsearch_es.pictures.sources import kind_of
 
 ImageSource = str | os.PathLike[str] | bytes | BinaryIO | Image.Image | NDArray[Any]
 """A path or URL, a picture file's bytes, a binary file object, a Pillow image or an array."""
 
-_DECODERS: dict[str, type[ImageFile]] = {
-    str(decoder.format): decoder
-    for decoder in (
-        AvifImageFile, BmpImageFile, DdsImageFile, GifImageFile, JpegImageFile, Jpeg2KImageFile,
-        PcxImageFile, PngImageFile, PpmImageFile, PsdImageFile, QoiImageFile, SgiImageFile,
-        SunImageFile, TgaImageFile, TiffImageFile, WebPImageFile,
-    )
-}  # fmt: skip
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -189,15 +163,13 @@ def open_image(
         raise ConfigurationError(f"a picture cannot be read from a {type(source).__name__}")
     sha256 = hashlib.sha256(data).hexdigest()
     uri = uri or f"sha256:{sha256}"
-    kind, image, (width, height), photo = _decode(data, uri, limits, at_least, admit)
-    return Picture(uri, sha256, width, height, len(data), kind, photo, image)
+    return _decode(data, uri, sha256, limits, at_least, admit)
 
 
 def photo_of(uri: str, sha256: str) -> Photo:
     """How the picture in a file was taken, read again; as little is decoded as that takes.
 
-    Raises:
-        ImageError: the file cannot be read, or has another hash.
+    ImageError where the file cannot be read, or has another hash.
     """
     data = read_bytes(uri)
     if hashlib.sha256(data).hexdigest() != sha256:
@@ -205,7 +177,7 @@ def photo_of(uri: str, sha256: str) -> Photo:
     kind = _kind(data, uri)
 
     def read() -> Photo:
-        image = _opened(data, kind, lambda size: _check_pixels(size, uri, _DEFAULT_LIMITS))
+        image = open_kind(data, kind, lambda size: _check_pixels(size, uri, _DEFAULT_LIMITS))
         if kind == "PNG":
             image.load()  # what it says may come after the pixels
         return read_photo(image.info, data, uri)
@@ -227,40 +199,38 @@ def _from_pixels(image: Image.Image, kind: str, uri: str | None) -> Picture:
 def _decode(
     data: bytes,
     uri: str,
+    sha256: str,
     limits: Limits,
     at_least: tuple[int, int] | None,
     admit: Callable[[int], None],
-) -> tuple[str, Image.Image, tuple[int, int], Photo]:
-    """The format, the picture, its size in the file, upright, and how it was taken."""
-    kind, whole, photo = _kind(data, uri), (0, 0), NO_PHOTO
+) -> Picture:
+    kind = _kind(data, uri)
 
     def check(size: tuple[int, int]) -> None:
         _check_pixels(size, uri, limits)
         admit(size[0] * size[1])
 
-    def decode() -> Image.Image:
-        nonlocal whole, photo
-        image = _opened(data, kind, check)
-        whole = image.size
-        check(whole)
+    def decode() -> Picture:
+        image = open_kind(data, kind, check)
+        size = image.size
+        check(size)
         turned = orientation(image.info.get("exif")) in _TURNED
-        is_heavy = whole[0] * whole[1] > _HEAVY and image.info.get("progressive")
         if at_least is not None and kind == "JPEG":
             image.draft(None, at_least[::-1] if turned else at_least)
-        elif is_heavy:
-            image.draft(None, (whole[0] // 2, whole[1] // 2))
+        elif size[0] * size[1] > _HEAVY and image.info.get("progressive"):
+            image.draft(None, (size[0] // 2, size[1] // 2))
         else:
             image.load()
-            whole = image.size  # Pillow itself turns TIFF
-        whole = whole[::-1] if turned else whole
+            size = image.size  # Pillow itself turns TIFF
+        width, height = size[::-1] if turned else size
         upright = _upright(image, uri, limits)
         photo = read_photo(image.info, data, uri)
         if isinstance(upright, ImageFile):
             upright = upright.copy() if kind in ("WEBP", "AVIF") else upright
             upright.format = None
-        return upright
+        return Picture(uri, sha256, width, height, len(data), kind, photo, upright)
 
-    return kind, _guarded(decode, uri, kind), whole, photo
+    return _guarded(decode, uri, kind)
 
 
 def _kind(data: bytes, uri: str) -> str:
@@ -271,13 +241,8 @@ def _kind(data: bytes, uri: str) -> str:
     if kind is None and data.startswith(PACKED):
         raise ImageError(uri, "a packed archive, not a picture: unpack it and index what is in it")
     if kind is None:
-        raise ImageError(uri, f"not a picture of a known format ({', '.join(_DECODERS)})")
+        raise ImageError(uri, f"not a picture of a known format ({', '.join(DECODERS)})")
     return kind
-
-
-def _opened(data: bytes, kind: str, check: Callable[[tuple[int, int]], None]) -> Image.Image:
-    file, decoder = io.BytesIO(data), _DECODERS.get(kind)
-    return decoder(file) if decoder else OPTIONAL[kind](file, check)
 
 
 def _guarded(decode: Callable[[], T], uri: str, kind: str) -> T:

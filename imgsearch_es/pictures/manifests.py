@@ -6,6 +6,7 @@ All give entries: a picture's URI with what its source says of it.
 from __future__ import annotations
 
 import csv
+import glob
 import io
 import json
 import os
@@ -14,7 +15,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import date, datetime
+from datetime import date
 from decimal import Decimal
 from functools import partial
 from itertools import chain
@@ -33,7 +34,6 @@ from imgsearch_es.pictures.files import Limits, open_archive, opened, picture_id
 from imgsearch_es.pictures.sources import EXTENSIONS, Wanted, find_images
 
 _LONGEST = Limits(max_bytes=1 << 40)
-_ROWS = 1024
 _METADATA = "metadata."
 _PARQUET = r"SELECT COLUMNS('^(uri|path|label|metadata\..*)$') FROM read_parquet(?)"
 _LONGEST_LINE = 1 << 20
@@ -135,16 +135,15 @@ def find_entries(
         for one in lists:
             yield from one.entries()
 
-    return _each_once(found()) if lists else found()  # folders and archives name nothing twice
+    def each_once() -> Iterator[Entry]:
+        seen: set[int] = set()
+        for entry in found():
+            key = int(picture_id(entry.uri)[:16], 16)
+            if key not in seen:
+                seen.add(key)
+                yield entry
 
-
-def _each_once(entries: Iterator[Entry]) -> Iterator[Entry]:
-    seen: set[int] = set()
-    for entry in entries:
-        key = int(picture_id(entry.uri)[:16], 16)
-        if key not in seen:
-            seen.add(key)
-            yield entry
+    return each_once() if lists else found()  # folders and archives name nothing twice
 
 
 def _in_archive(archive: Entry, wanted: Wanted) -> Iterator[Entry]:
@@ -227,17 +226,13 @@ def _with_long_fields(reader: csv.DictReader[str]) -> Iterator[dict[str, Any]]:
         yield row
 
 
-_BITS = 63
-"""Of an integer that an index can have."""
-
-
 def typed(cell: str) -> Any:
     """What is in a cell of CSV: a number, a list or the like as JSON, or the text itself."""
     try:
         value = json.loads(cell, parse_constant=str)
     except (ValueError, RecursionError):
         return cell
-    is_long = isinstance(value, int) and value.bit_length() > _BITS
+    is_long = isinstance(value, int) and value.bit_length() > 63  # more than an index can have
     is_json = value is not None and json.dumps(value, ensure_ascii=False) == cell
     return value if is_json and not is_long else cell  # 007 and 1.50 stay as they are
 
@@ -255,11 +250,11 @@ def _parquet_rows(uri: str) -> Rows:
     with _source_errors(uri), _local(uri) as path:
         try:
             with duckdb.connect() as database:
-                place = _escaped(path)
+                place = glob.escape(os.fspath(path))  # DuckDB expands patterns
                 _check_columns(uri, database.read_parquet(place).columns)
                 cursor = database.execute(_PARQUET, [place])
                 names = [column[0] for column in cursor.description]
-                rows = chain.from_iterable(iter(partial(cursor.fetchmany, _ROWS), []))
+                rows = chain.from_iterable(iter(partial(cursor.fetchmany, 1024), []))
                 for number, row in enumerate(rows, start=1):
                     yield f"row {number}", dict(zip(names, row, strict=True))
         except duckdb.Error as error:
@@ -309,7 +304,7 @@ def _json_value(value: Any, column: str) -> Any:
         return {str(name): _json_value(each, column) for name, each in value.items()}
     if isinstance(value, list):
         return [_json_value(each, column) for each in value]
-    if isinstance(value, date | datetime):
+    if isinstance(value, date):
         return value.isoformat()
     if isinstance(value, Decimal):
         return float(value)
@@ -344,11 +339,6 @@ def _local(uri: str) -> Iterator[Path]:
         shutil.copyfileobj(file, copy)
         copy.flush()
         yield Path(copy.name)
-
-
-def _escaped(path: Path) -> str:
-    """A path as DuckDB takes it, which expands patterns."""
-    return "".join(f"[{c}]" if c in "*?[" else c for c in os.fspath(path))
 
 
 @contextmanager

@@ -37,8 +37,6 @@ _LONGEST_BLOCK = 1 << 20
 _SIDECAR = Limits(max_bytes=_LONGEST_BLOCK)
 _LONGEST, _MOST_KEYWORDS = 2000, 100
 """Characters of a text, and keywords."""
-_FIRST_YEAR = 1826
-"""Of the oldest photo that there is."""
 _DATE = re.compile(r"(\d{4})[:-](\d\d)[:-](\d\d)(?:[ T](\d\d):(\d\d)(?::(\d\d))?)?")
 _NAMES = {
     "rdf": "http://www.w3.org/1999/02/22-rdf-syntax-ns#",
@@ -89,11 +87,9 @@ class Photo:
             raise TypeError("place and keywords are lists")
         photo = cls(
             taken_at=None if taken_at is None else datetime.fromisoformat(taken_at),
-            camera=known.get("camera") or "",
-            lens=known.get("lens") or "",
             place=None if place is None else (float(place[0]), float(place[1])),
-            caption=known.get("caption") or "",
             keywords=tuple(known.get("keywords") or ()),
+            **{name: known.get(name) or "" for name in ("camera", "lens", "caption")},
         )
         photo.check()
         return photo
@@ -140,13 +136,9 @@ def is_place(latitude: float, longitude: float) -> bool:
 
 
 def read_photo(info: Mapping[Any, Any], data: bytes, uri: str) -> Photo:
-    """What a file says of the photo in it.
+    """What a file says of the photo in it, given what Pillow found beside the pixels.
 
-    Args:
-        info: what Pillow found beside the pixels.
-        data: the file's bytes; a TIFF file is a block of EXIF itself.
-        uri: where the file is; its own date counts where the photo has none, and a sidecar beside
-            it before what the file says.
+    The file's own date counts where the photo has none, and a sidecar before what the file says.
     """
     block = _block(info, data)
     tags = _directory(block, _first(block))
@@ -180,7 +172,7 @@ def orientation(exif: object) -> int:
 
 
 def _block(info: Mapping[Any, Any], data: bytes) -> bytes:
-    if data[:4] in (b"II*\0", b"MM\0*"):
+    if data[:4] in (b"II*\0", b"MM\0*"):  # a TIFF file is a block of EXIF itself
         return data
     exif = info.get("exif")
     return exif[:_LONGEST_BLOCK].removeprefix(b"Exif\0\0") if isinstance(exif, bytes) else b""
@@ -250,7 +242,7 @@ def _utf16(value: object) -> str:
 
 def _moment(value: object) -> datetime | None:
     found = _DATE.match(_text(value))
-    if not found or int(found[1]) < _FIRST_YEAR:
+    if not found or int(found[1]) < 1826:  # that of the oldest photo that there is
         return None
     try:
         return datetime(*(int(part or 0) for part in found.groups()))  # type: ignore[arg-type]

@@ -26,8 +26,6 @@ NAMES = {
     "dc": "http://purl.org/dc/elements/1.1/",
     "lr": "http://ns.adobe.com/lightroom/1.0/",
 }
-_LONGEST = 16 << 20
-"""Bytes of a sidecar; darktable's, with masks, take the most."""
 _LONGEST_WORD = 2000
 """Characters of a keyword: in crumbs between elements, each of many costs a copy of it."""
 _NO_XML = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -54,16 +52,16 @@ def tag(picture: Path, words: Mapping[str, Sequence[str]], *, is_raw: bool, dry_
     """Put words of SUBJECT and HIERARCHY into a picture's sidecar; whether that changes it.
 
     It is ``IMG.jpg.xmp``, or Lightroom's where a RAW file has that alone. One that holds nothing
-    but such words as we write is written anew; to others the missing words are added.
-
-    Raises:
-        SidecarError: it cannot be read, changed or written.
+    but such words as we write is written anew; to others the missing words are added. SidecarError
+    where it cannot be read, changed or written.
     """
     place, lightroom = sidecars(picture)
     if is_raw and lightroom.exists() and not place.exists():
         place = lightroom
     try:
-        before = _read(place) if place.exists() else None
+        # darktable's, with masks, take the most bytes
+        limits = Limits(max_bytes=16 << 20)
+        before = read_bytes(str(place), limits) if place.exists() else None
         if before is None and not any(words.values()):
             return False
         is_ours = before is None or before == with_words(_EMPTY, _Found(before).words)
@@ -76,16 +74,10 @@ def tag(picture: Path, words: Mapping[str, Sequence[str]], *, is_raw: bool, dry_
                 shutil.copymode(place, draft)
     except OSError as error:
         raise SidecarError(f"{place.name} cannot be written: {reason(error)}") from error
-    except SidecarError as error:
-        raise SidecarError(f"{place.name} stays as it is: {error}") from error
+    except (SidecarError, ImageError) as error:
+        why = error.reason if isinstance(error, ImageError) else error
+        raise SidecarError(f"{place.name} stays as it is: {why}") from error
     return True
-
-
-def _read(place: Path) -> bytes:
-    try:
-        return read_bytes(str(place), Limits(max_bytes=_LONGEST))
-    except ImageError as error:
-        raise SidecarError(error.reason) from error
 
 
 def with_words(data: bytes, words: Mapping[str, Sequence[str]]) -> bytes:
@@ -117,19 +109,15 @@ def with_words(data: bytes, words: Mapping[str, Sequence[str]]) -> bytes:
 
 
 class _Found:
-    """Where what is in a sidecar; SidecarError where words cannot be added safely.
-
-    Attributes:
-        words: of each list.
-        lists: where each of them ends, and the prefix of names there, as of ``rdf:``.
-        end: where all of them end.
-        about: what all is said of, mostly nothing.
-    """
+    """Where what is in a sidecar; SidecarError where words cannot be added safely."""
 
     def __init__(self, data: bytes) -> None:
         self.words: dict[str, list[str]] = {}
+        """Of each list."""
         self.lists: dict[str, tuple[int, str]] = {}
+        """Where each of them ends, and the prefix of names there, as of ``rdf:``."""
         self.end, self.about = -1, ""
+        """Where all of them end; what all is said of, mostly nothing."""
         self._open: list[str] = []
         self._at: int | None = None
         self._data = data

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from PIL import Image
 
 from imgsearch_es.errors import ConfigurationError, ImageError, ImgsearchError
+from imgsearch_es.pictures.images import open_image
 
 # Side of a thumbnail relative to the side shown, and JPEG quality: the first that fits is used.
 _LADDER = ((1.5, 80), (1.0, 75), (0.7, 65), (0.45, 50))
@@ -28,8 +29,7 @@ class Thumb:
 def thumbnail(source: str | Image.Image, size: int = 192, *, quality: int = 80) -> bytes:
     """A small JPEG of a picture: upright, on white, its longer side at most ``size`` pixels.
 
-    The source is a picture's URI, or in memory; a smaller one is not enlarged. Quality is 1 to 95.
-    ImageError where the picture is gone or cannot be read.
+    A smaller one is not enlarged. ImageError where the picture is gone or cannot be read.
     """
     return _jpeg(shrink(source, size), size, quality)
 
@@ -50,8 +50,6 @@ def to_side(value: object) -> int:
 
 def kept_thumbnail(uri: str, side: int) -> str:
     """A JPEG of 2 to 3 KB, of 96 pixels, in base64; nothing where the picture cannot be read."""
-    from imgsearch_es.pictures.images import open_image
-
     try:
         picture = open_image(uri, at_least=(2 * side, 2 * side))
     except (ImgsearchError, OSError, ValueError):
@@ -61,8 +59,6 @@ def kept_thumbnail(uri: str, side: int) -> str:
 
 def shrink(source: str | Image.Image, size: int) -> Image.Image:
     """``thumbnail``, but as a picture in RGB."""
-    from imgsearch_es.pictures.images import open_image
-
     image = open_image(source).image.copy()
     image.thumbnail((size, size), Image.Resampling.LANCZOS)
     return image

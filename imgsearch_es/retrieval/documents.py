@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgsearch_es.analysis.analyzer import Analysis, Term
-from imgsearch_es.analysis.views import PARTS, Box, box_of
+from imgsearch_es.analysis.filters import PARTS, Box, box_of
 from imgsearch_es.errors import ConfigurationError
 from imgsearch_es.pictures.files import picture_id
 from imgsearch_es.pictures.images import Facts

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from imgsearch_es.analysis.analyzer import Term
-from imgsearch_es.analysis.visual_words import word_key, word_scores, words_of
+from imgsearch_es.analysis.terms import word_key, word_scores, words_of
 from imgsearch_es.errors import EmptyQueryError, QueryError
 from imgsearch_es.pictures.files import filename
 from imgsearch_es.retrieval.conditions import Filter, order

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from imgsearch_es.analysis.visual_words import to_word_count
+from imgsearch_es.analysis.terms import to_word_count
 from imgsearch_es.errors import QueryError
 from imgsearch_es.indexing import Rejected, as_labels
 from imgsearch_es.indexing.exchange import (

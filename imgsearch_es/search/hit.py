@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgsearch_es.analysis.analyzer import Term
-from imgsearch_es.analysis.views import Box
-from imgsearch_es.analysis.visual_words import is_word, word_key, words_of
+from imgsearch_es.analysis.filters import Box
+from imgsearch_es.analysis.terms import is_word, word_key, words_of
 from imgsearch_es.errors import QueryError
 from imgsearch_es.pictures.files import to_path
 from imgsearch_es.pictures.photo import NO_PHOTO, Photo

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from imgsearch_es.analysis.analyzer import Analyzer
-from imgsearch_es.analysis.taught import TaughtWord
+from imgsearch_es.analysis.terms import TaughtWord
 from imgsearch_es.errors import ConfigurationError
 from imgsearch_es.indexing.kept_index import PathLike
 from imgsearch_es.indexing.reading_text import TextReport, read_texts

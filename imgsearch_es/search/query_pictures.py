@@ -17,8 +17,7 @@ from PIL import Image
 from imgsearch_es.analysis.analyzer import Analysis, Analyzer
 from imgsearch_es.analysis.decoding import Turn
 from imgsearch_es.analysis.embedding_filters import run_embedding_filters
-from imgsearch_es.analysis.filters import Resize
-from imgsearch_es.analysis.views import Preparation, whole_of
+from imgsearch_es.analysis.filters import Preparation, Resize, whole_of
 from imgsearch_es.errors import ImageError, QueryError
 from imgsearch_es.indexing import BATCH_SIZE
 from imgsearch_es.indexing.relocating import below
@@ -31,8 +30,7 @@ from imgsearch_es.pictures.files import (
     to_uri,
 )
 from imgsearch_es.pictures.images import ImageSource, Picture, open_image
-from imgsearch_es.pictures.sources import is_picture, is_picture_name
-from imgsearch_es.pictures.tables import is_table
+from imgsearch_es.pictures.sources import is_picture, is_picture_name, is_table
 from imgsearch_es.retrieval.conditions import Filter, parse_filters
 from imgsearch_es.retrieval.documents import Document
 from imgsearch_es.retrieval.feedback import (

@@ -17,8 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgsearch_es.analysis.analyzer import Analyzer
-from imgsearch_es.analysis.taught import TaughtWord, to_inputs
-from imgsearch_es.analysis.visual_words import is_word
+from imgsearch_es.analysis.terms import TaughtWord, is_word, to_inputs
 from imgsearch_es.errors import ConfigurationError, ImageError, QueryError
 from imgsearch_es.retrieval.feedback import Example
 from imgsearch_es.search.query_pictures import PictureReader, QueryImage, QueryImages, several

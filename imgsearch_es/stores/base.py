@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgsearch_es.analysis.analyzer import Term
-from imgsearch_es.analysis.taught import TaughtWord
+from imgsearch_es.analysis.terms import TaughtWord
 from imgsearch_es.errors import IndexNotFoundError
 from imgsearch_es.retrieval.conditions import Filter
 from imgsearch_es.retrieval.documents import Document

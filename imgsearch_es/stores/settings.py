@@ -11,9 +11,8 @@ from typing import Any, TypeVar
 import numpy as np
 
 from imgsearch_es.analysis.analyzer import add_taught
-from imgsearch_es.analysis.taught import TaughtWord
-from imgsearch_es.analysis.views import VIEWS
-from imgsearch_es.analysis.visual_words import to_word_count
+from imgsearch_es.analysis.filters import VIEWS
+from imgsearch_es.analysis.terms import TaughtWord, to_word_count
 from imgsearch_es.errors import ConfigurationError, SchemaError
 from imgsearch_es.pictures.photo import KEPT, to_kept
 from imgsearch_es.pictures.thumbnails import to_side

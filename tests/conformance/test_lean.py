@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from imgsearch_es import ImageIndex
-from imgsearch_es.analysis.taught import TaughtWord
+from imgsearch_es.analysis.terms import TaughtWord
 from imgsearch_es.errors import ConfigurationError
 from imgsearch_es.interfaces.cli import serve
 from imgsearch_es.retrieval.conditions import parse_filters

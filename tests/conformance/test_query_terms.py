@@ -11,7 +11,7 @@ from PIL import Image
 
 from imgsearch_es import ImageIndex
 from imgsearch_es.analysis.analyzer import Term
-from imgsearch_es.analysis.taught import TaughtWord
+from imgsearch_es.analysis.terms import TaughtWord
 from imgsearch_es.errors import AnalyzerMismatchError
 from imgsearch_es.retrieval.feedback import ROCCHIO, mean_terms
 from imgsearch_es.stores.base import known_settings

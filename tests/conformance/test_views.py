@@ -10,7 +10,7 @@ import duckdb
 import pytest
 
 from imgsearch_es import ImageIndex
-from imgsearch_es.analysis.views import PARTS
+from imgsearch_es.analysis.filters import PARTS
 from imgsearch_es.retrieval.documents import Document
 from imgsearch_es.retrieval.queries import Query
 from imgsearch_es.stores.base import IndexSettings

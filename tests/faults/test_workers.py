@@ -20,7 +20,7 @@ from imgsearch_es.analysis import plugins
 from imgsearch_es.analysis.analyzer import Analyzer
 from imgsearch_es.analysis.decoding import AREA, LARGE, Decoded, Refused, Turns
 from imgsearch_es.analysis.decoding.process import NoWorkerError, WorkerLostError, WorkerProcess
-from imgsearch_es.analysis.filters import create_image_filter, run_image_filters
+from imgsearch_es.analysis.filters import Preparation, create_image_filter
 from imgsearch_es.errors import AnalyzerError, ImageError
 from imgsearch_es.indexing.find import Found, Options
 from imgsearch_es.indexing.read import Readers
@@ -186,7 +186,7 @@ def worker():
 
 def decoded_here(filters, path: Path) -> Decoded:
     picture = open_image(path)
-    pixels = run_image_filters(map(create_image_filter, filters), picture.image)
+    pixels = Preparation(tuple(map(create_image_filter, filters)))(picture.image)
     return Decoded.of(picture, pixels)
 
 

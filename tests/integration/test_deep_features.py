@@ -8,8 +8,8 @@ from PIL import Image
 
 from imgsearch_es import ImageIndex
 from imgsearch_es.analysis.analyzer import Analyzer
-from imgsearch_es.analysis.models import create_model, openvino
-from imgsearch_es.analysis.models.deep_feature import DeepFeature
+from imgsearch_es.analysis.configuration import DeepFeature
+from imgsearch_es.analysis.models import create_model
 from imgsearch_es.analysis.models.networks import (
     center_weights,
     interpolation,
@@ -17,7 +17,12 @@ from imgsearch_es.analysis.models.networks import (
     regions,
     with_deep_feature,
 )
-from imgsearch_es.analysis.models.runtime import TensorFlowRuntime, import_keras
+from imgsearch_es.analysis.models.runtime import (
+    OpenVINORuntime,
+    TensorFlowRuntime,
+    convert,
+    import_keras,
+)
 from imgsearch_es.analysis.models.runtime_choice import TOLERANCE, differences, probe_pictures
 from imgsearch_es.errors import AnalyzerError
 from imgsearch_es.pictures.demo import make_photos
@@ -155,7 +160,7 @@ def test_an_application_has_its_layers():
 def test_openvino_gives_the_same(network, pixels, pooling):
     config = {"pooling": pooling, "flip": True, "scales": [0.6, 1.0, 1.3], **LAST[pooling]}
     reference = TensorFlowRuntime(with_deep_feature(network, DeepFeature.from_config(config)))
-    other = openvino.OpenVINORuntime(openvino.convert(reference.function))
+    other = OpenVINORuntime(convert(reference.function))
     assert max(differences(reference(pixels), other(pixels)).values()) < TOLERANCE
 
 

@@ -19,7 +19,7 @@ from elasticsearch import Elasticsearch
 from PIL import Image
 
 from imgsearch_es import ImageIndex
-from imgsearch_es.analysis.visual_words import word_key, words_of
+from imgsearch_es.analysis.terms import word_key, words_of
 from imgsearch_es.interfaces.cli.serve import export
 from imgsearch_es.interfaces.kibana import PANELS, Panel, saved_objects, searched
 from imgsearch_es.pictures.demo import make_photos

@@ -12,11 +12,10 @@ from typer.testing import CliRunner
 
 from imgsearch_es import ImageIndex
 from imgsearch_es.analysis.analyzer import Analyzer
-from imgsearch_es.analysis.models.deep_feature import DeepFeature, Parallel
+from imgsearch_es.analysis.configuration import DeepFeature, Parallel, fingerprint
 from imgsearch_es.analysis.models.networks import with_deep_feature
 from imgsearch_es.analysis.models.runtime import TensorFlowRuntime, import_keras
 from imgsearch_es.analysis.models.runtime_choice import TOLERANCE
-from imgsearch_es.analysis.models.weights import fingerprint
 from imgsearch_es.errors import AnalyzerError, ConfigurationError, WeightsError
 from imgsearch_es.interfaces.cli import app
 from imgsearch_es.learning import (

@@ -14,7 +14,7 @@ from PIL import Image
 
 from imgsearch_es import ImageIndex
 from imgsearch_es.analysis.analyzer import Analyzer
-from imgsearch_es.analysis.models import openvino, runtime_choice
+from imgsearch_es.analysis.models import runtime, runtime_choice
 from imgsearch_es.analysis.models.applications import ApplicationModel
 from imgsearch_es.analysis.models.runtime import TensorFlowRuntime
 from imgsearch_es.analysis.models.runtime_choice import (
@@ -133,10 +133,10 @@ def test_an_index_is_the_same_with_either(cache, tmp_path):
 
 
 def test_a_network_that_openvino_gets_wrong_stays_on_tensorflow(cache, monkeypatch, caplog):
-    convert = openvino.convert
+    convert = runtime.convert
     other = ApplicationModel("mobilenet_v2", weights="random", seed=7).checked_network()
     wrong = TensorFlowRuntime(other).function
-    monkeypatch.setattr(openvino, "convert", lambda function: convert(wrong))
+    monkeypatch.setattr(runtime_choice, "convert", lambda function: convert(wrong))
     model = ApplicationModel("mobilenet_v2", weights="random", seed=5)
     model.predict(probe_pictures(1, model.size))
     assert isinstance(model._runtime, TensorFlowRuntime)
@@ -148,13 +148,13 @@ def test_a_network_that_openvino_gets_wrong_stays_on_tensorflow(cache, monkeypat
 def test_a_damaged_network_in_the_cache(cache, caplog):
     model = ApplicationModel("mobilenet_v2", weights="random", seed=6)
     assert runtime_choice.measure(model).agrees
-    (folder_of(model) / openvino.NETWORK).write_text("<net")
+    (folder_of(model) / runtime.NETWORK).write_text("<net")
     with pytest.raises(AnalyzerError, match=r"cannot read .*network\.xml"):
-        openvino.read(folder_of(model))
+        runtime.read(folder_of(model))
     model.use_runtime("openvino")
     model.predict(probe_pictures(1, model.size))
     assert "measuring again" in caplog.text
-    assert folder_of(model).parent == openvino.cache_folder()
+    assert folder_of(model).parent == runtime_choice.cache_folder()
 
 
 def test_a_network_that_cannot_be_kept_has_weights_of_its_own(tmp_path, monkeypatch):

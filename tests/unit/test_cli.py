@@ -375,7 +375,7 @@ def test_doctor_finds_a_problem(run, photos):
     assert "cannot reach Elasticsearch at http://localhost:9" in result.stdout
 
 
-@pytest.mark.parametrize("part", ["models.openvino.is_installed", "models.available_models"])
+@pytest.mark.parametrize("part", ["models.runtime.is_installed", "models.available_models"])
 def test_doctor_goes_on_where_a_folder_cannot_be_read(run, place, monkeypatch, part):
     refused = PermissionError(errno.EACCES, "Permission denied", "/cache")
     monkeypatch.setattr(f"imgsearch_es.analysis.{part}", Mock(side_effect=refused))

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from imgsearch_es import ImageIndex
-from imgsearch_es.analysis.colors import colors_of
+from imgsearch_es.analysis.terms import colors_of
 from imgsearch_es.errors import QueryError, UnknownWordError
 from imgsearch_es.indexing import kept_index
 from imgsearch_es.vocabulary.colors import COLOR, COLORS

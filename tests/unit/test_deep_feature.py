@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from imgsearch_es.analysis.models.deep_feature import DeepFeature
+from imgsearch_es.analysis.configuration import DeepFeature
 from imgsearch_es.analysis.models.networks import center_weights, interpolation, regions
 from imgsearch_es.errors import AnalyzerError
 

@@ -24,8 +24,8 @@ from imgsearch_es.analysis.filters import (
     TopK,
     create_image_filter,
     create_term_filter,
-    full_config,
 )
+from imgsearch_es.analysis.plugins import full_config
 from imgsearch_es.errors import AnalyzerError
 from imgsearch_es.vocabulary.synsets import from_labels, imagenet
 

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from imgsearch_es.analysis.analyzer import Term
-from imgsearch_es.analysis.views import Box
+from imgsearch_es.analysis.filters import Box
 from imgsearch_es.errors import ConfigurationError, ImageError, MissingDependencyError
 from imgsearch_es.interfaces import gallery, plots
 from imgsearch_es.interfaces.gallery import gallery_html
@@ -441,7 +441,7 @@ class TestSafety:
 
     def test_links_of_a_page(self, monkeypatch):
         refuse = mock.Mock(side_effect=ImageError("it", "not here"))
-        monkeypatch.setattr("imgsearch_es.pictures.images.open_image", refuse)
+        monkeypatch.setattr("imgsearch_es.pictures.thumbnails.open_image", refuse)
         uris = (
             "/a/b c#?.jpg", "file:///a/%ff.jpg", "https://example.org/a.jpg?x=1&y=2",
             "s3://bucket/a.jpg", "javascript:alert(1)", "data:text/html,x",

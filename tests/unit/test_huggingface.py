@@ -9,7 +9,7 @@ import pytest
 
 from imgsearch_es import ImageIndex
 from imgsearch_es.errors import SourceError
-from imgsearch_es.pictures.tables import table_rows
+from imgsearch_es.pictures.sources import table_rows
 from tests.fakes import noise
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")

@@ -27,7 +27,7 @@ from PIL import Image, ImageCms, PngImagePlugin
 
 from imgsearch_es.errors import ConfigurationError, ImageError, MissingDependencyError, SourceError
 from imgsearch_es.pictures import addresses, files, images, sources
-from imgsearch_es.pictures.credentials import with_credentials
+from imgsearch_es.pictures.addresses import with_credentials
 from imgsearch_es.pictures.files import (
     Limits,
     content_hash,
@@ -591,10 +591,10 @@ def test_a_picture_is_converted_piece_by_piece_as_it_would_be_whole(mode, orient
         image = Image.fromarray((values % 251).astype(np.uint8)).convert(mode)
     image.info["exif"] = struct.pack("<2sHIHHHIHH", b"II", 42, 8, 1, 274, 3, 1, orientation, 0)
     whole = open_image(image).image
-    monkeypatch.setattr("imgsearch_es.pictures.colors._TILE", 16)
+    monkeypatch.setattr("imgsearch_es.pictures.decoders._TILE", 16)
     assert np.array_equal(open_image(image).image, whole)
-    monkeypatch.setattr("imgsearch_es.pictures.colors._LARGE", 3000)
-    monkeypatch.setattr("imgsearch_es.pictures.colors._REDUCED", 1000)
+    monkeypatch.setattr("imgsearch_es.pictures.decoders._LARGE", 3000)
+    monkeypatch.setattr("imgsearch_es.pictures.decoders._REDUCED", 1000)
     small = open_image(image).image
     as_it_is = mode == "RGB" and orientation == 1
     assert small.size == (whole.size if as_it_is else tuple(-(-side // 2) for side in whole.size))

@@ -13,7 +13,8 @@ import yaml
 from imgsearch_es import ImageIndex, Topic, evaluate
 from imgsearch_es.errors import EvaluationError
 from imgsearch_es.evaluation import Collection
-from imgsearch_es.ir_datasets import documents, load, read_terms, write_collection
+from imgsearch_es.evaluation.sharing import documents, read_terms, write_collection
+from imgsearch_es.ir_datasets import load
 from imgsearch_es.pyterrier import Index
 
 MEASURES = "AP,nDCG@10,P@3"

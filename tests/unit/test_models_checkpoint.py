@@ -13,7 +13,7 @@ from collections import OrderedDict
 import numpy as np
 import pytest
 
-from imgsearch_es.analysis.models.checkpoint import read_checkpoint
+from imgsearch_es.analysis.models.efficientnet_lite import read_checkpoint
 from imgsearch_es.errors import WeightsError
 
 MAGIC, PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
@@ -242,7 +242,7 @@ def test_other_layouts_are_refused(save, tmp_path):
 
 
 def test_what_torch_writes_is_what_is_admitted():
-    from imgsearch_es.analysis.models.checkpoint import _INSTRUCTIONS
+    from imgsearch_es.analysis.models.efficientnet_lite import _INSTRUCTIONS
 
     used = {op.name for op, _, _ in pickletools.genops(dumps(STATE))}
     assert used <= _INSTRUCTIONS

@@ -7,9 +7,9 @@ from http.server import BaseHTTPRequestHandler
 
 import pytest
 
+from imgsearch_es.analysis.configuration import fingerprint
 from imgsearch_es.analysis.models import applications
 from imgsearch_es.analysis.models.applications import APPLICATIONS
-from imgsearch_es.analysis.models.weights import fingerprint
 from imgsearch_es.errors import WeightsError
 from tests.serving import answering
 

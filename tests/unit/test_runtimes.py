@@ -12,7 +12,7 @@ import pytest
 
 from imgsearch_es import ImageIndex
 from imgsearch_es.analysis.analyzer import Analyzer
-from imgsearch_es.analysis.models import openvino, runtime_choice
+from imgsearch_es.analysis.models import runtime_choice
 from imgsearch_es.analysis.models.base import NetworkModel
 from imgsearch_es.analysis.models.runtime_choice import differences, known_choices, probe_pictures
 from imgsearch_es.errors import AnalyzerError, ConfigurationError, MissingDependencyError
@@ -72,11 +72,11 @@ def world(monkeypatch, tmp_path):
     monkeypatch.setenv("IMGSEARCH_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("IMGSEARCH_RUNTIME", raising=False)
     monkeypatch.setattr(runtime_choice, "has_gpu", lambda: World.has_gpu)
-    monkeypatch.setattr(openvino, "is_installed", lambda: True)
-    monkeypatch.setattr(openvino, "import_openvino", lambda: None)
-    monkeypatch.setattr(openvino, "processor", lambda: World.processor)
-    monkeypatch.setattr(openvino, "read", read)
-    monkeypatch.setattr(openvino, "OpenVINORuntime", lambda network, folder: network)
+    monkeypatch.setattr(runtime_choice, "is_installed", lambda: True)
+    monkeypatch.setattr(runtime_choice, "import_openvino", lambda: None)
+    monkeypatch.setattr(runtime_choice, "processor", lambda: World.processor)
+    monkeypatch.setattr(runtime_choice, "read", read)
+    monkeypatch.setattr(runtime_choice, "OpenVINORuntime", lambda network, folder: network)
     monkeypatch.setattr(runtime_choice, "_tensorflow", open_tensorflow)
     monkeypatch.setattr(runtime_choice, "_openvino", open_openvino)
     return World
@@ -125,7 +125,7 @@ def test_one_that_disagrees_is_refused_with_a_warning(world, error, caplog):
     assert "network runs on TensorFlow: OpenVINO differs" in caplog.text
     assert "more than 1e-04" in model.choice.reason
     assert not model.choice.agrees
-    (kept,) = openvino.cache_folder().iterdir()
+    (kept,) = runtime_choice.cache_folder().iterdir()
     assert {file.name for file in kept.iterdir()} == {"choice.json", "checksums.json"}
     asked = Network()
     asked.use_runtime("openvino")
@@ -160,12 +160,12 @@ def test_without_openvino_all_is_as_before(world, monkeypatch):
     def missing():
         raise MissingDependencyError("OpenVINO is not installed")
 
-    monkeypatch.setattr(openvino, "import_openvino", missing)
-    monkeypatch.setattr(openvino, "is_installed", lambda: False)
+    monkeypatch.setattr(runtime_choice, "import_openvino", missing)
+    monkeypatch.setattr(runtime_choice, "is_installed", lambda: False)
     model = Network()
     assert runtime_of(model) is world.tensorflow
     assert "not installed" in model.choice.reason
-    assert not openvino.cache_folder().exists()
+    assert not runtime_choice.cache_folder().exists()
     assert known_choices() == []
     model.use_runtime("openvino")
     with pytest.raises(MissingDependencyError, match="OpenVINO is not installed"):
@@ -192,7 +192,7 @@ def test_what_the_decision_depends_on(world, monkeypatch):
 @pytest.mark.parametrize("damage", [Path.unlink, lambda path: path.write_text("<nex/>")])
 def test_a_damaged_cache_is_made_again(world, caplog, damage):
     runtime_of(Network())
-    (folder,) = openvino.cache_folder().iterdir()
+    (folder,) = runtime_choice.cache_folder().iterdir()
     (folder / "not recorded.blob").touch()
     world.opened.clear()
     assert runtime_of(Network()) is world.openvino
@@ -214,9 +214,9 @@ def is_full(*_: object, **__: object) -> None:
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
-@pytest.mark.parametrize("moment", ["tempfile.mkdtemp", "record"])
+@pytest.mark.parametrize("moment", ["tempfile.mkdtemp", "record_files"])
 def test_a_cache_that_cannot_be_written(world, monkeypatch, caplog, moment):
-    monkeypatch.setattr(f"{openvino.__name__}.{moment}", is_full)
+    monkeypatch.setattr(f"{runtime_choice.__name__}.{moment}", is_full)
     assert runtime_of(Network()) is world.openvino
     assert "nothing is kept for the next start" in caplog.text
 

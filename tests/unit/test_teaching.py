@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from imgsearch_es import ImageIndex
-from imgsearch_es.analysis.taught import FLOOR, TaughtWord, to_inputs
+from imgsearch_es.analysis.terms import FLOOR, TaughtWord, to_inputs
 from imgsearch_es.errors import SchemaError
 from imgsearch_es.search.teaching import learn
 from imgsearch_es.stores.base import IndexSettings, known_settings

@@ -17,7 +17,7 @@ from PIL import Image
 from imgsearch_es import ImageIndex
 from imgsearch_es.analysis.analyzer import Analyzer
 from imgsearch_es.analysis.configuration import describe
-from imgsearch_es.analysis.views import PARTS, Preparation, box_of
+from imgsearch_es.analysis.filters import PARTS, Preparation, box_of
 from imgsearch_es.errors import AnalyzerError, AnalyzerMismatchError, ConfigurationError, QueryError
 from imgsearch_es.interfaces.server.uploads import Checker, Uploads
 from imgsearch_es.pictures.files import Limits
@@ -382,7 +382,7 @@ def test_an_uploaded_picture_is_cut_by_a_process(tmp_path):
 
 
 def test_large_parts_are_averaged(monkeypatch):
-    monkeypatch.setattr("imgsearch_es.analysis.views._LARGE", 1000)
+    monkeypatch.setattr("imgsearch_es.analysis.filters._LARGEST_COPY", 1000)
     sizes = []
 
     def note(image: Image.Image) -> Image.Image:

@@ -10,7 +10,7 @@ import pytest
 from imgsearch_es import ImageIndex
 from imgsearch_es.analysis.analyzer import Analyzer
 from imgsearch_es.analysis.configuration import describe
-from imgsearch_es.analysis.visual_words import (
+from imgsearch_es.analysis.terms import (
     DEFAULT_WORDS,
     to_word_count,
     visual_words,

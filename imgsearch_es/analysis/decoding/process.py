@@ -30,7 +30,7 @@ from imgsearch_es.pictures.photo import Photo
 
 _START = (
     "import sys; pipes = map(int, sys.argv[1:3]); sys.path[:] = sys.argv[3:]; "
-    "from imgsearch_es.analysis.decoding.worker import main; main(*pipes)"
+    "from imgsearch_es.analysis.decoding import main; main(*pipes)"
 )
 _ENVIRONMENT = {
     # Bytes that glibc does not give back after each picture, to be faulted in again for the next.
@@ -39,7 +39,6 @@ _ENVIRONMENT = {
     # NumPy's threads, started for nothing.
     "OPENBLAS_NUM_THREADS": "1",
 }
-_START_SECONDS = 60.0
 
 
 class NoWorkerError(Exception):
@@ -68,14 +67,8 @@ class Decodings(NamedTuple):
 class WorkerProcess:
     """A worker process, restarted when it dies; for one thread at a time.
 
-    Args:
-        image_filters: configurations of the image filters.
-        views: those of a picture that they are run on; see `Preparation`.
-        limits: the largest picture to accept, and how long one may take.
-        turns: those of large pictures, among all workers that share them.
-
-    Raises:
-        NoWorkerError: the process does not start, or does not know the image filters.
+    A NoWorkerError where it does not start, or does not know the image filters. All workers that
+    share ``turns`` decode large pictures in turn.
     """
 
     def __init__(
@@ -106,11 +99,9 @@ class WorkerProcess:
     def decode(self, data: bytes, uri: str) -> Decoded:
         """Decode one picture, given its file's bytes; a large one waits for its turn.
 
-        Raises:
-            ImageError: it cannot be decoded, or crashes the decoder.
-            ShortageError: it takes too long or too much memory, or its process was killed.
-            AnalyzerError: an image filter fails.
-            NoWorkerError: the process died and cannot be started again.
+        An ImageError where it cannot be decoded or crashes the decoder, a ShortageError where it
+        takes too long or too much memory, or its process was killed; an AnalyzerError where an
+        image filter fails, a NoWorkerError where the process died and does not start again.
         """
         found = self._decode_twice(data, uri)
         if isinstance(found, Large):
@@ -124,9 +115,7 @@ class WorkerProcess:
     def decode_files(self, uris: Sequence[str]) -> Decodings:
         """Read and decode local files, all of them within the time that one may take.
 
-        Raises:
-            WorkerLostError: the process had to be started again; `decode` finds out by which file.
-            NoWorkerError: the process died and cannot be started again.
+        After a WorkerLostError `decode` finds out by which file; a NoWorkerError as there.
         """
         try:
             return self._ask(uris)
@@ -176,7 +165,7 @@ class WorkerProcess:
             answers.close()
         try:
             self._send(json.dumps(self._order).encode())
-            self._deadline = time.monotonic() + _START_SECONDS
+            self._deadline = time.monotonic() + 60
             self._receive()
         except (_DiedError, _TooLateError) as error:
             self._process.kill()

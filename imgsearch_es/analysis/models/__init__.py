@@ -29,15 +29,11 @@ MODELS = "imgsearch_es.models"
 
 
 def create_model(config: str | Mapping[str, Any], **options: Any) -> Model:
-    """Make a model; cheap, for its network is built on first use.
+    """Make a model by its name, or by ``{"name": ..., option: value}``; other options go before.
 
-    Args:
-        config: a model's name ("vgg16", "keras:my.keras"), or ``{"name": ..., option: value}``.
-        options: options of this model; they go before those in ``config``.
-
-    Raises:
-        AnalyzerError: no such model, or an option is unknown or wrong.
-        WeightsError: an option names a file of weights that cannot be used.
+    It is cheap, for the network is built on first use. An AnalyzerError where there is no such
+    model, or an option is unknown or wrong; a WeightsError for a file of weights that cannot be
+    used.
     """
     given = {"name": config} if isinstance(config, str) else dict(config)
     name = given.pop("name", None)
@@ -85,8 +81,7 @@ def _check(factory: Callable[..., Model], name: str, options: Iterable[str]) -> 
     except (TypeError, ValueError):  # a factory without a signature checks for itself
         return
     if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
-        known = [parameter.name for parameter in parameters]
-        check_options(f"the model {name!r}", options, known)
+        check_options(f"the model {name!r}", options, [each.name for each in parameters])
 
 
 def _info(name: str) -> ModelInfo:

@@ -22,11 +22,12 @@ from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
+from imgsearch_es.analysis.configuration import fingerprint, given_file, kept_digest
 from imgsearch_es.analysis.models.base import JSON, ModelInfo, NetworkModel
 from imgsearch_es.analysis.models.networks import with_pooled_features
 from imgsearch_es.analysis.models.runtime import telling
-from imgsearch_es.analysis.models.weights import fingerprint, given_file, kept_digest
 from imgsearch_es.errors import AnalyzerError, WeightsError
+from imgsearch_es.pictures.files import replacing
 
 if TYPE_CHECKING:
     import keras
@@ -60,11 +61,7 @@ class Application:
         return _keras_cache() / self.file.rpartition("/")[2]
 
     def fetch(self) -> Path:
-        """Give the file of weights, downloaded and checked where need be.
-
-        Raises:
-            WeightsError: it cannot be downloaded, or what came is not what was published.
-        """
+        """The file of weights, downloaded and checked where need be, or a WeightsError."""
         if self.path.is_file():
             if self._is_intact(self.path):
                 return self.path
@@ -86,19 +83,12 @@ class Application:
         return not digest or kept_digest(path, algorithm) == digest
 
     def _download(self) -> None:
-        folder = self.path.parent
-        folder.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f"{self.path.name}.", suffix=".part", dir=folder)
-        part = Path(name)
-        try:
-            with os.fdopen(handle, "wb") as file:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(self.path) as part:
+            with part.open("wb") as file:
                 self._copy_to(file)
             if not self._is_intact(part):
                 raise OSError("the checksum of the downloaded file is wrong")
-            part.chmod(0o644)
-            part.replace(self.path)
-        finally:
-            part.unlink(missing_ok=True)
 
     def _copy_to(self, file: IO[bytes]) -> None:
         from rich.console import Console
@@ -147,12 +137,9 @@ APPLICATIONS = dict(_read_table())
 class ApplicationModel(NetworkModel):
     """A classifier of keras.applications.
 
-    Args:
-        name: one of `APPLICATIONS`.
-        weights: "imagenet" for Keras's own, downloaded on first use; or a local file of weights
-            of the whole classifier (.h5, .weights.h5, .keras); or "random" for weights without
-            any sense, for tests and benchmarks.
-        seed: makes "random" weights always the same.
+    Its weights are "imagenet", Keras's own, downloaded on first use; a local file of weights of the
+    whole classifier (.h5, .weights.h5, .keras); or "random", without any sense, by a seed, for
+    tests and benchmarks.
     """
 
     def __init__(

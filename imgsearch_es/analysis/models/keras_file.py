@@ -14,12 +14,16 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from imgsearch_es.analysis.configuration import absolute, fingerprint, given_file
 from imgsearch_es.analysis.models.applications import APPLICATIONS
 from imgsearch_es.analysis.models.base import JSON, ModelInfo, NetworkModel
-from imgsearch_es.analysis.models.networks import with_pooled_features
+from imgsearch_es.analysis.models.networks import (
+    load_network,
+    parts,
+    read_description,
+    with_pooled_features,
+)
 from imgsearch_es.analysis.models.runtime import telling
-from imgsearch_es.analysis.models.saved_network import load_network, parts, read_description
-from imgsearch_es.analysis.models.weights import absolute, fingerprint, given_file
 from imgsearch_es.errors import AnalyzerError, ConfigurationError, WeightsError
 from imgsearch_es.vocabulary.synsets import Vocabulary, from_labels, from_wnids, imagenet
 from imgsearch_es.vocabulary.wordnet import noun

@@ -8,7 +8,6 @@ in it.
 from __future__ import annotations
 
 import json
-import threading
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,26 +16,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from imgsearch_es.analysis.models import openvino
-from imgsearch_es.analysis.models.base import (
-    JSON,
-    ModelInfo,
-    Prediction,
-    check_pixels,
-    predict_in_turns,
-)
+from imgsearch_es.analysis.configuration import fingerprint, given_file
+from imgsearch_es.analysis.models.base import JSON, ModelInfo, RunModel
 from imgsearch_es.analysis.models.keras_file import to_vocabulary
-from imgsearch_es.analysis.models.weights import fingerprint, given_file
+from imgsearch_es.analysis.models.runtime import OpenVINORuntime, Runtime, core
 from imgsearch_es.errors import AnalyzerError, WeightsError
 from imgsearch_es.pictures.files import saving
 from imgsearch_es.vocabulary.synsets import Vocabulary
 
 _DESCRIPTION, _NETWORK, _WEIGHTS = "model.json", "network.xml", "network.bin"
 _FORMAT = 1
-_LARGEST = 4 << 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +43,8 @@ class Origin:
     """The names of its classes, in order."""
 
 
-class QuantizedModel:
+class QuantizedModel(RunModel):
     """A classifier with whole numbers of 8 bits, on OpenVINO, named "quantized:" and a file."""
-
-    is_safe_in_threads = True
 
     def __init__(self, name: str) -> None:
         path = name.partition(":")[2]
@@ -66,11 +53,8 @@ class QuantizedModel:
                 "a quantized classifier is named quantized:FILE; `imgsearch quantize` makes one"
             )
         self.path = given_file(path, "the quantized classifier")
-        self.name = f"quantized:{self.path}"
-        self.config: dict[str, JSON] = {"name": self.name}
         self.origin = _read_origin(self.path)
-        self._lock = threading.Lock()
-        self._runtime: openvino.OpenVINORuntime | None = None
+        super().__init__(f"quantized:{self.path}", {}, self.origin.size)
 
     @classmethod
     def describe(cls, name: str) -> ModelInfo:
@@ -92,21 +76,19 @@ class QuantizedModel:
         """The sha256 of the file."""
         return fingerprint(self.path, self.name)
 
-    def predict(self, pixels: NDArray[np.uint8]) -> Prediction:
-        """Classify pictures of shape (pictures, height, width, 3), uint8; see `Model`."""
-        check_pixels(pixels, self.origin.size, self.name)
-        with self._lock:
-            if self._runtime is None:
-                self._runtime = openvino.OpenVINORuntime(_read_network(self.path))
-            runtime = self._runtime
-        return predict_in_turns(runtime, pixels)
+    def open_runtime(self) -> Runtime:
+        """OpenVINO, with the network in the file."""
+        openvino = core()  # or what says that it is not installed
+        with _opened(self.path) as archive:
+            network = openvino.read_model(archive.read(_NETWORK), archive.read(_WEIGHTS))
+        return OpenVINORuntime(network)
 
     def __repr__(self) -> str:
         return f"QuantizedModel({self.name!r})"
 
 
 def write(path: Path, origin: Origin, folder: Path) -> None:
-    """Write the file of a network that `openvino.save` put into a folder, whole or not at all.
+    """Write the file of a network that `runtime.save` put into a folder, whole or not at all.
 
     The same network gives the same bytes.
     """
@@ -129,18 +111,12 @@ def _read_origin(path: Path) -> Origin:
         return Origin(**found)
 
 
-def _read_network(path: Path) -> Any:
-    core = openvino.core()
-    with _opened(path) as archive:
-        return core.read_model(archive.read(_NETWORK), archive.read(_WEIGHTS))
-
-
 @contextmanager
 def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
     """The archive; whatever is wrong with it is a WeightsError."""
     try:
         with zipfile.ZipFile(path) as archive:
-            if sum(part.file_size for part in archive.infolist()) > _LARGEST:
+            if sum(part.file_size for part in archive.infolist()) > 4 << 30:
                 raise ValueError("it is too large")
             yield archive
     except WeightsError:

@@ -1,8 +1,14 @@
-"""What runs a network: Keras on TensorFlow, imported late and quietly."""
+"""What runs a network: Keras on TensorFlow, or OpenVINO on the processor; both imported late.
+
+OpenVINO is faster, and sooner ready. Converting needs TensorFlow once; a converted network is kept
+in a folder (`runtime_choice`), and is read without TensorFlow.
+"""
 
 from __future__ import annotations
 
 import importlib
+import json
+import logging
 import os
 import re
 import sys
@@ -11,24 +17,25 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from imgsearch_es.analysis.configuration import digest_of
 from imgsearch_es.errors import (
     AnalyzerError,
     ConfigurationError,
     ImgsearchError,
     MissingDependencyError,
+    pip_install,
 )
+from imgsearch_es.pictures.files import replacing
 
 if TYPE_CHECKING:
     import keras
-
-RUNTIMES = ("auto", "tensorflow", "openvino")
-VARIABLE = "IMGSEARCH_RUNTIME"
-"""The environment variable that names a runtime where no option does."""
 
 Outputs: TypeAlias = tuple[NDArray[np.float32], NDArray[np.float32]]
 """(posterior, embedding), of shapes (pictures, classes) and (pictures, dimensions)."""
@@ -36,13 +43,17 @@ Runtime: TypeAlias = Callable[[NDArray[np.uint8]], Outputs]
 """A network, ready to run; safe in many threads. Takes one or more pictures, RGB, 0 to 255, of
 shape (pictures, height, width, 3)."""
 
-_LOG_LEVEL = "TF_CPP_MIN_LOG_LEVEL"
-_NOTHING = "3"
 _BACKEND = "KERAS_BACKEND"
 _CHATTER = re.compile(
     rb"[IWE]0000 |WARNING: All log messages before absl::|To enable the following instructions"
 )
+_DEVICE = "CPU"
+NETWORK = "network.xml"
+"""A converted network in its folder; its weights lie beside it (network.bin)."""
+_CHECKSUMS = "checksums.json"
+_TELEMETRY = "openvino_telemetry"
 _importing = threading.Lock()
+_log = logging.getLogger(__name__)
 
 
 def cores() -> int:
@@ -52,15 +63,28 @@ def cores() -> int:
     return os.cpu_count() or 1
 
 
+@contextmanager
+def telling(
+    problem: str, say: type[Exception] = AnalyzerError, kind: type[Exception] = Exception
+) -> Iterator[None]:
+    """What libraries raise within becomes an error that a user understands."""
+    try:
+        yield
+    except ImgsearchError:
+        raise
+    except kind as error:  # Keras's and TensorFlow's run on for pages
+        text = str(error).rpartition("Exception encountered: ")[2]
+        lines = text.partition(" Full object config:")[0].strip().splitlines()
+        reason = (lines or [type(error).__name__])[0].strip().rstrip(".")[:300]
+        raise say(f"{problem}: {reason}") from error
+
+
 class TensorFlowRuntime:
     """A Keras network as one ``tf.function``, on the device that TensorFlow chooses.
 
     It is traced once, for batches of any length. (Keras's ``predict`` builds a data pipeline at
     each call: slower, and its memory grows.) Without XLA and mixed precision, which are slower on
     processors or move scores; docs/decisions/009-runtimes.md has the numbers.
-
-    Args:
-        network: float32 pixels (pictures, height, width, 3) -> [posterior, embedding].
     """
 
     def __init__(self, network: keras.Model) -> None:
@@ -82,41 +106,142 @@ class TensorFlowRuntime:
         return posterior.numpy(), embedding.numpy()
 
 
-def check_runtime(name: str) -> str:
-    """The name of a runtime, or a ConfigurationError if it is none."""
-    if name not in RUNTIMES:
-        raise ConfigurationError(
-            f"there is no runtime {name!r}: --runtime and {VARIABLE} take {', '.join(RUNTIMES)}"
-        )
-    return name
+class OpenVINORuntime:
+    """A converted network, compiled for one picture at a time; safe in many threads.
+
+    A batch is one request for each picture, each on one core, and one more waits for each core. So
+    a picture's scores do not depend on its neighbors, and no core waits for another, nor for
+    Python, which matters while other processes decode. Two threads may have a batch each; then no
+    core is without work while a batch ends. A single picture gets all cores instead.
+
+    The network that `convert` or `read` gave is changed to a batch of one. What is compiled of it
+    is kept in the folder, if there is one, for the next process.
+    """
+
+    def __init__(self, network: Any, folder: Path | None = None) -> None:
+        _, *picture = network.inputs[0].partial_shape
+        network.reshape([1, *picture])
+        self._network = network
+        self._lengths = [int(output.shape[1]) for output in network.outputs]
+        self._folder = folder
+        self._lock = threading.Lock()
+        self._single: Any = None
+        self._compiled: Any = None
+        self._queues: list[Any] = []
+
+    def __call__(self, pixels: NDArray[np.uint8]) -> Outputs:
+        """One forward pass; see `Runtime`."""
+        with telling("OpenVINO does not run the network", kind=RuntimeError):
+            return self._one(pixels) if len(pixels) == 1 else self._many(pixels)
+
+    def _one(self, pixels: NDArray[np.uint8]) -> Outputs:
+        with self._lock:
+            if self._single is None:
+                self._single = self._compile("LATENCY", streams=1)
+            posterior, embedding = self._single(pixels).values()
+            return posterior.copy(), embedding.copy()
+
+    def _many(self, pixels: NDArray[np.uint8]) -> Outputs:
+        pixels = np.ascontiguousarray(pixels)  # its rows are not copied
+        queue = self._free_queue()
+        outputs = tuple(np.empty((len(pixels), n), np.float32) for n in self._lengths)
+        tensor = import_openvino().Tensor
+        for row in range(len(pixels)):
+            # Both ends are rows of these arrays: nothing is copied, nor called back for each.
+            request = queue[queue.get_idle_request_id()]
+            request.set_input_tensor(0, tensor(pixels[row : row + 1], shared_memory=True))
+            for i, output in enumerate(outputs):
+                request.set_output_tensor(i, tensor(output[row : row + 1], shared_memory=True))
+            queue.start_async()
+        queue.wait_all()
+        self._queues.append(queue)  # one that failed is not used again
+        return outputs[0], outputs[1]
+
+    def _free_queue(self) -> Any:
+        """One that no other thread uses; all of them give work to the same streams."""
+        with self._lock:
+            if self._compiled is None:
+                self._compiled = self._compile("THROUGHPUT", streams=cores())
+            if self._queues:
+                return self._queues.pop()
+            return import_openvino().AsyncInferQueue(self._compiled, 2 * cores())
+
+    def _compile(self, hint: str, streams: int) -> Any:
+        options = {
+            # Left alone, OpenVINO takes bfloat16 on processors that have it: scores then
+            # differ by some hundredths.
+            "INFERENCE_PRECISION_HINT": "f32",
+            "PERFORMANCE_HINT": hint,
+            "NUM_STREAMS": streams,
+            "INFERENCE_NUM_THREADS": cores(),
+            "ENABLE_CPU_PINNING": False,  # decoding processes want the same cores
+        }
+        if self._folder:
+            kept = {**options, "CACHE_DIR": str(self._folder)}
+            try:
+                found = core().compile_model(self._network, _DEVICE, kept)
+                record_files(self._folder)
+                return found
+            except (RuntimeError, OSError) as error:  # the disk is full, say
+                _log.warning("nothing compiled is kept for the next start: %s", error)
+                self._folder = None
+        return core().compile_model(self._network, _DEVICE, options)
 
 
-def has_gpu() -> bool:
-    """Whether TensorFlow runs on a GPU here."""
-    import_keras()
-    import tensorflow as tf
+def convert(function: Any) -> Any:
+    """Convert `TensorFlowRuntime.function`: the same input, the same two outputs."""
+    openvino = import_openvino()
+    with telling("OpenVINO cannot convert the network"):
+        # Shared weights would be freed with TensorFlow's network, and numbers at random then.
+        return openvino.convert_model(function, share_weights=False)
 
-    return bool(tf.config.list_physical_devices("GPU"))
+
+def save(network: Any, folder: Path) -> None:
+    """Write a converted network into a folder, its weights as float32; raises OSError."""
+    with telling(f"cannot write {folder / NETWORK}", OSError, RuntimeError):
+        import_openvino().save_model(network, folder / NETWORK, compress_to_fp16=False)
 
 
-@contextmanager
-def telling(
-    problem: str, say: type[Exception] = AnalyzerError, kind: type[Exception] = Exception
-) -> Iterator[None]:
-    """What libraries raise within becomes an error that a user understands."""
+def read(folder: Path) -> Any:
+    """Read a converted network from its folder, without TensorFlow."""
+    with telling(f"cannot read {folder / NETWORK}", kind=RuntimeError):
+        return core().read_model(folder / NETWORK)
+
+
+def record_files(folder: Path) -> None:
+    """Keep the checksums of the files that have none yet."""
+    recorded = _recorded(folder)
+    new = {path.name: digest_of(path) for path in _files(folder) if path.name not in recorded}
+    if new:
+        with replacing(folder / _CHECKSUMS) as draft:
+            draft.write_text(json.dumps(recorded | new, indent=2), encoding="utf-8")
+
+
+def check_files(folder: Path) -> None:
+    """An AnalyzerError where a file is damaged or gone; one that was not recorded is removed."""
+    recorded = _recorded(folder)
+    for path in _files(folder):
+        if path.name not in recorded:
+            path.unlink(missing_ok=True)
+    for name, digest in recorded.items():
+        try:
+            if digest_of(folder / name) != digest:
+                raise AnalyzerError(f"{folder / name} is damaged: its checksum is wrong")
+        except OSError as error:
+            raise AnalyzerError(f"cannot read {folder / name}: {error.strerror}") from error
+    if not recorded:
+        raise AnalyzerError(f"{folder} has no checksums")
+
+
+def _files(folder: Path) -> list[Path]:
+    return [path for path in folder.iterdir() if path.is_file() and path.name != _CHECKSUMS]
+
+
+def _recorded(folder: Path) -> dict[str, str]:
     try:
-        yield
-    except ImgsearchError:
-        raise
-    except kind as error:
-        raise say(f"{problem}: {_reason(error)}") from error
-
-
-def _reason(error: Exception) -> str:
-    """What went wrong, in one line: Keras's and TensorFlow's errors run on for pages."""
-    text = str(error).rpartition("Exception encountered: ")[2].partition(" Full object config:")[0]
-    lines = text.strip().splitlines() or [type(error).__name__]
-    return lines[0].strip().rstrip(".")[:300]
+        return dict(json.loads((folder / _CHECKSUMS).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return {}
 
 
 def import_keras() -> Any:
@@ -178,7 +303,8 @@ def _quiet() -> Iterator[None]:
     It writes some to file descriptor 2 before it looks at any setting. So that descriptor is held
     while TensorFlow is imported; whatever else was written to it meanwhile is passed on.
     """
-    if os.environ.setdefault(_LOG_LEVEL, _NOTHING) != _NOTHING or "tensorflow" in sys.modules:
+    level = os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    if level != "3" or "tensorflow" in sys.modules:
         yield
         return
     try:
@@ -197,3 +323,53 @@ def _quiet() -> Iterator[None]:
                 if not _CHATTER.match(line):
                     os.write(terminal, line)
             os.close(terminal)
+
+
+def is_installed() -> bool:
+    """Whether the package is there; does not import it."""
+    return find_spec("openvino") is not None
+
+
+def processor() -> str:
+    """The processor's name and the kinds of numbers it computes with."""
+    abilities = sorted(core().get_property(_DEVICE, "OPTIMIZATION_CAPABILITIES"))
+    return f"{core().get_property(_DEVICE, 'FULL_DEVICE_NAME')} ({', '.join(abilities)})"
+
+
+def import_openvino() -> Any:
+    """Import OpenVINO, safe in many threads; without its package that reports to its makers."""
+    with _importing:
+        return _import_openvino()
+
+
+@cache
+def _import_openvino() -> Any:
+    with without_telemetry():
+        try:
+            return importlib.import_module("openvino")
+        except ImportError as error:
+            missing = "is not installed" if not is_installed() else f"does not load ({error})"
+            way = f"{pip_install('fast')}, or use --runtime tensorflow"
+            raise MissingDependencyError(f"OpenVINO {missing}: {way}") from error
+
+
+@contextmanager
+def without_telemetry() -> Iterator[None]:
+    """``openvino_telemetry``, which reports each import and conversion, cannot be imported here.
+
+    OpenVINO has a stand-in for that case. If it is imported already, it stays.
+    """
+    if _TELEMETRY in sys.modules:
+        yield
+        return
+    sys.modules[_TELEMETRY] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        del sys.modules[_TELEMETRY]
+
+
+@cache
+def core() -> Any:
+    """OpenVINO's own object, by which networks are read and compiled."""
+    return import_openvino().Core()

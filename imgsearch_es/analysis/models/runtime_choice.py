@@ -13,6 +13,9 @@ import logging
 import os
 import re
 import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -20,23 +23,34 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from imgsearch_es.analysis.models import openvino
+from imgsearch_es.analysis.configuration import without_paths
 from imgsearch_es.analysis.models.runtime import (
-    VARIABLE,
+    OpenVINORuntime,
     Outputs,
     Runtime,
     TensorFlowRuntime,
-    check_runtime,
-    has_gpu,
+    check_files,
+    convert,
+    import_keras,
+    import_openvino,
+    is_installed,
+    processor,
+    read,
+    record_files,
+    save,
 )
-from imgsearch_es.analysis.models.weights import without_paths
 from imgsearch_es.analysis.plugins import installed_version, version_of
-from imgsearch_es.errors import AnalyzerError, MissingDependencyError
+from imgsearch_es.errors import AnalyzerError, ConfigurationError, MissingDependencyError
+from imgsearch_es.pictures import files
 
 if TYPE_CHECKING:
     import keras
 
-    from imgsearch_es.analysis.models.deep_feature import DeepFeature
+    from imgsearch_es.analysis.configuration import DeepFeature
+
+RUNTIMES = ("auto", "tensorflow", "openvino")
+VARIABLE = "IMGSEARCH_RUNTIME"
+"""The environment variable that names a runtime where no option does."""
 
 TOLERANCE = 1e-4
 """How far an output may be from TensorFlow's; see `differences`."""
@@ -44,11 +58,6 @@ NETWORKS = 1
 """To be raised when the same configuration gives another network: older ones are then not used."""
 
 _CHOICE = "choice.json"
-_PICTURES, _SHAPES = 32, 6
-"""Of the probe, and of each picture."""
-_DISTRIBUTIONS = ("imgsearch-es", "openvino", "keras", "tensorflow", "tensorflow-cpu")
-_GPU_DEVICES = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")
-"""Of NVIDIA's driver, of it under Windows's Linux, of AMD's."""
 _log = logging.getLogger(__name__)
 
 
@@ -87,7 +96,7 @@ def open_runtime(model: Network, wanted: str | None) -> tuple[Runtime, Choice]:
     if wanted == "tensorflow":
         return _tensorflow(model), Choice("tensorflow", "it was asked for", model.name)
     try:
-        openvino.import_openvino()
+        import_openvino()
     except MissingDependencyError as error:
         if wanted == "openvino":
             raise
@@ -97,9 +106,9 @@ def open_runtime(model: Network, wanted: str | None) -> tuple[Runtime, Choice]:
     choice = _read(folder)
     if choice:
         try:
-            openvino.check(folder)
+            check_files(folder)
             if choice.agrees and "openvino" in (wanted, choice.runtime):
-                return openvino.OpenVINORuntime(openvino.read(folder), folder), choice
+                return OpenVINORuntime(read(folder), folder), choice
         except AnalyzerError as error:
             _log.warning("%s; measuring again", error)
             choice = None
@@ -111,9 +120,26 @@ def open_runtime(model: Network, wanted: str | None) -> tuple[Runtime, Choice]:
     return runtimes.get(name) or _tensorflow(model), choice
 
 
+def check_runtime(name: str) -> str:
+    """A ConfigurationError unless this is one of RUNTIMES."""
+    if name not in RUNTIMES:
+        raise ConfigurationError(
+            f"there is no runtime {name!r}: --runtime and {VARIABLE} take {', '.join(RUNTIMES)}"
+        )
+    return name
+
+
+def has_gpu() -> bool:
+    """Whether TensorFlow runs on a GPU here."""
+    import_keras()
+    import tensorflow as tf
+
+    return bool(tf.config.list_physical_devices("GPU"))
+
+
 def measure(model: Network) -> Choice:
     """Decide anew, whatever was decided before; raises without OpenVINO."""
-    openvino.import_openvino()
+    import_openvino()
     return _decide(model, folder_of(model))[1]
 
 
@@ -133,10 +159,10 @@ def differences(reference: Outputs, other: Outputs) -> dict[str, float]:
 
 def known_choices() -> list[Choice]:
     """The decisions that hold for this machine and what is installed, by model."""
-    if not openvino.is_installed():
+    if not is_installed():
         return []
     current = _made_for()
-    kept = [_read(path.parent) for path in openvino.cache_folder().glob(f"*/{_CHOICE}")]
+    kept = [_read(path.parent) for path in cache_folder().glob(f"*/{_CHOICE}")]
     holding = [choice for choice in kept if choice and choice.made_for == current]
     return sorted(holding, key=lambda choice: choice.model)
 
@@ -148,14 +174,38 @@ def folder_of(model: Network) -> Path:
     parts = (model.config, feature, model.fingerprint(), made, _made_for())
     digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
     name = re.sub(r"\W+", "-", Path(model.name).name)
-    return openvino.cache_folder() / f"{name}-{digest[:16]}"
+    return cache_folder() / f"{name}-{digest[:16]}"
+
+
+def cache_folder() -> Path:
+    """Where they are."""
+    return files.cache_folder("runtimes")
+
+
+@contextmanager
+def _replaced(folder: Path) -> Iterator[Path]:
+    """A new folder to write to, which takes the place of ``folder`` in the end, or of none."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    place = Path(tempfile.mkdtemp(prefix=".new-", dir=folder.parent))
+    try:
+        yield place
+        shutil.rmtree(folder, ignore_errors=True)
+        try:
+            place.rename(folder)
+        except OSError:
+            _log.info("another process was faster to write %s", folder)
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
 
 
 def _made_for() -> dict[str, str]:
-    versions = {name: number for name in _DISTRIBUTIONS if (number := installed_version(name))}
+    made_with = ("imgsearch-es", "openvino", "keras", "tensorflow", "tensorflow-cpu")
+    versions = {name: number for name in made_with if (number := installed_version(name))}
+    # Of NVIDIA's driver, of it under Windows's Linux, of AMD's; TensorFlow need not say it.
+    devices = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")
     hidden = os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1")
-    gpu = not hidden and any(map(os.path.exists, _GPU_DEVICES))  # said without TensorFlow
-    return {**versions, "processor": openvino.processor(), "gpu": "yes" if gpu else "no"}
+    gpu = not hidden and any(map(os.path.exists, devices))
+    return {**versions, "processor": processor(), "gpu": "yes" if gpu else "no"}
 
 
 def _read(folder: Path) -> Choice | None:
@@ -171,7 +221,7 @@ def _decide(model: Network, folder: Path) -> tuple[dict[str, Runtime], Choice]:
     _log.info("finding out once whether OpenVINO agrees with TensorFlow on %s", model.name)
     reference = _tensorflow(model)
     try:
-        with openvino.replaced(folder) as place:
+        with _replaced(folder) as place:
             return _probe(model, reference, place)
     except OSError as error:  # the disk is full, say
         _log.warning("nothing is kept for the next start: %s", error)
@@ -185,7 +235,7 @@ def _probe(
     runtimes: dict[str, Runtime] = {"tensorflow": reference}
     try:
         other = _openvino(reference, place)
-        pixels = probe_pictures(_PICTURES, model.size)
+        pixels = probe_pictures(32, model.size)
         choice = _compared(model.name, differences(reference(pixels), other(pixels)))
     except AnalyzerError as error:
         choice = Choice("tensorflow", str(error), model.name, made_for=_made_for())
@@ -199,7 +249,7 @@ def _probe(
     if place:
         text = json.dumps(dataclasses.asdict(choice), indent=2)
         (place / _CHOICE).write_text(text, encoding="utf-8")
-        openvino.record(place)
+        record_files(place)
     return runtimes, choice
 
 
@@ -220,12 +270,12 @@ def _tensorflow(model: Network) -> TensorFlowRuntime:
     return TensorFlowRuntime(model.checked_network())
 
 
-def _openvino(reference: TensorFlowRuntime, place: Path | None) -> openvino.OpenVINORuntime:
-    network = openvino.convert(reference.function)
+def _openvino(reference: TensorFlowRuntime, place: Path | None) -> OpenVINORuntime:
+    network = convert(reference.function)
     if place:
-        openvino.save(network, place)
-        network = openvino.read(place)
-    return openvino.OpenVINORuntime(network, place)
+        save(network, place)
+        network = read(place)
+    return OpenVINORuntime(network, place)
 
 
 def probe_pictures(count: int, size: tuple[int, int]) -> NDArray[np.uint8]:
@@ -240,7 +290,7 @@ def probe_pictures(count: int, size: tuple[int, int]) -> NDArray[np.uint8]:
     y, x = (np.linspace(0, 1, side) for side in size)
     for picture in pictures:
         picture[:] = _texture(size, random)
-        for _ in range(_SHAPES):
+        for _ in range(6):
             middle, radius = random.random(2), random.uniform(0.05, 0.35, 2)
             down, across = (y - middle[0]) / radius[0], (x - middle[1]) / radius[1]
             inside = down[:, np.newaxis] ** 2 + across**2 < 1

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from imgsearch_es.analysis.configuration import DeepFeature, absolute, fingerprint
 from imgsearch_es.analysis.models.base import JSON, ModelInfo, NetworkModel
-from imgsearch_es.analysis.models.deep_feature import DeepFeature
 from imgsearch_es.analysis.models.keras_file import read_labels, to_vocabulary
-from imgsearch_es.analysis.models.runtime import check_runtime, import_keras, telling
-from imgsearch_es.analysis.models.weights import absolute, fingerprint
+from imgsearch_es.analysis.models.runtime import import_keras, telling
+from imgsearch_es.analysis.models.runtime_choice import check_runtime
 from imgsearch_es.errors import AnalyzerError, ConfigurationError, WeightsError, needed
 from imgsearch_es.vocabulary.synsets import Vocabulary, imagenet
 
@@ -35,12 +35,9 @@ _TEXTS = 64
 class ZeroShotModel(NetworkModel):
     """A network of pictures and texts; "zeroshot:" and a preset of keras-hub, or a folder of one.
 
-    Args:
-        name: such as "zeroshot:clip_vit_base_patch32", which is downloaded on first use.
-        words: the classes: words, phrases or wnids; a file with one a line; by default the 1,000
-            synsets of ImageNet with scenes, colors and common things.
-        template: the text of a word, which takes the place of ``{}``.
-        size: the side of the input in pixels, which the preset says.
+    A preset is downloaded on first use. The classes are words, phrases or wnids, or a file with one
+    a line; by default the 1,000 synsets of ImageNet with scenes, colors and common things. In the
+    text of a word it takes the place of ``{}``. The preset says how many pixels wide its input is.
     """
 
     def __init__(
@@ -151,24 +148,25 @@ class ZeroShotModel(NetworkModel):
 
     @cached_property
     def _converter(self) -> Any:
-        with self._telling():
-            return _keras_hub().layers.ImageConverter.from_preset(self.preset)
+        return self._loaded(_keras_hub().layers.ImageConverter)
 
     @cached_property
     def _preprocessor(self) -> Any:
         models = _keras_hub().models
         is_clip = hasattr(self._backbone, "clip_head")
         kind = models.CLIPPreprocessor if is_clip else models.SigLIPPreprocessor
-        with self._telling():
-            return kind.from_preset(self.preset, image_converter=None)
+        return self._loaded(kind, image_converter=None)
 
     @cached_property
     def _backbone(self) -> Any:
-        with self._telling():
-            found = _keras_hub().models.Backbone.from_preset(self.preset)
+        found = self._loaded(_keras_hub().models.Backbone)
         if not hasattr(found, "get_text_embeddings"):
             raise AnalyzerError(f"{self.preset} is no CLIP or SigLIP: it reads no texts")
         return found
+
+    def _loaded(self, kind: Any, **options: Any) -> Any:
+        with self._telling():
+            return kind.from_preset(self.preset, **options)
 
     def _telling(self) -> Any:
         return telling(f"the preset {self.preset} cannot be had by keras-hub", WeightsError)

@@ -15,8 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from imgsearch_es.analysis.analyzer import Analyzer
-from imgsearch_es.analysis.configuration import DEFAULT_MODEL
-from imgsearch_es.analysis.models.weights import absolute
+from imgsearch_es.analysis.configuration import DEFAULT_MODEL, absolute
 from imgsearch_es.errors import EvaluationError, WeightsError
 from imgsearch_es.evaluation.manifest import MANIFEST, VERSION, SweepPlan, read_manifest, versions
 from imgsearch_es.evaluation.sweeps.outcome import Sweep

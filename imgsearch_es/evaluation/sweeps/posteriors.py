@@ -33,10 +33,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgsearch_es.analysis.analyzer import Analyzer
-from imgsearch_es.analysis.filters import TERM_FILTERS, create_term_filter
+from imgsearch_es.analysis.filters import TERM_FILTERS, VIEWS, create_term_filter
 from imgsearch_es.analysis.models.base import Model, Prediction, WrappedModel
 from imgsearch_es.analysis.plugins import load_plugin
-from imgsearch_es.analysis.views import VIEWS
 from imgsearch_es.errors import EvaluationError, IndexNotFoundError
 from imgsearch_es.evaluation.systems import System
 from imgsearch_es.index import ImageIndex

@@ -12,8 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
-from imgsearch_es.analysis.configuration import DEFAULT_MODEL
-from imgsearch_es.analysis.models.weights import absolute
+from imgsearch_es.analysis.configuration import DEFAULT_MODEL, absolute
 from imgsearch_es.errors import EmptyQueryError, EvaluationError
 from imgsearch_es.evaluation.experiment import Asked, evaluate
 from imgsearch_es.evaluation.judgements import Judgements

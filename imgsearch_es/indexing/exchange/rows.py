@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from imgsearch_es.analysis.analyzer import Term
 from imgsearch_es.analysis.configuration import describe
-from imgsearch_es.analysis.visual_words import to_word_count
+from imgsearch_es.analysis.terms import to_word_count
 from imgsearch_es.errors import ConfigurationError, ExchangeError, SchemaError
 from imgsearch_es.pictures.files import filename, picture_id, to_uri
 from imgsearch_es.pictures.photo import Photo

@@ -141,9 +141,8 @@ def _model_findings() -> Iterator[Finding]:
 
 def _runtimes() -> Iterator[Finding]:
     """The decisions that are known; measuring takes longer than people wait for a doctor."""
-    from imgsearch_es.analysis.models.openvino import cache_folder, is_installed
-    from imgsearch_es.analysis.models.runtime import VARIABLE
-    from imgsearch_es.analysis.models.runtime_choice import known_choices
+    from imgsearch_es.analysis.models.runtime import is_installed
+    from imgsearch_es.analysis.models.runtime_choice import VARIABLE, cache_folder, known_choices
 
     if asked := os.environ.get(VARIABLE):
         yield Finding("runtime", None, f"{VARIABLE} asks for {asked}")

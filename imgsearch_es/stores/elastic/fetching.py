@@ -21,7 +21,7 @@ import numpy as np
 from elasticsearch import Elasticsearch
 from numpy.typing import NDArray
 
-from imgsearch_es.analysis.visual_words import word_key, words_of
+from imgsearch_es.analysis.terms import word_key, words_of
 from imgsearch_es.errors import DamagedIndexError, IndexRebuiltError, StoreError
 from imgsearch_es.retrieval.documents import Document, facts_of
 from imgsearch_es.retrieval.queries import Query

@@ -13,7 +13,7 @@ from typing import Any
 import elasticsearch
 import numpy as np
 
-from imgsearch_es.analysis.taught import TaughtWord
+from imgsearch_es.analysis.terms import TaughtWord
 from imgsearch_es.errors import StoreError
 from imgsearch_es.retrieval.conditions import Filter
 from imgsearch_es.retrieval.dense import direction

@@ -10,7 +10,7 @@ import duckdb
 import numpy as np
 from numpy.typing import NDArray
 
-from imgsearch_es.analysis.visual_words import words_of
+from imgsearch_es.analysis.terms import words_of
 from imgsearch_es.errors import DamagedIndexError
 from imgsearch_es.retrieval.documents import Document
 from imgsearch_es.stores.base import IndexSettings

@@ -13,7 +13,7 @@ import duckdb
 import numpy as np
 from numpy.typing import NDArray
 
-from imgsearch_es.analysis.visual_words import visual_words
+from imgsearch_es.analysis.terms import visual_words
 from imgsearch_es.errors import DamagedIndexError
 from imgsearch_es.pictures.photo import NO_PHOTO, Photo
 from imgsearch_es.retrieval.conditions import Filter

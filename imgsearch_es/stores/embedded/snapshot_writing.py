@@ -13,7 +13,7 @@ import duckdb
 import numpy as np
 from numpy.typing import NDArray
 
-from imgsearch_es.analysis.views import PARTS
+from imgsearch_es.analysis.filters import PARTS
 from imgsearch_es.errors import MissingDependencyError
 from imgsearch_es.stores.embedded.beside import Gate
 from imgsearch_es.stores.embedded.drafting import Draft

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import duckdb
 
-from imgsearch_es.analysis.taught import TaughtWord
+from imgsearch_es.analysis.terms import TaughtWord
 from imgsearch_es.retrieval.conditions import Filter
 from imgsearch_es.retrieval.documents import Document, storable, without_thumbnails
 from imgsearch_es.retrieval.duplicates import Fingerprint

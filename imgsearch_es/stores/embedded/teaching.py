@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 
 import numpy as np
 
-from imgsearch_es.analysis.taught import TaughtWord
+from imgsearch_es.analysis.terms import TaughtWord
 from imgsearch_es.stores.embedded.open_file import make_room
 from imgsearch_es.stores.embedded.rows import WRITTEN, Reader, to_row
 from imgsearch_es.stores.embedded.schema import add_columns, checksums
