@@ -10,7 +10,6 @@ files), ``verifying``, ``whitening`` (learnt from deep features), and ``kept_ind
 them all; ``ray_engine`` is for a cluster.
 """
 
-from imgsearch_es.indexing.analyze import BATCH_SIZE
 from imgsearch_es.indexing.find import (
     DEFAULT_LIMITS,
     Labels,
@@ -21,6 +20,7 @@ from imgsearch_es.indexing.find import (
 )
 from imgsearch_es.indexing.report import STAGES, IndexReport, Progress
 from imgsearch_es.indexing.run import Indexer, StoppedError
+from imgsearch_es.indexing.write import BATCH_SIZE
 from imgsearch_es.retrieval.ledger import Rejected
 
 __all__ = [

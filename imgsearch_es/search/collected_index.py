@@ -21,8 +21,8 @@ from imgsearch_es.indexing.exchange import (
     import_features,
 )
 from imgsearch_es.indexing.kept_index import KeptIndex, PathLike
+from imgsearch_es.indexing.photos import TagReport, Tell, write_sidecars
 from imgsearch_es.indexing.relocating import relocate
-from imgsearch_es.indexing.tagging import TagReport, Tell, write_sidecars
 from imgsearch_es.indexing.wanted_analyzer import WantedAnalyzer, settings_of
 from imgsearch_es.pictures.files import whole
 from imgsearch_es.retrieval.documents import Document
