@@ -95,10 +95,9 @@ class Channel(Generic[T]):
     def close(self, error: BaseException | None = None) -> None:
         """Take nothing more, which stops who puts."""
         with self._changed:
-            self._closed = self._ended = True
+            self._closed = True
             self._items.clear()
-            self._error = self._error or error
-            self._changed.notify_all()
+            self.end(error)
 
     def batches(self, size: int, seconds: float | None = None) -> Iterator[list[T]]:
         """Take what comes, ``size`` items at a time, until the end; after so many seconds fewer."""
@@ -182,8 +181,7 @@ class Readers:
 
     def read(self, pictures: Iterable[Found]) -> Iterator[Found]:
         """Each picture, decoded, rejected or neither, in the order given; works somewhat ahead."""
-        pending: Channel[Future[Sequence[Found]]] = Channel(self._ahead)
-        self._pending = pending
+        self._pending = pending = Channel[Future[Sequence[Found]]](self._ahead)
         pump(self._threads, self._submit(pictures), pending)
         for futures in pending.batches(1):
             yield from futures[0].result()

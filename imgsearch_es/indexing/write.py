@@ -52,7 +52,7 @@ _REMOVED_TOGETHER = 2048
 
 
 class _Batch(NamedTuple):
-    """A batch that the model has been given, and the pictures that wait for it."""
+    """What the model has been given, and the pictures that wait for it."""
 
     analyses: Future[list[Analysis]]
     contents: dict[str, Decoded]

@@ -25,7 +25,6 @@ from imgsearch_es.analysis.models.runtime import import_keras
 from imgsearch_es.analysis.models.saved_network import FEATURE, PIXELS, is_parallel, load_network
 from imgsearch_es.analysis.models.weights import given_file
 from imgsearch_es.errors import AnalyzerError, ConfigurationError
-from imgsearch_es.learning.examples import STEP
 from imgsearch_es.pictures.files import saving
 
 if TYPE_CHECKING:
@@ -34,6 +33,8 @@ if TYPE_CHECKING:
 LAYERS = (512, 512, 256)
 """Those of the head that became popular with triplet networks on stored features."""
 DROPOUT = 0.5
+STEP = 4
+"""Each pixel of a small picture is the mean of so many by so many."""
 _FILTERS, _WINDOW, _STRIDE = 32, 8, 4
 """Of each shallow path."""
 _POOLS = {"quarter": (7, 4), "eighth": (3, 2)}
@@ -171,15 +172,9 @@ def half_whitening(
 
     The direction of the k-th largest variance v_k is scaled by v_k^(-1/4), halfway between
     principal components and whitening, so that the few directions in which all pictures differ do
-    not drown the others (Jégou and Chum, ECCV 2012, on why whitening helps).
-
-    Args:
-        features: as the layer gets them, shape (pictures, dimensions).
-        units: of the layer; those beyond the dimensions, or the pictures but one, stay zero.
-
-    Returns:
-        Kernel, shape (dimensions, units), and bias, shape (units,). The layer's outputs have the
-        mean 0 and a mean square length of 1.
+    not drown the others (Jégou and Chum, ECCV 2012, on why whitening helps). The layer's outputs
+    have the mean 0 and a mean square length of 1; units beyond the dimensions, or the pictures but
+    one, stay zero.
     """
     mean = features.mean(axis=0)
     centered = features - mean

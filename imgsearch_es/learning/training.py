@@ -20,9 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgsearch_es.errors import ConfigurationError
-from imgsearch_es.evaluation import interval, rank_features, same_group
+from imgsearch_es.evaluation import Judgements, interval, rank_features, same_group
+from imgsearch_es.index import ImageIndex
 from imgsearch_es.indexing.whitening import Moments, principal_components
-from imgsearch_es.learning.examples import Examples, Pictures
+from imgsearch_es.learning.examples import Examples, Pictures, ReadingProgress, examples_of
 from imgsearch_es.learning.head import (
     apply_head,
     build_head,
@@ -31,8 +32,15 @@ from imgsearch_es.learning.head import (
     start_dropout,
     start_shortcut,
 )
-from imgsearch_es.learning.learner import DEFAULTS, Arrays, Learner, TrainingOptions
-from imgsearch_es.learning.report import HEAD, Epoch, TrainingReport
+from imgsearch_es.learning.learner import (
+    DEFAULTS,
+    HEAD,
+    Arrays,
+    Epoch,
+    Learner,
+    TrainingOptions,
+    TrainingReport,
+)
 from imgsearch_es.pictures.files import saving
 
 if TYPE_CHECKING:
@@ -88,6 +96,37 @@ def train_head(
     return Training(examples, target, options).run(force=force, progress=progress)
 
 
+def train(
+    index: ImageIndex,
+    out: str | os.PathLike[str],
+    judgements: str | os.PathLike[str] | Judgements = "labels",
+    *,
+    options: TrainingOptions = DEFAULTS,
+    force: bool = False,
+    progress: Progress | None = None,
+    reading: ReadingProgress | None = None,
+) -> TrainingReport:
+    """Train a head on an index: no picture is read, and its model does not run.
+
+    With a shallow network (``options.shallow``) the pictures are read again, as they were for the
+    index. Those that are gone or have changed are left out; ``report.unread`` lists them.
+
+    The judgements are what ``imgsearch evaluate`` takes, and say which pictures show the same
+    object; the other arguments are those of `train_head`.
+
+    Raises:
+        IndexNotFoundError: there is no such index.
+        EvaluationError: the judgements do not fit the index.
+        ConfigurationError: see `train_head`; or a shallow network cannot be used beside the
+            features of this index, or no picture be read.
+        AnalyzerError: the index's analyzer cannot be built.
+    """
+    target = target_of(out, ".keras", force=force)
+    examples, unread = examples_of(index, judgements, shallow=options.shallow, reading=reading)
+    training = Training(examples, target, options, unread)
+    return training.run(force=force, progress=progress)
+
+
 def target_of(out: str | os.PathLike[str], suffix: str, *, force: bool) -> Path:
     """The file that something is to be saved as: a new one, by a name in ``suffix``."""
     target = Path(out).expanduser()
@@ -99,15 +138,12 @@ def target_of(out: str | os.PathLike[str], suffix: str, *, force: bool) -> Path:
 
 
 def score(embeddings: NDArray[np.float32], groups: NDArray[np.intp]) -> float:
-    """The N-S score by cosine: how many of the first four are of the query's group, itself counted.
-
-    It is UKBench's score where groups are of four; of pairs, the best is 2.
-    """
+    """The mean N-S score; it is UKBench's where groups are of four; of pairs, the best is 2."""
     return float(_scores(embeddings, groups).mean())
 
 
 def _scores(embeddings: NDArray[np.float32], groups: NDArray[np.intp]) -> NDArray[np.float64]:
-    """The N-S score of each picture."""
+    """How many of the first four by cosine are of each picture's group, itself counted."""
     rankings = rank_features(embeddings, comparison="dense-cosine", depth=_FIRST)
     return np.asarray(same_group(rankings, groups).sum(axis=1), dtype=np.float64)
 
@@ -183,12 +219,7 @@ class Training:
         self._best = self._start = self._head.get_weights()
 
     def run(self, *, force: bool, progress: Progress | None) -> TrainingReport:
-        """Train to the end, from where an interrupted run was unless ``force``, and save the head.
-
-        Raises:
-            ConfigurationError: the interrupted run had other features or options, or its file is
-                damaged.
-        """
+        """Train to the end, unless ``force`` from where an interrupted run was; save the head."""
         if not force and self._checkpoint.exists():
             self._resume()
         report, options = self._report, self._options

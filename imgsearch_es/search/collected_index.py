@@ -11,7 +11,7 @@ from typing import Any
 from imgsearch_es.analysis.visual_words import to_word_count
 from imgsearch_es.errors import QueryError
 from imgsearch_es.indexing import Rejected, as_labels
-from imgsearch_es.indexing.exchange import (
+from imgsearch_es.indexing.exchange.documents import (
     ExportReport,
     FeatureExport,
     ImportReport,

@@ -11,8 +11,7 @@ from PIL import Image
 from imgsearch_es.errors import ConfigurationError, SourceError
 from imgsearch_es.evaluation import Judgements, nister_stewenius
 from imgsearch_es.learning import TrainingOptions, features_and_groups, make_groups
-from imgsearch_es.learning.examples import Examples
-from imgsearch_es.learning.from_index import objects
+from imgsearch_es.learning.examples import Examples, objects
 from imgsearch_es.learning.head import half_whitening
 from imgsearch_es.learning.learner import random_triplets, semi_hard
 from imgsearch_es.learning.training import Checkpoint, score

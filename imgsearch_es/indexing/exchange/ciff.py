@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import gzip
 from array import array
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -94,12 +94,16 @@ class Ciff:
         step = largest / LEVELS
         opened = gzip.open if path.name.lower().endswith(".gz") else open
         with opened(path, "wb") as file:
-            _put(file, _header(header, step, len(lists), lengths))
+            _put(file, "Header", _header(header, step, len(lists), lengths))
             for key, (at, tf) in lists.items():
-                _put(file, _postings(key, at, tf))
+                gaps = np.diff(at.astype(np.int64), prepend=0)  # these tell a list's documents
+                pairs = zip(gaps.tolist(), tf.tolist(), strict=True)
+                postings = [{"docid": gap, "tf": weight} for gap, weight in pairs]
+                about = {"term": key, "df": len(tf), "cf": int(tf.sum())}
+                _put(file, "PostingsList", {**about, "postings": postings})
             for place, (document, length) in enumerate(zip(ids, lengths.tolist(), strict=True)):
                 record = {"docid": place, "collection_docid": document, "doclength": length}
-                _put(file, _message("DocRecord", record))
+                _put(file, "DocRecord", record)
         return _rounding(step, weights)
 
     def read(self, path: Path) -> NoReturn:
@@ -129,47 +133,30 @@ def _rounding(step: float, weights: Mapping[str, array[float]]) -> Rounding:
 
 def _header(
     header: Mapping[str, Any], step: float, terms: int, lengths: NDArray[np.int64]
-) -> Message:
+) -> dict[str, Any]:
     documents, model = len(lengths), header["analyzer"].get("model", {}).get("name", "")
     version = f"imgsearch_es {installed_version('imgsearch-es') or ''}".strip()
-    return _message(
-        "Header",
-        {
-            "version": 1,
-            "num_postings_lists": terms,
-            "num_docs": documents,
-            "total_postings_lists": terms,
-            "total_docs": documents,
-            "total_terms_in_collection": int(lengths.sum()),
-            "average_doclength": float(lengths.mean()) if documents else 0.0,
-            "description": f"{version}, {model}: weights in steps of {step!r}",
-        },
-    )
+    return {
+        "version": 1,
+        "num_postings_lists": terms,
+        "num_docs": documents,
+        "total_postings_lists": terms,
+        "total_docs": documents,
+        "total_terms_in_collection": int(lengths.sum()),
+        "average_doclength": float(lengths.mean()) if documents else 0.0,
+        "description": f"{version}, {model}: weights in steps of {step!r}",
+    }
 
 
-def _postings(term: str, places: NDArray[Any], tf: NDArray[np.int64]) -> Message:
-    """A list of postings, whose documents are told by their distances."""
-    found = _message("PostingsList", {"term": term, "df": len(tf), "cf": int(tf.sum())})
-    gaps = np.diff(places.astype(np.int64), prepend=0)
-    for gap, weight in zip(gaps.tolist(), tf.tolist(), strict=True):
-        found.postings.add(docid=gap, tf=weight)
-    return found
-
-
-def _put(file: BinaryIO | gzip.GzipFile, message: Message) -> None:
-    data = message.SerializeToString()
-    file.write(bytes(_varint(len(data))) + data)
-
-
-def _varint(number: int) -> Iterator[int]:
+def _put(file: BinaryIO | gzip.GzipFile, name: str, fields: Mapping[str, Any]) -> None:
+    """Write a message behind its length."""
+    data = _messages()[name](**fields).SerializeToString()
+    number, length = len(data), bytearray()
     while number > 127:
-        yield number & 127 | 128
+        length.append(number & 127 | 128)
         number >>= 7
-    yield number
-
-
-def _message(name: str, fields: Mapping[str, Any]) -> Message:
-    return _messages()[name](**fields)
+    length.append(number)
+    file.write(bytes(length) + data)
 
 
 @cache

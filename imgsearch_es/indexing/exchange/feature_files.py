@@ -40,6 +40,25 @@ class Feature(NamedTuple):
     labels: tuple[str, ...] = ()
 
 
+def feature_file(path: Path) -> tuple[Csv | Hdf5 | NumPyPair | ParquetFeatures, Path]:
+    """The kind of a file by its name, and where it is: of a pair of NumPy files their folder."""
+    match path.suffix.lower():
+        case ".csv":
+            return Csv(), path
+        case ".h5" | ".hdf5":
+            return Hdf5(), path
+        case ".parquet":
+            return ParquetFeatures(), path
+    if path.name in (NAMES, VECTORS):
+        return NumPyPair(), path.parent
+    if path.is_dir() or not path.suffix:
+        return NumPyPair(), path
+    raise ExchangeError(
+        f"{path} is no file of features by its name: use .csv, .h5 or .hdf5, .parquet, or a folder "
+        "for filenames.npy and vectors.npy"
+    )
+
+
 class Csv:
     """``path,f1,f2,...``: a picture a line, with a line of names above, or without."""
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from imgsearch_es.errors import ExchangeError, needed
-from imgsearch_es.indexing.exchange.rows import HEADER, Row, RowError
+from imgsearch_es.indexing.exchange.rows import HEADER, Row, RowError, refusing
 from imgsearch_es.pictures.files import reason
 
 if TYPE_CHECKING:
@@ -217,10 +217,8 @@ def _read_line(line: bytes) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise RowError("the line is no JSON object")
     if isinstance(picture := values.get("picture"), str):
-        try:
+        with refusing("picture is not base64"):
             values["picture"] = base64.b64decode(picture, validate=True)
-        except ValueError as error:
-            raise RowError(f"picture is not base64: {error}") from error
     return values
 
 

@@ -6,8 +6,10 @@ import base64
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import datetime, timezone
 from itertools import islice
+from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -17,7 +19,7 @@ from imgsearch_es.analysis.analyzer import Term
 from imgsearch_es.analysis.configuration import describe
 from imgsearch_es.analysis.visual_words import to_word_count
 from imgsearch_es.errors import ConfigurationError, ExchangeError, SchemaError
-from imgsearch_es.pictures.files import filename, picture_id, to_uri
+from imgsearch_es.pictures.files import filename, in_memory, picture_id, to_uri
 from imgsearch_es.pictures.photo import Photo
 from imgsearch_es.retrieval.documents import SCHEMA_VERSION, Document, Postings, terms_of
 from imgsearch_es.stores.base import IndexSettings
@@ -48,6 +50,15 @@ def chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:
 
 class RowError(Exception):
     """A row is no document; ``str(error)`` says why."""
+
+
+@contextmanager
+def refusing(problem: str) -> Iterator[None]:
+    """Make a RowError of what values of a wrong kind raise."""
+    try:
+        yield
+    except (ConfigurationError, IndexError, OverflowError, TypeError, ValueError) as error:
+        raise RowError(f"{problem}: {error}") from error
 
 
 class Row(NamedTuple):
@@ -135,6 +146,13 @@ def to_document(row: Mapping[str, Any], settings: IndexSettings) -> Document:
         raise RowError("label is not a list of texts")
     if not isinstance(metadata, dict | None):
         raise RowError("metadata is no JSON object")
+    taken, thumbnail = row.get("photo"), row.get("thumbnail") or ""
+    if not isinstance(taken, dict | None):
+        raise RowError("photo is no JSON object")
+    with refusing("photo"):
+        photo = Photo.from_dict(taken or {})
+    with refusing("thumbnail is not base64"):
+        base64.b64decode(thumbnail, validate=True)
     return Document(
         id=key,
         uri=uri,
@@ -149,27 +167,10 @@ def to_document(row: Mapping[str, Any], settings: IndexSettings) -> Document:
         metadata=metadata or {},
         **_terms(row, settings),
         embedding=_embedding(row.get("embedding"), settings.embedding_dimensions),
-        photo=_photo(row.get("photo")),
+        photo=photo,
         text=None if row.get("text") is None else _typed(row, "text", str),
-        thumbnail=_thumbnail(row.get("thumbnail")),
+        thumbnail=thumbnail,
     )
-
-
-def _thumbnail(value: Any) -> str:
-    try:
-        base64.b64decode(value or "", validate=True)
-    except (TypeError, ValueError) as error:
-        raise RowError(f"thumbnail is not base64: {error}") from error
-    return value or ""
-
-
-def _photo(value: Any) -> Photo:
-    if not isinstance(value, dict | None):
-        raise RowError("photo is no JSON object")
-    try:
-        return Photo.from_dict(value or {})
-    except (IndexError, OverflowError, TypeError, ValueError) as error:
-        raise RowError(f"photo: {error}") from error
 
 
 def _uri(row: Mapping[str, Any]) -> str:
@@ -243,10 +244,8 @@ def _with_views(terms: list[Term], views: Any) -> Postings:
         raise RowError("views is not a list as long as synsets")
     if any(view is not None and type(view) is not int for view in views or ()):
         raise RowError("views has something that is no whole number")
-    try:
+    with refusing("views"):
         return terms_of([term.key for term in terms], [term.score for term in terms], views)
-    except ValueError as error:
-        raise RowError(f"views: {error}") from error
 
 
 def _embedding(value: Any, dimensions: int) -> NDArray[np.float32] | None:
@@ -262,3 +261,29 @@ def _embedding(value: Any, dimensions: int) -> NDArray[np.float32] | None:
     if not np.isfinite(vector).all():
         raise RowError("embedding has a number that is not finite")
     return vector
+
+
+class FeatureReader:
+    """Makes documents of features; the first one says the dimensions, and no path comes twice."""
+
+    def __init__(self, folder: Path | None, dimensions: int) -> None:
+        self._folder, self.dimensions = folder, dimensions
+        self._limit = f"the index's have {dimensions}"
+        self.seen: set[bytes] = set()
+
+    def document(self, row: Row) -> Document:
+        """The document of a row; RowError where there is none."""
+        path, vector, labels = row.values
+        if not self.dimensions:
+            self.dimensions = len(vector)
+            self._limit = f"row {row.number} and the others have {self.dimensions}"
+        if len(vector) != self.dimensions:
+            raise RowError(f"it has {len(vector)} features, {self._limit}")
+        is_whole = Path(path).is_absolute() or in_memory(path) or "://" in path or path[0] == "~"
+        with refusing("path"):
+            uri = to_uri(path if is_whole or self._folder is None else self._folder / path)
+        key = picture_id(uri)
+        if (identity := bytes.fromhex(key)) in self.seen:
+            raise RowError("this path stands twice in the file")
+        self.seen.add(identity)
+        return Document.from_feature(key, uri, filename(uri), vector, labels)

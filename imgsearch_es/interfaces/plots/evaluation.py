@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from imgsearch_es.evaluation.outcome import Evaluation
     from imgsearch_es.evaluation.sweeps.outcome import Point, Sweep
-    from imgsearch_es.learning.report import TrainingReport
+    from imgsearch_es.learning.learner import TrainingReport
 
 _BETTER, _WORSE, _QUIET = "#0b7a75", "#b5532d", "#808890"
 COLORS = ("#0b7a75", "#b5532d", "#3a5a9b", "#b8860b", "#7b4b94", "#4d7c3a", "#c2477f", "#5f6b73")
