@@ -192,24 +192,6 @@ class Writer:
         for batch in batches:
             with self._report.stages.measure("write"):
                 self._write(batch)
-                stale = []
-                for found in batch:
-                    if (entry := found.rejected) is None:
-                        continue
-                    # A document of a file that holds no picture any more; one that could not be
-                    # read just now may be what it was.
-                    if found.known and (entry.sha256 or is_no_file(entry.uri)):
-                        stale.append(found.id)
-                    elif found.as_before:
-                        continue
-                    given = found.before.given if found.before else ""
-                    if found.known:
-                        given = naming(found.known.labels, found.known.metadata)
-                    self._unrecorded.append(replace(entry, given=given))
-                if self._store.settings():
-                    self._record(batch)
-                if stale:  # when the ledger has what a person gave them
-                    self._report.removed += self._store.remove(stale)
 
     def has_unrecorded(self) -> bool:
         """Whether pictures were rejected that only an index that does not exist could note."""
@@ -221,26 +203,37 @@ class Writer:
         if settings is not None and settings.thumbnails:
             documents = with_thumbnails(documents, settings.thumbnails)
         refused = dict(self._store.write(documents).rejected) if documents else {}
-        moved: list[str] = []
+        moved, stale = list[str](), list[str]()
         for found in batch:
-            document = found.document
-            if document is None:
-                continue
-            if document.uri in refused:
-                given = found.before.given if found.before else ""
-                entry = Rejected(document.uri, refused[document.uri], given=given)
+            given = found.before.given if found.before else ""
+            if (entry := found.rejected) is not None:
+                # A document of a file that holds no picture any more; one that could not be read
+                # just now may be what it was.
+                if found.known and (entry.sha256 or is_no_file(entry.uri)):
+                    stale.append(found.id)
+                elif found.as_before:
+                    continue
+                if found.known:
+                    given = naming(found.known.labels, found.known.metadata)
+                self._unrecorded.append(replace(entry, given=given))
+            elif found.document and (why := refused.get(found.document.uri)) is not None:
+                entry = Rejected(found.document.uri, why, given=given)
                 self._report.rejected.append(entry)
                 self._unrecorded.append(entry)
-                continue
-            self.written += bytes.fromhex(document.id)
-            self._report.reused += found.reused
-            moved += [found.moved] if found.moved else []
-            if found.known:
-                self._report.updated += 1
-            else:
-                self._report.added += 1
+            elif found.document:
+                self.written += bytes.fromhex(found.document.id)
+                self._report.reused += found.reused
+                moved += [found.moved] if found.moved else []
+                if found.known:
+                    self._report.updated += 1
+                else:
+                    self._report.added += 1
         if moved:
             self._report.moved += self._store.remove(list(dict.fromkeys(moved)))
+        if self._store.settings():
+            self._record(batch)
+        if stale:  # when the ledger has what a person gave them
+            self._report.removed += self._store.remove(stale)
 
     def _record(self, batch: Sequence[Found]) -> None:
         entries = [entry for entry in self._unrecorded if entry.can_be_named]

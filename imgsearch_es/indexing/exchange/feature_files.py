@@ -210,23 +210,14 @@ class Hdf5:
 
     def write(self, path: Path, features: Iterable[Feature], dimensions: int) -> None:
         """Write blocks to the end of datasets that grow."""
-        with _Noting(path, "w+") as target:
-            try:
-                self._write(target, features, dimensions)
-            finally:
-                if target.problem is not None:
-                    raise target.problem
-
-    def _write(self, target: IO[bytes], features: Iterable[Feature], dimensions: int) -> None:
-        text = self._h5py.string_dtype("utf-8")
-        with self._h5py.File(target, "w") as file:
-            chunk = max(1, min(_BLOCK, 2**20 // (4 * dimensions)))
-            options: dict[str, Any] = {"chunks": (_BLOCK,), "maxshape": (None,), "dtype": text}
+        options: dict[str, Any] = {"chunks": (_BLOCK,), "maxshape": (None,)}
+        options["dtype"] = self._h5py.string_dtype("utf-8")
+        with _Noting(path, "w+") as target, self._h5py.File(target, "w") as file:
             ids = file.create_dataset("image_ids", (0,), **options)
             vectors = file.create_dataset(
                 "features",
                 (0, dimensions),
-                chunks=(chunk, dimensions),
+                chunks=(max(1, min(_BLOCK, 2**20 // (4 * dimensions))), dimensions),
                 maxshape=(None, dimensions),
                 dtype="<f4",
             )
@@ -253,7 +244,7 @@ class Hdf5:
 
 
 class _Noting(io.FileIO):
-    """Keeps why a write failed and goes on as if it had not: HDF5 ends the process otherwise."""
+    """Goes on when a write fails, as HDF5 ends the process otherwise, and says why in the end."""
 
     problem: OSError | None = None
 
@@ -266,6 +257,11 @@ class _Noting(io.FileIO):
         except OSError as error:
             self.problem = error
         return len(data)
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+        if self.problem is not None:
+            raise self.problem
 
 
 def _joined(feature: Feature) -> str:

@@ -7,7 +7,7 @@ import gzip
 import json
 import os
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from datetime import datetime
 from importlib import import_module
@@ -35,10 +35,8 @@ PARQUET = {"compression": "zstd", "write_page_checksum": True}
 def format_of(path: Path) -> JsonLines | Parquet | Ciff:
     """The kind of a file, by its name."""
     name = path.name.lower()
-    if name.endswith((".jsonl", ".ndjson")):
-        return JsonLines(open)
-    if name.endswith((".jsonl.gz", ".ndjson.gz")):
-        return JsonLines(gzip.open)
+    if name.removesuffix(".gz").endswith((".jsonl", ".ndjson")):
+        return JsonLines()
     if name.endswith(".parquet"):
         return Parquet()
     if name.endswith((".ciff", ".ciff.gz")):
@@ -51,15 +49,17 @@ def format_of(path: Path) -> JsonLines | Parquet | Ciff:
     )
 
 
+def opened(path: Path, mode: Literal["rb", "wb"]) -> Any:
+    """A file, packed where its name ends in .gz."""
+    return (gzip.open if path.name.lower().endswith(".gz") else open)(path, mode)
+
+
 class JsonLines:
     """One JSON object a line, in UTF-8; the first line is the header."""
 
-    def __init__(self, opened: Callable[[Path, Literal["rb", "wb"]], Any]) -> None:
-        self._open = opened
-
     def write(self, path: Path, header: Mapping[str, Any], rows: Iterable[dict[str, Any]]) -> None:
         """Write the header and a line for each row."""
-        with self._open(path, "wb") as file:
+        with opened(path, "wb") as file:
             file.write(_line({HEADER: header}))
             for row in rows:
                 file.write(_line({k: v for k, v in row.items() if v is not None}))
@@ -75,7 +75,7 @@ class JsonLines:
     def _lines(self, path: Path) -> Iterator[Row]:
         number = 0
         try:
-            with self._open(path, "rb") as file:
+            with opened(path, "rb") as file:
                 while line := file.readline(_LONGEST_LINE):
                     number += 1
                     if len(line) == _LONGEST_LINE:
@@ -97,9 +97,8 @@ class Parquet:
             **dict.fromkeys(("id", "uri", "filename", "sha256"), arrow.string()),
             **{"width": arrow.int32(), "height": arrow.int32(), "bytes": arrow.int64()},
             **{"format": arrow.string(), "indexed_at": arrow.timestamp("us", tz="UTC")},
-            **{"label": texts, "metadata": arrow.string(), "photo": arrow.string()},
-            "text": arrow.string(),
-            "thumbnail": arrow.string(),
+            "label": texts,
+            **dict.fromkeys(("metadata", "photo", "text", "thumbnail"), arrow.string()),
             **{"scores": numbers, "embedding": numbers},
             **{"views": arrow.list_(arrow.int8()), "synsets": texts, "picture": arrow.binary()},
         }
@@ -227,11 +226,8 @@ def _read_metadata(row: dict[str, Any]) -> dict[str, Any]:
     text, photo = row.get("metadata"), row.get("photo")
     if isinstance(photo, str):
         photo = _parse(photo, "photo is no JSON")
-    return {
-        **row,
-        "metadata": _parse(text, "metadata is no JSON") if text else None,
-        "photo": photo,
-    }
+    metadata = _parse(text, "metadata is no JSON") if text else None
+    return {**row, "metadata": metadata, "photo": photo}
 
 
 def _parse(text: str | bytes, problem: str) -> Any:

@@ -236,10 +236,7 @@ def _terms(row: Mapping[str, Any], settings: IndexSettings) -> Postings:
     order = [(is_color(term.key), -term.score) for term in terms]
     if order != sorted(order):
         raise RowError("synsets are not in the order of their scores, best first, then colors")
-    return _with_views(terms, row.get("views"))
-
-
-def _with_views(terms: list[Term], views: Any) -> Postings:
+    views = row.get("views")
     if views is not None and (not isinstance(views, list) or len(views) != len(terms)):
         raise RowError("views is not a list as long as synsets")
     if any(view is not None and type(view) is not int for view in views or ()):
