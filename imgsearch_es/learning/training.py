@@ -123,8 +123,7 @@ def train(
     """
     target = target_of(out, ".keras", force=force)
     examples, unread = examples_of(index, judgements, shallow=options.shallow, reading=reading)
-    training = Training(examples, target, options, unread)
-    return training.run(force=force, progress=progress)
+    return Training(examples, target, options, unread).run(force=force, progress=progress)
 
 
 def target_of(out: str | os.PathLike[str], suffix: str, *, force: bool) -> Path:
@@ -176,16 +175,13 @@ class Checkpoint:
         try:
             with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
                 state = json.loads(str(file["state"]))
-                counts = [sum(name.startswith(f"{k}_") for name in file.files) for k in _KINDS]
-                weights, optimizer, best = (
-                    [file[f"{kind}_{i}"] for i in range(count)]
-                    for kind, count in zip(_KINDS, counts, strict=True)
-                )
+                names = file.files  # in the order in which they were written
+                arrays = {k: [file[n] for n in names if n.startswith(f"{k}_")] for k in _KINDS}
         except Exception as error:  # a foreign file raises anything
             raise ConfigurationError(
                 f"{path} is no checkpoint of a training, or damaged: delete it to begin again"
             ) from error
-        return cls(weights, optimizer, best, state)
+        return cls(**arrays, state=state)
 
 
 class Training:
