@@ -52,9 +52,8 @@ _REMOVED_TOGETHER = 2048
 
 
 class _Batch(NamedTuple):
-    """What the model has been given, and the pictures that wait for it."""
+    """Pictures, of which the model sees each content once."""
 
-    analyses: Future[list[Analysis]]
     contents: dict[str, Decoded]
     waiting: list[tuple[Found, Decoded]]
 
@@ -72,9 +71,8 @@ class BatchAnalyzer:
         self._size = batch_size or BATCH_SIZE
         self._stages = stages
         self._model: ThreadPoolExecutor | None = None
-        self._given: deque[_Batch] = deque()
-        self._waiting: list[tuple[Found, Decoded]] = []
-        self._contents: dict[str, Decoded] = {}
+        self._given: deque[tuple[Future[list[Analysis]], _Batch]] = deque()
+        self._next = _Batch({}, [])
         self._recent: OrderedDict[str, Analysis] = OrderedDict()
         self._lock = threading.Lock()
         self._busy = 0
@@ -92,16 +90,14 @@ class BatchAnalyzer:
         if found.analysis is not None:  # elsewhere
             yield self._complete(found, decoded, found.analysis, reused=False)
             return
-        given = next((batch for batch in self._given if sha256 in batch.contents), None)
-        if given is not None:
-            given.waiting.append((found, decoded))
-            if len(given.waiting) >= _COPIES * self._size:
+        batch = next((each for _, each in self._given if sha256 in each.contents), self._next)
+        batch.waiting.append((found, decoded))
+        batch.contents.setdefault(sha256, decoded)
+        is_long = len(batch.waiting) >= _COPIES * self._size
+        if batch is not self._next:
+            if is_long:
                 yield from self._take(0)
-            return
-        self._waiting.append((found, decoded))
-        self._contents.setdefault(sha256, decoded)
-        full = max(1, self._size // count_of(decoded.pixels))
-        if len(self._contents) >= full or len(self._waiting) >= _COPIES * self._size:
+        elif is_long or len(batch.contents) >= max(1, self._size // count_of(decoded.pixels)):
             self._give()
             yield from self._take(_AT_ONCE)
 
@@ -122,19 +118,20 @@ class BatchAnalyzer:
             self._model.shutdown(wait=wait, cancel_futures=True)
 
     def _give(self) -> None:
-        if self._waiting:
-            if self._model is None:  # one thread for a model that need not be safe in many
-                is_safe = getattr(self._analyzer().model, "is_safe_in_threads", False)
-                self._model = ThreadPoolExecutor(_AT_ONCE if is_safe else 1, "imgsearch-model")
-            analyses = self._model.submit(self._analyze, list(self._contents.values()))
-            self._given.append(_Batch(analyses, self._contents, self._waiting))
-        self._waiting, self._contents = [], {}
+        if not self._next.waiting:
+            return
+        if self._model is None:  # one thread for a model that need not be safe in many
+            is_safe = getattr(self._analyzer().model, "is_safe_in_threads", False)
+            self._model = ThreadPoolExecutor(_AT_ONCE if is_safe else 1, "imgsearch-model")
+        analyses = self._model.submit(self._analyze, list(self._next.contents.values()))
+        self._given.append((analyses, self._next))
+        self._next = _Batch({}, [])
 
     def _take(self, left: int) -> Iterator[Found]:
         """Take batches from the model, until so many are left with it."""
         while len(self._given) > left:
-            batch = self._given[0]
-            analyses = dict(zip(batch.contents, batch.analyses.result(), strict=True))
+            future, batch = self._given[0]
+            analyses = dict(zip(batch.contents, future.result(), strict=True))
             self._given.popleft()
             self._recent.update(analyses)
             while len(self._recent) > _RECENT:

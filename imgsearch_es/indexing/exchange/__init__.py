@@ -2,5 +2,5 @@
 
 ``docs/exchange.md`` describes the two formats, JSON Lines and Parquet, for other tools;
 ``docs/features.md`` the files of deep features alone. To be read in this order: ``rows``,
-``formats``, ``ciff`` and ``feature_files``, ``documents``.
+``formats``, ``feature_files``, ``documents``.
 """

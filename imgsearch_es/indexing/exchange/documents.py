@@ -9,12 +9,12 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from imgsearch_es.analysis.configuration import describe
 from imgsearch_es.errors import AnalyzerMismatchError, ExchangeError, ImageError
 from imgsearch_es.indexing.exchange.feature_files import Feature, feature_file
-from imgsearch_es.indexing.exchange.formats import JsonLines, Parquet, format_of, whole
+from imgsearch_es.indexing.exchange.formats import Ciff, Rounding, format_of, whole
 from imgsearch_es.indexing.exchange.rows import (
     FORMAT_VERSION,
     FeatureReader,
@@ -32,9 +32,6 @@ from imgsearch_es.retrieval.conditions import Filter
 from imgsearch_es.retrieval.documents import SCHEMA_VERSION, Document
 from imgsearch_es.retrieval.ledger import reasons
 from imgsearch_es.stores.base import IndexSettings, Store, known_settings
-
-if TYPE_CHECKING:
-    from imgsearch_es.indexing.exchange.ciff import Rounding
 
 _WRITE_SIZE = 1000
 """Documents per write."""
@@ -133,7 +130,7 @@ def export_documents(
             if progress is not None:
                 progress(report.documents)
 
-    if pictures and not isinstance(form, JsonLines | Parquet):
+    if pictures and isinstance(form, Ciff):
         raise ExchangeError(f"{path} holds no pictures: leave out pictures=True (--pictures)")
     with whole(path, force=force) as part:
         report.rounding = form.write(part, header, rows())

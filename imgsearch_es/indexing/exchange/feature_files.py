@@ -13,14 +13,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgsearch_es.errors import ExchangeError, needed
-from imgsearch_es.indexing.exchange.formats import (
-    ARRAYS,
+from imgsearch_es.indexing.exchange.formats import ARRAYS
+from imgsearch_es.indexing.exchange.rows import (
     PARQUET,
+    Row,
+    RowError,
+    chunks,
     import_parquet,
     open_parquet,
     parquet_rows,
 )
-from imgsearch_es.indexing.exchange.rows import Row, RowError, chunks
 from imgsearch_es.pictures.files import reason
 
 NAMES, VECTORS, LABELS = ARRAYS

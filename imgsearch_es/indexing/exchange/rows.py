@@ -1,4 +1,4 @@
-"""One document as a row of a file, and back again, with every value checked."""
+"""Rows of files: one document as a row, and back again, with every value checked."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import base64
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import datetime, timezone
+from importlib import import_module
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 from imgsearch_es.analysis.analyzer import Term
 from imgsearch_es.analysis.configuration import describe
 from imgsearch_es.analysis.visual_words import to_word_count
-from imgsearch_es.errors import ConfigurationError, ExchangeError, SchemaError
+from imgsearch_es.errors import ConfigurationError, ExchangeError, SchemaError, needed
 from imgsearch_es.pictures.files import filename, in_memory, picture_id, to_uri
 from imgsearch_es.pictures.photo import Photo
 from imgsearch_es.retrieval.documents import SCHEMA_VERSION, Document, Postings, terms_of
@@ -38,6 +39,9 @@ _AS_THEY_ARE = (
     *("id", "uri", "filename", "sha256", "width", "height", "bytes", "format", "indexed_at"),
     "embedding",
 )
+_BATCH_ROWS = 512
+PARQUET = {"compression": "zstd", "write_page_checksum": True}
+"""How it is written."""
 T = TypeVar("T")
 
 
@@ -78,6 +82,43 @@ class Row(NamedTuple):
         except RowError as error:
             return cls(number, "", error)
         return cls(number, str(values.get("uri", "")), values)
+
+
+def import_parquet(instead: str) -> Any:
+    """PyArrow with its Parquet; MissingDependencyError names what to use ``instead``."""
+    needed("pyarrow.parquet", f"Parquet needs pyarrow (or use {instead})", "parquet")
+    return import_module("pyarrow")
+
+
+def open_parquet(path: Path, instead: str) -> Any:
+    """A Parquet file whose pages are checked as they are read; ExchangeError if it cannot be."""
+    arrow = import_parquet(instead)
+    try:
+        return arrow.parquet.ParquetFile(path, page_checksum_verification=True)
+    except (OSError, arrow.ArrowException) as error:
+        raise ExchangeError(f"cannot read {path}: {error}") from error
+
+
+def parquet_rows(
+    path: Path, file: Any, columns: list[str] | None = None
+) -> Iterator[dict[str, Any]]:
+    """The rows of one record batch after the other; the file is closed in the end."""
+    import pyarrow
+
+    number = 0
+    with closing(file):
+        batches = file.iter_batches(batch_size=_BATCH_ROWS, columns=columns)
+        while True:
+            try:
+                batch = next(batches, None)
+                rows = [] if batch is None else batch.to_pylist()
+            except (OSError, pyarrow.ArrowException) as error:
+                problem = f"cannot read {path} after row {number}: {error}"
+                raise ExchangeError(problem) from error
+            if batch is None:
+                return
+            number += len(rows)
+            yield from rows
 
 
 def from_header(header: object, place: str) -> IndexSettings:
