@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -291,9 +291,16 @@ class KeptIndex:
                 return Indexer(new, lambda: analyzer, *made).run(uris)
 
         if analyze is None:
-            sees = (lambda: analyzer or wanted.build(stored)) if stored.has_model else None
+            sees = cache(lambda: analyzer or wanted.build(stored)) if stored.has_model else None
             kept = photo if reads_photos else None
-            convert = read_again(kept, asked_side, sees, convert, unread)
+            convert = partial(
+                read_again,
+                photo=kept,
+                side=asked_side,
+                analyzer=sees,
+                convert=convert,
+                unread=unread,
+            )
         with self._for_one_index():
             report = Rebuild(
                 self.store, new, settings.with_photo(photo).with_thumbnails(side), analyze,

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
-from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -48,8 +47,6 @@ _THINNEST = 8
 """Times that a picture is as long as it is wide, at most: the shorter side is scaled to 736 pixels,
 so one of 1 x 1,200 took all memory. Thinner ones get a white margin."""
 
-Convert = Callable[[list[Document]], list[Document]]
-"""Makes documents of a new index from those of an old one."""
 Tell = Callable[[str, Sequence[str]], None]
 """Called with the path of a picture whose sidecar changes, and its words."""
 
@@ -79,33 +76,27 @@ def check_thumbnails(store: Store, side: int, location: str) -> None:
 
 
 def read_again(
+    documents: list[Document],
+    *,
     photo: str | None,
     side: int | None,
     analyzer: Callable[[], Analyzer] | None,
-    convert: Convert | None,
+    convert: Callable[[list[Document]], list[Document]] | None,
     unread: dict[str, str],
-) -> Convert:
+) -> list[Document]:
     """Documents with what is to be kept of their pictures; None leaves what they have.
 
     That is ``photo``, what of how they were taken, and thumbnails of a ``side``. By ``analyzer``
-    colors are seen where a document has none; ``convert`` follows; ``unread`` gets by URI why a
+    colors are seen where a document has none; ``convert`` follows. ``unread`` gets by URI why a
     photo cannot be read again.
     """
-    steps: list[Convert] = []
     if photo is not None:
-        steps.append(partial(_with_photos, what=photo, unread=unread))
+        documents = _with_photos(documents, photo, unread)
     if side is not None:
-        steps.append(partial(with_thumbnails, side=side))
+        documents = with_thumbnails(documents, side)
     if analyzer is not None:
-        steps.append(partial(_with_colors, analyzer=cache(analyzer)))
-    steps += [convert] if convert else []
-
-    def again(documents: list[Document]) -> list[Document]:
-        for step in steps:
-            documents = step(documents)
-        return documents
-
-    return again
+        documents = _with_colors(documents, analyzer)
+    return documents if convert is None else convert(documents)
 
 
 def _with_photos(documents: list[Document], what: str, unread: dict[str, str]) -> list[Document]:

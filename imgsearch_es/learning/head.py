@@ -261,25 +261,21 @@ def load_head(path: str | os.PathLike[str]) -> keras.Model:
 def _copy_reproducibly(source: Path, target: Path) -> None:
     """Copy a .keras file, which is a ZIP archive, without what differs from one save to the next.
 
-    That is the time, and the addresses in memory by which Keras says that parts share an object.
+    That is the time, and the addresses in memory by which Keras says that parts share an object:
+    these are numbered as they come.
     """
+    numbers: dict[int, int] = {}
+
+    def numbered(part: dict[str, Any]) -> dict[str, Any]:
+        if _SHARED in part:
+            part[_SHARED] = numbers.setdefault(part[_SHARED], len(numbers) + 1)
+        return part
+
     with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w") as new:
         for name in sorted(old.namelist()):
             data = old.read(name)
             if name == "metadata.json":
                 data = json.dumps({**json.loads(data), "date_saved": _SAVED}).encode()
             elif name == "config.json":
-                data = _with_small_numbers(data)
+                data = json.dumps(json.loads(data, object_hook=numbered)).encode()
             new.writestr(zipfile.ZipInfo(name), data)
-
-
-def _with_small_numbers(config: bytes) -> bytes:
-    """The description of a network, its shared objects numbered as they come."""
-    numbers: dict[int, int] = {}
-
-    def number(part: dict[str, Any]) -> dict[str, Any]:
-        if _SHARED in part:
-            part[_SHARED] = numbers.setdefault(part[_SHARED], len(numbers) + 1)
-        return part
-
-    return json.dumps(json.loads(config, object_hook=number)).encode()

@@ -8,10 +8,10 @@ mining differ in its negative. Formulas and sources are in docs/metric-learning.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -73,41 +73,24 @@ def _pairs(groups: NDArray[np.intp]) -> tuple[NDArray[np.intp], NDArray[np.intp]
 
 
 MINING = {"semi-hard": semi_hard, "random": random_triplets}
+LOSSES = {"triplet": 0.5, "contrastive": 1.0}
+"""The losses, and the usual margin of each."""
 
 
-def _triplet(to_positives: Tensor, to_negatives: Tensor, margin: float) -> Tensor:
+def mean_loss(name: str, embeddings: Tensor, triplets: Tensor, margin: float) -> Tensor:
+    """The mean loss of triplets among embeddings of shape (pictures, dimensions)."""
     from keras import ops
 
-    return ops.relu(to_positives - to_negatives + margin)
-
-
-def _contrastive(to_positives: Tensor, to_negatives: Tensor, margin: float) -> Tensor:
-    from keras import ops
-
+    count = ops.shape(embeddings)[0]
+    anchors, positives, negatives = (
+        ops.matmul(ops.one_hot(triplets[:, i], count), embeddings) for i in range(3)
+    )  # products, because gathering rows adds up in no fixed order on a GPU
+    to_positives = ops.sum(ops.square(anchors - positives), axis=1)
+    to_negatives = ops.sum(ops.square(anchors - negatives), axis=1)
+    if name == "triplet":
+        return ops.mean(ops.relu(to_positives - to_negatives + margin))
     distances = ops.sqrt(ops.maximum(to_negatives, _SMALLEST))
-    return 0.5 * to_positives + 0.5 * ops.square(ops.relu(margin - distances))
-
-
-class Loss(NamedTuple):
-    """A loss: its usual margin, and a function of squared distances to positives and negatives."""
-
-    margin: float
-    function: Callable[[Tensor, Tensor, float], Tensor]
-
-    def of_triplets(self, embeddings: Tensor, triplets: Tensor, margin: float) -> Tensor:
-        """The mean loss of triplets among embeddings of shape (pictures, dimensions)."""
-        from keras import ops
-
-        count = ops.shape(embeddings)[0]
-        anchors, positives, negatives = (
-            ops.matmul(ops.one_hot(triplets[:, i], count), embeddings) for i in range(3)
-        )  # products, because gathering rows adds up in no fixed order on a GPU
-        to_positives = ops.sum(ops.square(anchors - positives), axis=1)
-        to_negatives = ops.sum(ops.square(anchors - negatives), axis=1)
-        return ops.mean(self.function(to_positives, to_negatives, margin))
-
-
-LOSSES = {"triplet": Loss(0.5, _triplet), "contrastive": Loss(1.0, _contrastive)}
+    return ops.mean(0.5 * to_positives + 0.5 * ops.square(ops.relu(margin - distances)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +139,7 @@ class TrainingOptions:
                     f"there is no {what} {name!r}; there are {', '.join(known)}"
                 )
         if self.margin is None:
-            object.__setattr__(self, "margin", LOSSES[self.loss].margin)
+            object.__setattr__(self, "margin", LOSSES[self.loss])
         for name in ("margin", "learning_rate", "epochs", "patience"):
             if not getattr(self, name) > 0:
                 raise ConfigurationError(f"{name} is above 0, not {getattr(self, name)}")
@@ -285,7 +268,7 @@ class Learner:
 
     def __init__(self, head: keras.Model, options: TrainingOptions) -> None:
         self._head = head
-        self._loss, self._mine = LOSSES[options.loss], MINING[options.mining]
+        self._loss, self._mine = options.loss, MINING[options.mining]
         self._margin = float(options.margin or 0)
         self._optimizer = import_keras().optimizers.Adam(options.learning_rate)
         self._optimizer.build(self._head.trainable_variables)
@@ -324,7 +307,7 @@ class Learner:
             inputs: list[tf.Tensor], triplets: tf.Tensor, training: bool = False
         ) -> tf.Tensor:
             embeddings = self._head(one_or_more(inputs), training=training)
-            return self._loss.of_triplets(embeddings, triplets, self._margin)
+            return mean_loss(self._loss, embeddings, triplets, self._margin)
 
         def step(inputs: list[tf.Tensor], triplets: tf.Tensor) -> tf.Tensor:
             with tf.GradientTape() as tape:

@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     import keras
 
 _KINDS = ("weights", "optimizer", "best")
-"""Of arrays in a checkpoint."""
+"""Of arrays in a checkpoint: of the head, of the optimizer, and weights of the best epoch."""
 _FIRST = 4
 """Pictures of a ranking that the N-S score looks at, the query's own counted."""
 _MEASURED, _TESTED = 400, 2000
@@ -147,41 +147,32 @@ def _scores(embeddings: NDArray[np.float32], groups: NDArray[np.intp]) -> NDArra
     return np.asarray(same_group(rankings, groups).sum(axis=1), dtype=np.float64)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Checkpoint:
-    """Where a training stands after an epoch, so that a killed one goes on.
+def write_checkpoint(path: Path, state: dict[str, Any], **lists: Arrays) -> None:
+    """Write where a training stands after an epoch, so that a killed one goes on.
 
-    One file of NumPy arrays without pickle, written whole or not at all: weights of the head,
-    variables of the optimizer, weights of the best epoch, and as JSON text the rest. Random numbers
-    need not be kept: each epoch begins its own sequence from the seed and its number.
+    One file of NumPy arrays without pickle, written whole or not at all: lists of them by _KINDS,
+    and as JSON text the rest. Random numbers need not be kept: each epoch begins its own sequence
+    from the seed and its number.
     """
+    arrays: dict[str, Any] = {
+        f"{kind}_{i}": one for kind, ones in lists.items() for i, one in enumerate(ones)
+    }
+    with saving(path) as draft, draft.open("wb") as file:
+        np.savez(file, state=np.array(json.dumps(state)), **arrays)
 
-    weights: Arrays
-    optimizer: Arrays
-    best: Arrays
-    state: dict[str, Any]
 
-    def write(self, path: Path) -> None:
-        """Replace the checkpoint, or raise a ConfigurationError."""
-        arrays: dict[str, Any] = {
-            f"{kind}_{i}": array for kind in _KINDS for i, array in enumerate(getattr(self, kind))
-        }
-        with saving(path) as draft, draft.open("wb") as file:
-            np.savez(file, state=np.array(json.dumps(self.state)), **arrays)
-
-    @classmethod
-    def read(cls, path: Path) -> Checkpoint:
-        """Read what ``write`` wrote, or raise a ConfigurationError."""
-        try:
-            with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
-                state = json.loads(str(file["state"]))
-                names = file.files  # in the order in which they were written
-                arrays = {k: [file[n] for n in names if n.startswith(f"{k}_")] for k in _KINDS}
-        except Exception as error:  # a foreign file raises anything
-            raise ConfigurationError(
-                f"{path} is no checkpoint of a training, or damaged: delete it to begin again"
-            ) from error
-        return cls(**arrays, state=state)
+def read_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, Arrays]]:
+    """Read the state and lists that were written, or raise a ConfigurationError."""
+    try:
+        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
+            state = json.loads(str(file["state"]))
+            names = file.files  # in the order in which they were written
+            lists = {k: [file[n] for n in names if n.startswith(f"{k}_")] for k in _KINDS}
+    except Exception as error:  # a foreign file raises anything
+        raise ConfigurationError(
+            f"{path} is no checkpoint of a training, or damaged: delete it to begin again"
+        ) from error
+    return state, lists
 
 
 class Training:
@@ -242,16 +233,16 @@ class Training:
         return report
 
     def _resume(self) -> None:
-        stored = Checkpoint.read(self._checkpoint)
-        if stored.state["training"] != self._identity():
+        state, lists = read_checkpoint(self._checkpoint)
+        if state["training"] != self._identity():
             raise ConfigurationError(
                 f"{self._checkpoint} is of a training with other features or options, which was "
                 "interrupted: repeat it as it was, or begin again with force (--force)"
             )
-        self._learner.restore(stored.weights, stored.optimizer)
-        self._best = stored.best
-        self._report.history = [Epoch(**epoch) for epoch in stored.state["history"]]
-        self._report.best = stored.state["best"]
+        self._learner.restore(lists["weights"], lists["optimizer"])
+        self._best = lists["best"]
+        self._report.history = [Epoch(**epoch) for epoch in state["history"]]
+        self._report.best = state["best"]
 
     def _epoch(self, number: int) -> Epoch:
         options = self._options
@@ -300,7 +291,8 @@ class Training:
         history = [asdict(epoch) for epoch in self._report.history]
         state = {"training": self._identity(), "history": history, "best": self._report.best}
         weights, optimizer = self._head.get_weights(), self._learner.optimizer_state()
-        Checkpoint(weights, optimizer, self._best, state).write(self._checkpoint)
+        lists = dict(zip(_KINDS, (weights, optimizer, self._best), strict=True))
+        write_checkpoint(self._checkpoint, state, **lists)
 
     def _identity(self) -> dict[str, Any]:
         """What must be the same for a training to go on, as it comes back from JSON."""
