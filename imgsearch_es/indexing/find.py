@@ -11,7 +11,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from itertools import chain
 from pathlib import Path
@@ -104,6 +104,7 @@ class Found:
         picture: one from memory, opened already.
         labels, metadata: what its source says of it, None and empty where it says nothing; once
             resolved, what its document shall have.
+        keeps: of "labels" and "metadata", those that its document keeps as people gave them.
         known, before: its document, in short, and its entry in the ledger.
         decoded: what the model is given; once it is analyzed, without pixels.
         as_before: it was rejected, and not even tried again.
@@ -117,6 +118,7 @@ class Found:
     error: str | None = None
     labels: tuple[str, ...] | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    keeps: tuple[str, ...] = ()
     known: Known | None = None
     before: Rejected | None = None
     decoded: Decoded | None = None
@@ -132,6 +134,11 @@ class Found:
     def id(self) -> str:
         """The id of its document."""
         return picture_id(self.uri)
+
+    def instead(self, now: Document, made: Document) -> Document:
+        """What was made of it, with what others said meanwhile of its document."""
+        kept = [*self.keeps, "text"] if now.sha256 == made.sha256 else self.keeps
+        return replace(made, **{name: getattr(now, name) for name in kept})
 
 
 class Finder:
@@ -265,12 +272,15 @@ class Resolver:
         """What a document shall have: its own, those given or as before."""
         own = self._metadata(found.uri) if callable(self._metadata) else self._metadata
         labels, metadata = found.labels, {**(own or {}), **found.metadata}
+        found.keeps = ()
         if labels is None:
             given = self._labels(found.uri) if callable(self._labels) else self._labels
             before = known.labels if known else ()
             labels = before if given is None else as_labels(given)
+            found.keeps += ("labels",) if given is None else ()
         if own is None and not found.metadata:
             metadata = dict(known.metadata) if known else {}
+            found.keeps += ("metadata",)
         return labels, metadata
 
 

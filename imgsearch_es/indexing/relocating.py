@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from imgsearch_es.errors import SourceError, StoreError
@@ -16,6 +16,7 @@ from imgsearch_es.pictures.files import (
     to_path,
     to_uri,
 )
+from imgsearch_es.retrieval.documents import Document
 from imgsearch_es.stores.base import Store
 
 _TOGETHER = 500
@@ -34,18 +35,30 @@ def relocate(store: Store, old: PathSource, new: PathSource) -> int:
     # Into a folder within itself, or out of it: what is to be moved makes room before its place is
     # taken, so the longest names come first where names get longer, and last elsewhere.
     order = sorted(moves, key=lambda key: len(uris[key]), reverse=len(there) > len(here))
-    for part in chunks(order, _TOGETHER):
-        stored = store.get(part)
-        documents = []
-        for key, document in stored.items():
-            uri = moves[key]
-            documents.append(replace(document, id=picture_id(uri), uri=uri, filename=filename(uri)))
-        for uri, why in store.write(documents).rejected:
+
+    def moved(document: Document) -> Document:
+        uri = moves.get(document.id)
+        if uri is None:
+            return document
+        return replace(document, id=picture_id(uri), uri=uri, filename=filename(uri))
+
+    for part in _parts(order, moves):
+        for uri, why in store.change(part, moved).rejected:
             raise StoreError(f"{uri} cannot be written: {why}; what came before it is moved")
-        kept = {document.id for document in documents}
-        store.remove([key for key in stored if key not in kept])
     store.finish()
     return len(moves)
+
+
+def _parts(order: Sequence[str], moves: Mapping[str, str]) -> Iterator[list[str]]:
+    """Some ids for each write, in order; none moves to the place of another of its part."""
+    part = dict[str, None]()
+    for key in order:
+        if len(part) == _TOGETHER or picture_id(moves[key]) in part:
+            yield [*part]
+            part = {}
+        part[key] = None
+    if part:
+        yield [*part]
 
 
 def _check_place(there: str, *, is_folder: bool) -> None:

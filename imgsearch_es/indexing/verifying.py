@@ -189,6 +189,7 @@ class Verifier:
             report.unchecked.append(f"the analyzer: {error}")
 
     def _check_whole(self, report: VerifyReport, *, repair: bool) -> None:
+        report.unchecked += filter(None, [self._store.not_compared])
         harms = self._store.glance()
         if repair and harms:
             self._store.mend()

@@ -11,7 +11,7 @@ import stat
 import threading
 import time
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from functools import cache
@@ -23,7 +23,7 @@ import numpy as np
 from imgsearch_es.analysis.analyzer import Analysis, Analyzer
 from imgsearch_es.analysis.decoding import Decoded
 from imgsearch_es.analysis.views import count_of
-from imgsearch_es.errors import ReconciliationError, SourceError
+from imgsearch_es.errors import DamagedIndexError, ReconciliationError, SourceError
 from imgsearch_es.indexing.find import Found, is_gone
 from imgsearch_es.indexing.photos import with_thumbnails
 from imgsearch_es.indexing.report import IndexReport, Stages
@@ -199,7 +199,7 @@ class Writer:
         settings = self._store.settings() if documents else None
         if settings is not None and settings.thumbnails:
             documents = with_thumbnails(documents, settings.thumbnails)
-        refused = dict(self._store.write(documents).rejected) if documents else {}
+        refused = dict(self._put(documents, {found.id: found for found in batch if found.known}))
         moved, stale = list[str](), list[str]()
         for found in batch:
             given = found.before.given if found.before else ""
@@ -231,6 +231,24 @@ class Writer:
             self._record(batch)
         if stale:  # when the ledger has what a person gave them
             self._report.removed += self._store.remove(stale)
+
+    def _put(
+        self, documents: Sequence[Document], known: Mapping[str, Found]
+    ) -> Iterator[tuple[str, str]]:
+        """Write documents, those that were known over what is there now; gives those refused."""
+        made, there = {document.id: document for document in documents}, set[str]()
+
+        def changed(now: Document) -> Document:
+            there.add(now.id)
+            return known[now.id].instead(now, made[now.id])
+
+        if old := [key for key in made if key in known]:
+            try:
+                yield from self._store.change(old, changed).rejected
+            except DamagedIndexError:
+                there.clear()  # and written over
+        if new := [document for document in documents if document.id not in there]:
+            yield from self._store.write(new).rejected
 
     def _record(self, batch: Sequence[Found]) -> None:
         entries = [entry for entry in self._unrecorded if entry.can_be_named]

@@ -164,6 +164,8 @@ class Store(Protocol):
     """The pictures that could not be indexed."""
     keeps_thumbnails: bool = False
     """Whether documents keep theirs."""
+    not_compared: str = ""
+    """What ``inspect`` does not compare, and why."""
 
     def settings(self) -> IndexSettings | None:
         """What the index remembers; None when it does not exist yet."""
@@ -187,7 +189,7 @@ class Store(Protocol):
         """Write what ``change`` makes of those of these ids that exist, as they are just then.
 
         It is called again for what others write meanwhile, and gives back what shall stay as it is.
-        What it makes can be stored (see ``storable``), and has the same ids.
+        What has another id takes the place of the document: an id that is none of these.
         """
 
     def patient(self) -> AbstractContextManager[Callable[[], None]]:

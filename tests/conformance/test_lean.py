@@ -138,6 +138,7 @@ def test_a_lean_index_is_verified_and_repaired(place):
         with ImageIndex(location) as index:
             report = index.verify()
             assert report.documents == len(DOCUMENTS)
+            assert any("a lean index" in what for what in report.unchecked)
             assert found <= {harm.part for harm in report.harms}
             repaired = index.verify(repair=True)
             assert repaired.left == [(DOCUMENTS[2].id, DOCUMENTS[2].uri)]  # it had one form

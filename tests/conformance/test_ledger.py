@@ -115,3 +115,25 @@ def test_a_file_that_holds_no_picture_any_more_is_not_found_any_more(fake_model,
         assert index.add(photos).added == 1
         mended = index.get(str(damaged))
         assert (mended.labels, mended.metadata) == (("mine",), {"year": 1999})
+
+
+def test_what_is_said_of_a_picture_while_a_run_updates_it_stays(fake_model, photos, place):
+    changed, same = sorted(photos.rglob("*.png"))[:2]
+    with ImageIndex(place(), model="fake") as index:
+        index.add(photos)
+
+        def year(uri: str) -> dict[str, int]:  # it is asked for after the index was looked at
+            if uri == str(same) and not index.get(uri).labels:
+                index.update(changed, labels="mine")
+                index.update(same, labels="mine")
+            return {"year": 2026}
+
+        changed.write_bytes(same.read_bytes())
+        report = index.add(photos, metadata=year)
+        assert (report.updated, report.rejected) == (12, [])
+        for path in (changed, same):
+            found = index.get(path)
+            assert (found.labels, found.metadata) == (("mine",), {"year": 2026})
+        index.add(photos, labels="given")
+        assert {document.labels for document in index} == {("given",)}
+        assert index.verify().is_whole

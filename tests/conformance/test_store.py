@@ -117,6 +117,32 @@ def test_of_two_who_change_a_document_at_once_neither_loses(place):
         assert store.change(ids, partial(labeled, "mine")).stored == 0
 
 
+def test_a_document_that_moves_takes_along_what_is_said_meanwhile(place):
+    with filled(place(), [document("a", [("tabby", 0.5)])]) as store:
+        key, said = document("a", []).id, list[int]()
+        other = open_store(store.location)  # as of another program
+
+        def label() -> None:
+            labeled = other.change([key], lambda found: replace(found, labels=("theirs",)))
+            said.append(labeled.stored)
+
+        labeling = Thread(target=label)
+
+        def moved(found: Document) -> Document:
+            if found.id == "f" * 32:
+                return found
+            if not labeling.ident:
+                labeling.start()
+                labeling.join(1)  # of a file it waits for its turn, and is too late
+            return replace(found, id="f" * 32)
+
+        assert store.change([key], moved).stored == 1
+        labeling.join()
+        store.finish()
+        assert store.count() == 1
+        assert store.get(["f" * 32])["f" * 32].labels == (("theirs",) if said == [1] else ())
+
+
 def test_known_below_and_removed(place):
     documents = posteriors(40)
     with filled(place(), documents) as store:

@@ -119,6 +119,12 @@ class AliasedIndex(Store):
         return not (self._layout.is_lean if self.stored_settings() is None else self._is_lean)
 
     @property
+    def not_compared(self) -> str:  # type: ignore[override]
+        """What a lean index does not give back."""
+        what = "the words of texts, typed metadata, and the weights of impacts and visual words"
+        return f"{what}: a lean index does not give them back" if self._is_lean else ""
+
+    @property
     def layout(self) -> str:
         """The layout of the documents of an index that was opened."""
         return LEAN if self._is_lean else FULL

@@ -63,11 +63,11 @@ class Writing(Reading):
         taken = fitted(taken, settings)
         if self._is_lean:
             taken = without_thumbnails(taken)
-        report = WriteReport(0, refused)
+        report = WriteReport(len(taken), refused)
         with ThreadPoolExecutor(_SENDERS, "imgsearch-bulk") as senders:
             send = partial(self._send, settings=settings)
-            for stored, rejected in senders.map(send, _parts(taken)):
-                report.stored += stored
+            for _, rejected in senders.map(send, _parts(taken)):
+                report.stored -= len(rejected)
                 report.rejected += rejected
         if self._has_other_words(settings):
             self.finish()
@@ -91,8 +91,11 @@ class Writing(Reading):
         documents: Sequence[Document],
         settings: IndexSettings,
         unless_changed: Mapping[str, tuple[int, int]] = _NO_NUMBERS,
-    ) -> tuple[int, list[tuple[str, str]]]:
-        """Send documents; those with numbers (see ``change``) only if they are as they were."""
+    ) -> tuple[set[str], list[tuple[str, str]]]:
+        """Send documents; those with numbers (see ``change``) only if they are as they were.
+
+        Gives the ids of those that are not, and the URIs of refused ones, with reasons.
+        """
         version, shown = self._connection[1], shown_by(settings.vocabulary)
 
         def action(document: Document) -> dict[str, Any]:
@@ -123,12 +126,13 @@ class Writing(Reading):
         refused = [answer for answer in answers if "error" in answer]
         if any(map(is_missing_index, refused)):
             raise self._gone()
-        rejected = [
-            (items[answer["_id"]].uri, _why(answer))
+        reasons = {answer["_id"]: _why(answer) for answer in refused}
+        late = {
+            answer["_id"]
             for answer in refused
-            if answer["_id"] not in unless_changed or answer["status"] != _CONFLICT
-        ]
-        return len(answers) - len(refused), rejected
+            if answer["_id"] in unless_changed and answer["status"] == _CONFLICT
+        }
+        return late, [(items[key].uri, why) for key, why in reasons.items() if key not in late]
 
     def finish(self) -> None:
         with translated(self._address):
@@ -214,24 +218,39 @@ class Writing(Reading):
 
     def change(self, ids: Sequence[str], change: Callable[[Document], Document]) -> WriteReport:
         """By the numbers that the server gives each change: again where somebody else was first."""
-        stored, refused = 0, dict[str, str]()
+        stored, refused, left = set[str](), dict[str, str](), [*ids]
         for _ in range(_ATTEMPTS):
             self._look_for_taught()
             settings = known_settings(self)
             self._add_fields()
-            hits = list(self._numbered(ids))
+            hits = list(self._numbered(left))
             numbers = {hit["_id"]: (hit["_seq_no"], hit["_primary_term"]) for hit in hits}
             old = [whole_document_of(hit) for hit in hits]
             new = fitted([change(document) for document in old], settings)
-            differ = [b for a, b in zip(old, new, strict=True) if a is not b]
-            if not differ:
-                return WriteReport(stored, [*refused.items()])
-            sent, some = self._send(differ, settings, numbers)
-            stored, refused = stored + sent, refused | dict(some)
-            if sent + len(some) == len(differ) and not self._has_other_words(settings):
-                return WriteReport(stored, [*refused.items()])
+            differ = {b: a.id for a, b in zip(old, new, strict=True) if a is not b}
+            taken, unfit = storable(differ)
+            late, some = self._send(taken, settings, numbers)
+            refused |= dict([*unfit, *some])
+            sent = [document for document in taken if document.uri not in refused]
+            moved = [document for document in sent if document.id != differ[document]]
+            late |= self._leave([differ[document] for document in moved], numbers)
+            stored |= {differ[document] for document in sent} - late
+            left = [*late]
+            if self._has_other_words(settings):
+                left = [*ids, *(document.id for document in moved)]
+            if not left:
+                return WriteReport(len(stored), [*refused.items()])
             self.finish()
         raise self._busy()
+
+    def _leave(self, ids: Sequence[str], numbers: Mapping[str, tuple[int, int]]) -> set[str]:
+        """Delete documents that are as they were; gives those that are not."""
+        actions = waiting.deletions(ids)
+        for key, action in actions.items():
+            action["if_seq_no"], action["if_primary_term"] = numbers[key]
+        with translated(self._address):
+            answers = waiting.bulk(self.client, self._written_as, actions, dict)
+        return {answer["_id"] for answer in answers if answer["status"] == _CONFLICT}
 
     def _busy(self) -> StoreError:
         return StoreError(

@@ -100,10 +100,16 @@ class EmbeddedStore(OpenIndex):
         """In one transaction, in which nobody else writes."""
         known_settings(self)
         with self._changing() as reader:
-            old = stored(reader, ids, embeddings=True).values()
-            changed = [new for document in old if (new := change(document)) is not document]
-            self._put(reader.connection, changed)
-        return WriteReport(len(changed))
+            changed = {
+                new: document.id
+                for document in stored(reader, ids, embeddings=True).values()
+                if (new := change(document)) is not document
+            }
+            taken, refused = storable(changed)
+            moved = [changed[document] for document in taken if document.id != changed[document]]
+            delete(reader.connection, moved, reader.settings)
+            self._put(reader.connection, taken)
+        return WriteReport(len(taken), refused)
 
     def _put(self, connection: duckdb.DuckDBPyConnection, taken: Sequence[Document]) -> None:
         taken, ids = without_thumbnails(taken), [document.id for document in taken]
