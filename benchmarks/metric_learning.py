@@ -37,8 +37,7 @@ from imgsearch_es.learning import (  # noqa: E402
     make_groups,
     train_head,
 )
-from imgsearch_es.learning.examples import Examples  # noqa: E402
-from imgsearch_es.learning.from_index import examples_of  # noqa: E402
+from imgsearch_es.learning.examples import Examples, examples_of  # noqa: E402
 from imgsearch_es.learning.head import start_shortcut  # noqa: E402
 from imgsearch_es.learning.training import Training  # noqa: E402
 

@@ -2,15 +2,14 @@
 
 To be read in this order, which is that of the stages; each runs in threads of its own:
 
-    find -> read -> (decoding) -> find.Resolver -> analyze -> write
+    find -> read -> (decoding) -> find.Resolver -> write.BatchAnalyzer -> write.Writer
 
-``run`` holds them together by ``channel``, and gives back a ``report``, which is shown while it
-runs. Then: ``wanted_analyzer``, ``reindexing``, ``exchange`` (documents in
-files), ``verifying``, ``whitening`` (learnt from deep features), and ``kept_index``, which has
-them all; ``ray_engine`` is for a cluster.
+``run`` holds them together by channels (``read``), and gives back a ``report``, which is shown
+while it runs; ``ray_engine`` is for a cluster. Then ``photos`` (what documents keep beside the
+analysis), ``wanted_analyzer``, ``exchange`` (documents in files), ``reindexing``, ``relocating``,
+``verifying``, ``whitening`` (learnt from deep features), and ``kept_index``, which has most of it.
 """
 
-from imgsearch_es.indexing.analyze import BATCH_SIZE
 from imgsearch_es.indexing.find import (
     DEFAULT_LIMITS,
     Labels,
@@ -21,6 +20,7 @@ from imgsearch_es.indexing.find import (
 )
 from imgsearch_es.indexing.report import STAGES, IndexReport, Progress
 from imgsearch_es.indexing.run import Indexer, StoppedError
+from imgsearch_es.indexing.write import BATCH_SIZE
 from imgsearch_es.retrieval.ledger import Rejected
 
 __all__ = [

@@ -31,8 +31,6 @@ from imgsearch_es.stores.base import Known, Store
 
 Labels = Sequence[str] | str | Callable[[str], Sequence[str] | str] | None
 Metadata = Mapping[str, Any] | Callable[[str], Mapping[str, Any]] | None
-
-
 DEFAULT_LIMITS = Limits()
 
 
@@ -103,8 +101,7 @@ class Found:
     Once it is read, it is decoded, rejected, or neither, because the index has its content.
 
     Attributes:
-        picture: a picture from memory, opened already.
-        error: why there is nothing to read.
+        picture: one from memory, opened already.
         labels, metadata: what its source says of it, None and empty where it says nothing; once
             resolved, what its document shall have.
         keeps: of "labels" and "metadata", those that its document keeps as people gave them.

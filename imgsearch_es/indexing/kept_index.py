@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -16,9 +16,8 @@ from imgsearch_es.analysis.configuration import is_same_analyzer, relative_to
 from imgsearch_es.analysis.terms import TaughtWord, to_word_count
 from imgsearch_es.errors import ConfigurationError, IndexRebuiltError
 from imgsearch_es.indexing import Indexer, IndexReport, Options
-from imgsearch_es.indexing.photos import read_again
+from imgsearch_es.indexing.photos import check_thumbnails, read_again
 from imgsearch_es.indexing.reindexing import Rebuild, ReindexProgress, ReindexReport, with_filters
-from imgsearch_es.indexing.thumbnails import check_thumbnails, side_of
 from imgsearch_es.indexing.verifying import Verifier, VerifyProgress, VerifyReport
 from imgsearch_es.indexing.wanted_analyzer import (
     Seen,
@@ -265,16 +264,18 @@ class KeptIndex:
         """Build the index anew, with the analyzer that is wanted; copy documents where it can."""
         self._renew()
         stored = self.store.stored_settings() or known_settings(self.store)
-        reads_photos, makes = wanted.photo is not None, wanted.thumbnails is not None
-        asked = reads_photos or makes or wanted.visual_words is not None
+        reads_photos, asked_side = wanted.photo is not None, wanted.thumbnails
+        asked = reads_photos or asked_side is not None or wanted.visual_words is not None
         wanted = wanted.kept_as(stored)
         analyzer = wanted.build_other(stored)
         settings = replace(stored, schema_version=SCHEMA_VERSION).with_colors()
         new, analyze, convert, unread = self.store.beside(), None, None, dict[str, str]()
         if wanted.visual_words is not None:
             settings = settings.with_visual_words(to_word_count(wanted.visual_words))
-        asked_side = wanted.thumbnails if makes else None
-        side = side_of(new, asked_side, stored.thumbnails, self.location)
+        side = stored.thumbnails if new.keeps_thumbnails else 0
+        if asked_side is not None:
+            check_thumbnails(new, asked_side, self.location)
+            side = asked_side
         photo = analyzer.photo if analyzer else wanted.photo or stored.photo
         added = analyzer.filters_added_to(stored.analyzer, stored.weights) if analyzer else ()
         teach = partial(self._teach_again, new, analyzer) if analyzer and added != () else None
@@ -288,9 +289,16 @@ class KeptIndex:
                 return Indexer(new, lambda: analyzer, *made).run(uris)
 
         if analyze is None:
-            sees = (lambda: analyzer or wanted.build(stored)) if stored.has_model else None
+            sees = cache(lambda: analyzer or wanted.build(stored)) if stored.has_model else None
             kept = photo if reads_photos else None
-            convert = read_again(kept, side if makes else None, sees, convert, unread)
+            convert = partial(
+                read_again,
+                photo=kept,
+                side=asked_side,
+                analyzer=sees,
+                convert=convert,
+                unread=unread,
+            )
         with self._for_one_index():
             report = Rebuild(
                 self.store, new, settings.with_photo(photo).with_thumbnails(side), analyze,

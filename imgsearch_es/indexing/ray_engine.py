@@ -25,12 +25,11 @@ from numpy.typing import NDArray
 
 from imgsearch_es.analysis.analyzer import Analyzer
 from imgsearch_es.errors import AnalyzerError, ConfigurationError, ImgsearchError
-from imgsearch_es.indexing.analyze import BatchAnalyzer
-from imgsearch_es.indexing.channel import Channel, pump
 from imgsearch_es.indexing.exchange.rows import chunks
 from imgsearch_es.indexing.find import Found, Options
-from imgsearch_es.indexing.read import Readers
+from imgsearch_es.indexing.read import Channel, Readers, pump
 from imgsearch_es.indexing.report import Stages
+from imgsearch_es.indexing.write import BatchAnalyzer
 from imgsearch_es.pictures.addresses import with_credentials
 
 

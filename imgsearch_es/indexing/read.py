@@ -1,4 +1,4 @@
-"""The second stage: read, hash and decode files in worker processes.
+"""The second stage: read, hash and decode files in worker processes; and what joins all stages.
 
 Processes decode because a decoder that crashes, hangs or eats the memory must not end the run. They
 read new files themselves, several at a time, so that threads here hardly run. What the index knows
@@ -12,11 +12,13 @@ import dataclasses
 import hashlib
 import logging
 import threading
+import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import suppress
 from itertools import chain, islice
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 from imgsearch_es.analysis.analyzer import Analyzer
 from imgsearch_es.analysis.decoding import (
@@ -32,7 +34,6 @@ from imgsearch_es.analysis.decoding import (
 from imgsearch_es.analysis.decoding.process import NoWorkerError, WorkerLostError, WorkerProcess
 from imgsearch_es.analysis.models.runtime import cores
 from imgsearch_es.errors import ImageError, ShortageError
-from imgsearch_es.indexing.channel import Channel, pump
 from imgsearch_es.indexing.find import Found, Options
 from imgsearch_es.indexing.report import Stages
 from imgsearch_es.pictures.files import read_bytes, to_path
@@ -54,6 +55,93 @@ _WAITED = 0.1
 _log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+
+
+class ClosedError(Exception):
+    """Nobody takes any more."""
+
+
+class Channel(Generic[T]):
+    """What a stage hands on: a queue to one thread, not woken before there is enough for it.
+
+    Who puts more than ``size`` items waits, and so memory stays bounded.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._items: deque[T] = deque()
+        self._wanted = 1
+        self._changed = threading.Condition()
+        self._ended = self._closed = False
+        self._error: BaseException | None = None
+
+    def put(self, item: T) -> None:
+        """Hand on an item; waits for room. Raises what the taker died of, or ClosedError."""
+        with self._changed:
+            self._changed.wait_for(lambda: len(self._items) < self._size or self._closed)
+            if self._closed:
+                raise self._error or ClosedError
+            self._items.append(item)
+            if len(self._items) >= self._wanted:
+                self._changed.notify_all()
+
+    def end(self, error: BaseException | None = None) -> None:
+        """Say that nothing more comes; the taker meets the error after the last item."""
+        with self._changed:
+            self._ended = True
+            self._error = self._error or error
+            self._changed.notify_all()
+
+    def close(self, error: BaseException | None = None) -> None:
+        """Take nothing more, which stops who puts."""
+        with self._changed:
+            self._closed = True
+            self._items.clear()
+            self.end(error)
+
+    def batches(self, size: int, seconds: float | None = None) -> Iterator[list[T]]:
+        """Take what comes, ``size`` items at a time, until the end; after so many seconds fewer."""
+        while batch := self._take(size, seconds):
+            yield batch
+        if self._error is not None and not self._closed:
+            raise self._error
+
+    def _take(self, size: int, seconds: float | None) -> list[T]:
+        batch: list[T] = []
+        until: float | None = None
+        with self._changed:
+            while len(batch) < size:
+                is_timed = seconds is not None and until is None  # from the first item on
+                self._wanted = 1 if is_timed else min(size - len(batch), self._size)
+                left = None if until is None else max(0.0, until - time.monotonic())
+                is_enough = self._changed.wait_for(
+                    lambda: len(self._items) >= self._wanted or self._ended, left
+                )
+                was_full = len(self._items) >= self._size
+                while self._items and len(batch) < size:
+                    batch.append(self._items.popleft())
+                if was_full:
+                    self._changed.notify_all()
+                if self._ended or not is_enough:
+                    break
+                if is_timed and seconds is not None:
+                    until = time.monotonic() + seconds
+        return batch
+
+
+def pump(executor: Executor, items: Iterable[T], channel: Channel[T]) -> Future[None]:
+    """Put items into a channel, in a thread of the executor, until their end or the channel's."""
+
+    def work() -> None:
+        for item in items:
+            try:
+                channel.put(item)
+            except ClosedError:
+                return
+
+    future = executor.submit(work)
+    future.add_done_callback(lambda done: channel.end(done.exception()))
+    return future
 
 
 class Readers:
@@ -93,8 +181,7 @@ class Readers:
 
     def read(self, pictures: Iterable[Found]) -> Iterator[Found]:
         """Each picture, decoded, rejected or neither, in the order given; works somewhat ahead."""
-        pending: Channel[Future[Sequence[Found]]] = Channel(self._ahead)
-        self._pending = pending
+        self._pending = pending = Channel[Future[Sequence[Found]]](self._ahead)
         pump(self._threads, self._submit(pictures), pending)
         for futures in pending.batches(1):
             yield from futures[0].result()

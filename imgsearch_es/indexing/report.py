@@ -30,12 +30,7 @@ STAGES = ("find", "read", "decode", "analyze", "write")
 
 
 class Stages:
-    """Work by stage, of all threads together.
-
-    Attributes:
-        seconds: of work; stages overlap, so they exceed the run's.
-        pictures: how many were decoded and analyzed; those in memory are decoded already.
-    """
+    """Seconds of work by stage, of all threads together, so they exceed the run's; and pictures."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -185,26 +180,16 @@ Clock = Callable[[], float]
 
 
 class Reading(NamedTuple):
-    """How far a run is; what is not known is None."""
+    """How far a run is, and for people what the stages have done and how many are rejected."""
 
     done: int
     """Pictures that are analyzed, unchanged or rejected; some may wait to be written."""
     total: int | None
-    rate: float
-    """Pictures per second, of late."""
-    seconds_left: float | None
+    """None while they are being found."""
+    head: str
+    """``1,024 of 25,000 · 85 pictures/s, 4:42 left``."""
     counts: str
-    """What the stages have done, for people."""
     failures: str
-    """How many pictures are rejected, for people; empty where none is."""
-
-    @property
-    def head(self) -> str:
-        """``1,024 of 25,000 · 85 pictures/s, 4:42 left``."""
-        total = "?" if self.total is None else f"{self.total:,}"
-        rate = f"{self.rate:,.0f}" if self.rate >= 10 else f"{self.rate:.1f}"
-        left = "" if self.seconds_left is None else f", {duration(self.seconds_left)} left"
-        return f"{self.done:,} of {total} · {rate} pictures/s{left}"
 
 
 class Display:
@@ -225,14 +210,10 @@ class Display:
         self._last = (report, total)
         if self._clock() >= self._next:
             self._next = self._clock() + self._every
-            reading = self.read(report, total)
-            self._draw(reading, reading.head)
+            self._draw(self.read(report, total))
 
     def read(self, report: IndexReport, total: int | None) -> Reading:
-        """How far the run is now.
-
-        Documents are written hundreds at a time, so what is analyzed counts as done.
-        """
+        """How far the run is now; written are hundreds at a time, so what is analyzed is done."""
         rejected, made = len(report.rejected), report.stages.pictures
         done = max(report.found, report.unchanged + rejected + made["analyze"])
         written = report.added + report.updated
@@ -241,8 +222,11 @@ class Display:
             counts += f", {report.unchanged:,} unchanged"
         failures = f"{rejected:,} rejected" if rejected else ""
         rate = self._rate(done)
-        left = max(total - done, 0) / rate if total is not None and rate > 0 else None
-        return Reading(done, total, rate, left, counts, failures)
+        head = f"{done:,} of {'?' if total is None else format(total, ',')} · "
+        head += f"{rate:,.0f} pictures/s" if rate >= 10 else f"{rate:.1f} pictures/s"
+        if total is not None and rate > 0:
+            head += f", {duration(max(total - done, 0) / rate)} left"
+        return Reading(done, total, head, counts, failures)
 
     def __enter__(self) -> Display:
         return self
@@ -259,7 +243,7 @@ class Display:
         then, before = self._past[0]
         return (done - before) / (now - then) if now > then else 0.0
 
-    def _draw(self, reading: Reading, head: str) -> None:
+    def _draw(self, reading: Reading) -> None:
         raise NotImplementedError
 
 
@@ -280,9 +264,9 @@ class NotebookBar(Display):
         reading = self.read(report, total)
         how = "Indexed" if kind is None else "Stopped after"
         took = f"in {duration(report.seconds)}, {report.rate:,.0f} pictures/s"
-        self._draw(reading, f"{how} {reading.done:,} pictures {took}")
+        self._draw(reading._replace(head=f"{how} {reading.done:,} pictures {took}"))
 
-    def _draw(self, reading: Reading, head: str) -> None:
+    def _draw(self, reading: Reading) -> None:
         from markupsafe import Markup
 
         counts = ", ".join(filter(None, [reading.counts, reading.failures]))
@@ -292,8 +276,8 @@ class NotebookBar(Display):
             'style="width: min(100%, 24em); vertical-align: middle; accent-color: #0b7a75" '
             'aria-label="Pictures indexed"{}></progress> {}<br>'
             '<span style="opacity: .75">{}</span></div>'
-        ).format(value if reading.total else "", head, counts)
-        bundle = {"text/html": str(html), "text/plain": f"{head} · {counts}"}
+        ).format(value if reading.total else "", reading.head, counts)
+        bundle = {"text/html": str(html), "text/plain": f"{reading.head} · {counts}"}
         if self._output is None:
             self._output = self._show(bundle, raw=True, display_id=True)
         else:
@@ -326,13 +310,13 @@ class TerminalBar(Display):
     def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
         self._bar.stop()
 
-    def _draw(self, reading: Reading, head: str) -> None:
+    def _draw(self, reading: Reading) -> None:
         failures = f" [yellow]{reading.failures}[/yellow]" if reading.failures else ""
         self._bar.update(
             self._task,
             total=reading.total,
             completed=reading.done,
-            description=head + failures,
+            description=reading.head + failures,
             counts=reading.counts,
         )
 
@@ -346,8 +330,8 @@ class Lines(Display):
         super().__init__(LINE_SECONDS, LINE_SECONDS, clock)
         self._say = say or (lambda line: print(line, file=sys.stderr))
 
-    def _draw(self, reading: Reading, head: str) -> None:
-        place, pace = head.split(" · ")
+    def _draw(self, reading: Reading) -> None:
+        place, pace = reading.head.split(" · ")
         counts = ", ".join(filter(None, [reading.counts, reading.failures]))
         self._say(f"{place} pictures: {counts} ({pace})")
 

@@ -21,12 +21,10 @@ from typing import TYPE_CHECKING
 
 from imgsearch_es.analysis.analyzer import Analyzer
 from imgsearch_es.errors import ReconciliationError, StoreError
-from imgsearch_es.indexing.analyze import BatchAnalyzer
-from imgsearch_es.indexing.channel import Channel, pump
 from imgsearch_es.indexing.find import Finder, Found, Options, Resolver, look_up
-from imgsearch_es.indexing.read import Readers
+from imgsearch_es.indexing.read import Channel, Readers, pump
 from imgsearch_es.indexing.report import IndexReport, Progress
-from imgsearch_es.indexing.write import WRITE_SIZE, Writer, check_store, prune
+from imgsearch_es.indexing.write import WRITE_SIZE, BatchAnalyzer, Writer, check_store, prune
 from imgsearch_es.pictures.images import ImageSource, Picture
 from imgsearch_es.pictures.manifests import PictureList
 from imgsearch_es.stores.base import Store
@@ -65,8 +63,8 @@ class _Stop:
     While there is ``nothing_to_lose`` the first ends it at once, too.
     """
 
-    def __init__(self, *tell: Callable[[], None]) -> None:
-        self._tell = tell
+    def __init__(self, tell: list[Callable[[], None]]) -> None:
+        self.tell = tell
         self.requested = self.at_once = self.nothing_to_lose = False
 
     @contextmanager
@@ -91,7 +89,7 @@ class _Stop:
             self.at_once = True
             raise KeyboardInterrupt
         self.requested = True
-        for tell in self._tell:
+        for tell in self.tell:
             tell()
 
 
@@ -119,7 +117,7 @@ class Indexer:
         self._groups: Channel[list[Found]] = Channel(1)
         self._finished: Channel[Found] = Channel(2 * WRITE_SIZE)
         self._writer = Writer(store, self.report)
-        self._stop = _Stop()
+        self._stop = _Stop([self._groups.close])
 
     def run(self, sources: Sequence[ImageSource | PictureList]) -> IndexReport:
         """Bring the index up to date with these pictures; see ``ImageIndex.add``.
@@ -131,12 +129,12 @@ class Indexer:
         finder = Finder(sources, self._open, self.report, videos=self._options.video)
         is_there = self._store.settings() is not None  # tells at once where no server is
         with self._store.patient() as end_waiting:
-            self._stop = stop = _Stop(self._groups.close, end_waiting)
-            with stop.listening():
+            self._stop.tell.append(end_waiting)
+            with self._stop.listening():
                 try:
                     # Another run may have created it just now, and no shard be ready.
                     before = self._store.count() if is_there else 0
-                    self._run(finder, stop, is_new=before == 0)
+                    self._run(finder, is_new=before == 0)
                 finally:
                     self.report.seconds = time.perf_counter() - started
                 if self._store.settings() is not None:
@@ -144,7 +142,7 @@ class Indexer:
                     gone = self.report.removed + self.report.moved
                     expected = before + self.report.added - gone
                     check_store(self._store, expected, self._writer.written, "run the command")
-                if stop.requested:
+                if self._stop.requested:
                     raise StoppedError(self.report)
                 if finder.found != self.report.found:
                     raise ReconciliationError(
@@ -157,8 +155,8 @@ class Indexer:
         self._progress(self.report, finder.total)
         return self.report
 
-    def _run(self, finder: Finder, stop: _Stop, *, is_new: bool) -> None:
-        options, stages = self._options, self.report.stages
+    def _run(self, finder: Finder, *, is_new: bool) -> None:
+        options, stages, stop = self._options, self.report.stages, self._stop
         threads = ThreadPoolExecutor(4, "imgsearch-index")
         readers = self._readers()
         items: Channel[Found] = Channel(_WALK_AHEAD)
@@ -174,7 +172,7 @@ class Indexer:
             writing = threads.submit(self._writer.write, batches)
             writing.add_done_callback(lambda done: self._finished.close(done.exception()))
             try:
-                self._analyze(readers, finder, stop)
+                self._analyze(readers, finder)
             finally:
                 self._finished.end()
                 if not stop.at_once:
@@ -198,7 +196,7 @@ class Indexer:
 
         return RayReaders(*arguments)
 
-    def _analyze(self, readers: Readers | RayReaders, finder: Finder, stop: _Stop) -> None:
+    def _analyze(self, readers: Readers | RayReaders, finder: Finder) -> None:
         """The stage of the calling thread: feed the model, and hand all that is done to the writer.
 
         For how long the model had nothing to do tells the readers whether another worker is worth
@@ -209,7 +207,7 @@ class Indexer:
             asked = time.perf_counter()
             for (group,) in self._groups.batches(1):
                 for each in group:
-                    if stop.requested:
+                    if self._stop.requested:
                         break
                     for finished in self._advance(each, analyzer):
                         self._finished.put(finished)
@@ -220,7 +218,7 @@ class Indexer:
             for finished in analyzer.flush():
                 self._finished.put(finished)
         finally:
-            analyzer.close(wait=not stop.at_once)
+            analyzer.close(wait=not self._stop.at_once)
 
     def _advance(self, found: Found, analyzer: BatchAnalyzer) -> Iterator[Found]:
         """What is done once this picture has come: itself, a whole batch, or nothing yet."""

@@ -33,9 +33,7 @@ _NAMED = Parameter.KEYWORD_ONLY
 def signed(options: type, *left_out: str) -> Callable[[Ask], Ask]:
     """Decorates a function with ``**options``: its signature, and so completion, names them all.
 
-    Args:
-        options: a TypedDict, or a dataclass whose fields they are.
-        left_out: what the function does not take of them.
+    ``options`` are a TypedDict, or a dataclass whose fields they are; ``left_out`` is not taken.
     """
     if is_dataclass(options):
         fields = [*signature(options).parameters.values()]
@@ -183,17 +181,7 @@ class WantedAnalyzer:
             model["weights"] = os.fspath(self.weights)
         if self.words is not None:
             model["words"] = self.words
-        config = self._with_terms({**config, "model": model})
-        if self.fast_decode:
-            filters = config.get("image_filters") or create_model(model).image_filters
-            config["image_filters"] = with_fast_decode(filters)
-        for name in ("views", "visual_words", "photo", "thumbnails"):
-            if (value := getattr(self, name)) is not None:
-                config[name] = value
-        return Analyzer(config, runtime=self.runtime)
-
-    def _with_terms(self, config: dict[str, Any]) -> dict[str, Any]:
-        """A configuration, perhaps of an index, with the numbers of terms that are asked for."""
+        config = {**config, "model": model}
         if self.terms is not None:
             if "term_filters" in config:  # and so does an index say of query_terms, or means all
                 del config["term_filters"]
@@ -201,7 +189,13 @@ class WantedAnalyzer:
             config["terms"] = self.terms
         if self.query_terms is not None:
             config["query_terms"] = self.query_terms
-        return config
+        if self.fast_decode:
+            filters = config.get("image_filters") or create_model(model).image_filters
+            config["image_filters"] = with_fast_decode(filters)
+        for name in ("views", "visual_words", "photo", "thumbnails"):
+            if (value := getattr(self, name)) is not None:
+                config[name] = value
+        return Analyzer(config, runtime=self.runtime)
 
     def build_other(self, stored: IndexSettings) -> Analyzer | None:
         """The analyzer, unless it is the index's own or none is asked for."""
@@ -216,15 +210,14 @@ class WantedAnalyzer:
         """This, with visual words and photos as an index has them where nothing else is said."""
         if self.analyzer is not None:
             return self
-        words = self.visual_words
-        found = replace(
-            self,
-            visual_words=stored.visual_words or None if words is None else words,
-            thumbnails=stored.thumbnails if self.thumbnails is None else self.thumbnails,
-        )
-        if self.photo is not None:
-            return found
-        return replace(found, exif=stored.photo != "nothing", gps=stored.photo == "place")
+        stored_as: dict[str, Any] = {}
+        if self.visual_words is None:
+            stored_as["visual_words"] = stored.visual_words or None
+        if self.thumbnails is None:
+            stored_as["thumbnails"] = stored.thumbnails
+        if self.photo is None:
+            stored_as |= {"exif": stored.photo != "nothing", "gps": stored.photo == "place"}
+        return replace(self, **stored_as)
 
     def check_kept(self, settings: IndexSettings, location: str) -> None:
         """What is asked for of visual words, photos and thumbnails must be what the index has."""
@@ -288,12 +281,9 @@ def settings_of(analyzer: Analyzer) -> IndexSettings:
 def with_more_filters(
     stored: IndexSettings, analyzer: Analyzer, filters: Sequence[EmbeddingFilter]
 ) -> IndexSettings:
-    """What an index shall remember whose analyzer has more embedding filters than before.
-
-    Taught words are of the features without them.
-    """
+    """What an index shall remember whose analyzer has more embedding filters than before."""
     dimensions = stored.embedding_dimensions
     for part in filters:
         dimensions = part.dimensions(dimensions)
-    plain = stored.with_taught(()) if filters else stored
+    plain = stored.with_taught(()) if filters else stored  # taught by features without them
     return replace(plain, analyzer=analyzer.config, embedding_dimensions=dimensions)

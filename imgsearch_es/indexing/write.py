@@ -1,6 +1,6 @@
-"""The last stage: documents go to the store in bulk, in a thread of its own.
+"""The last stages: batches of pictures become documents, which go to the store in bulk.
 
-And those of files that are gone leave it when a person says so, but never for a drive that is not
+Documents of files that are gone leave it when a person says so, but never for a drive that is not
 mounted.
 """
 
@@ -8,15 +8,25 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import threading
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
+import numpy as np
+
+from imgsearch_es.analysis.analyzer import Analysis, Analyzer
+from imgsearch_es.analysis.decoding import Decoded
+from imgsearch_es.analysis.filters import count_of
 from imgsearch_es.errors import DamagedIndexError, ReconciliationError, SourceError
 from imgsearch_es.indexing.find import Found, is_gone
-from imgsearch_es.indexing.report import IndexReport
-from imgsearch_es.indexing.thumbnails import with_thumbnails
+from imgsearch_es.indexing.photos import with_thumbnails
+from imgsearch_es.indexing.report import IndexReport, Stages
 from imgsearch_es.pictures.files import beginnings, to_path, to_uri
 from imgsearch_es.pictures.images import ImageSource
 from imgsearch_es.pictures.manifests import PictureList
@@ -24,10 +34,145 @@ from imgsearch_es.retrieval.documents import Document
 from imgsearch_es.retrieval.ledger import Rejected, naming
 from imgsearch_es.stores.base import Store
 
+BATCH_SIZE = 32
+"""Pictures per forward pass, unless told; views, where a picture has several."""
+_AT_ONCE = 2
+"""Batches that the model works on while the next one fills, so that no core waits for a batch to
+end."""
+_COPIES = 8
+"""A batch waits for no more than so many times its size, however few contents these pictures have:
+a folder may hold one picture a hundred thousand times."""
+_RECENT = 2048
+"""Analyses kept for copies that come soon after; older ones are asked of the store."""
+_NO_PIXELS = np.zeros((0, 0, 3), np.uint8)
 WRITE_SIZE = 512
 """Documents per write."""
 _ID_BYTES = 16
 _REMOVED_TOGETHER = 2048
+
+
+class _Batch(NamedTuple):
+    """Pictures, of which the model sees each content once."""
+
+    contents: dict[str, Decoded]
+    waiting: list[tuple[Found, Decoded]]
+
+
+class BatchAnalyzer:
+    """Collects pictures until a batch is full; the model works on it while the next one fills.
+
+    The analyzer is asked for when the first picture needs it, and adds its time to ``stages``.
+    """
+
+    def __init__(
+        self, analyzer: Callable[[], Analyzer], batch_size: int | None, stages: Stages
+    ) -> None:
+        self._analyzer = analyzer
+        self._size = batch_size or BATCH_SIZE
+        self._stages = stages
+        self._model: ThreadPoolExecutor | None = None
+        self._given: deque[tuple[Future[list[Analysis]], _Batch]] = deque()
+        self._next = _Batch({}, [])
+        self._recent: OrderedDict[str, Analysis] = OrderedDict()
+        self._lock = threading.Lock()
+        self._busy = 0
+        self._ended = self._idle = 0.0
+
+    def add(self, found: Found, decoded: Decoded) -> Iterator[Found]:
+        """Take a picture; give those that have their document with it, often none."""
+        sha256, stored = decoded.sha256, found.stored
+        known = self._recent.get(sha256)
+        if stored is not None:
+            known = Analysis(stored.terms, stored.embedding, stored.colors)
+        if known is not None:
+            yield self._complete(found, decoded, known, reused=True)
+            return
+        if found.analysis is not None:  # elsewhere
+            yield self._complete(found, decoded, found.analysis, reused=False)
+            return
+        batch = next((each for _, each in self._given if sha256 in each.contents), self._next)
+        batch.waiting.append((found, decoded))
+        batch.contents.setdefault(sha256, decoded)
+        is_long = len(batch.waiting) >= _COPIES * self._size
+        if batch is not self._next:
+            if is_long:
+                yield from self._take(0)
+        elif is_long or len(batch.contents) >= max(1, self._size // count_of(decoded.pixels)):
+            self._give()
+            yield from self._take(_AT_ONCE)
+
+    def flush(self) -> Iterator[Found]:
+        """Analyze what waits, although the batch is not full."""
+        self._give()
+        yield from self._take(0)
+
+    def idle(self) -> float:
+        """For how many seconds the model had nothing to do since this was last asked."""
+        with self._lock:
+            idle, self._idle = self._idle, 0.0
+        return idle
+
+    def close(self, *, wait: bool = True) -> None:
+        """End the model's threads, perhaps without waiting for the batches that it works on."""
+        if self._model is not None:
+            self._model.shutdown(wait=wait, cancel_futures=True)
+
+    def _give(self) -> None:
+        if not self._next.waiting:
+            return
+        if self._model is None:  # one thread for a model that need not be safe in many
+            is_safe = getattr(self._analyzer().model, "is_safe_in_threads", False)
+            self._model = ThreadPoolExecutor(_AT_ONCE if is_safe else 1, "imgsearch-model")
+        analyses = self._model.submit(self._analyze, list(self._next.contents.values()))
+        self._given.append((analyses, self._next))
+        self._next = _Batch({}, [])
+
+    def _take(self, left: int) -> Iterator[Found]:
+        """Take batches from the model, until so many are left with it."""
+        while len(self._given) > left:
+            future, batch = self._given[0]
+            analyses = dict(zip(batch.contents, future.result(), strict=True))
+            self._given.popleft()
+            self._recent.update(analyses)
+            while len(self._recent) > _RECENT:
+                self._recent.popitem(last=False)
+            for found, decoded in batch.waiting:
+                sha256 = decoded.sha256
+                reused = decoded is not batch.contents[sha256]
+                yield self._complete(found, decoded, analyses[sha256], reused=reused)
+
+    def _analyze(self, batch: Sequence[Decoded]) -> list[Analysis]:
+        """In a thread of the model: the analyses; adds the seconds that they took alone."""
+        analyzer = self._analyzer()
+        with self._lock:
+            started = time.perf_counter()
+            if self._ended and not self._busy:
+                self._idle += started - self._ended
+            self._busy += 1
+        try:
+            analyses = analyzer.analyze_prepared([decoded.pixels for decoded in batch])
+        finally:
+            with self._lock:
+                self._busy -= 1
+                now = time.perf_counter()
+                seconds = now - max(started, self._ended)
+                self._ended = now
+        self._stages.add("analyze", seconds, len(batch))
+        return analyses
+
+    def _complete(
+        self, found: Found, decoded: Decoded, analysis: Analysis, *, reused: bool
+    ) -> Found:
+        found.document = Document.from_picture(
+            decoded,
+            analysis,
+            labels=found.labels or (),
+            metadata=found.metadata,
+            photo=self._analyzer().photo,
+        )
+        found.decoded, found.analysis = replace(decoded, pixels=_NO_PIXELS), analysis
+        found.reused = reused
+        return found
 
 
 class Writer:
@@ -44,24 +189,6 @@ class Writer:
         for batch in batches:
             with self._report.stages.measure("write"):
                 self._write(batch)
-                stale = []
-                for found in batch:
-                    if (entry := found.rejected) is None:
-                        continue
-                    # A document of a file that holds no picture any more; one that could not be
-                    # read just now may be what it was.
-                    if found.known and (entry.sha256 or is_no_file(entry.uri)):
-                        stale.append(found.id)
-                    elif found.as_before:
-                        continue
-                    given = found.before.given if found.before else ""
-                    if found.known:
-                        given = naming(found.known.labels, found.known.metadata)
-                    self._unrecorded.append(replace(entry, given=given))
-                if self._store.settings():
-                    self._record(batch)
-                if stale:  # when the ledger has what a person gave them
-                    self._report.removed += self._store.remove(stale)
 
     def has_unrecorded(self) -> bool:
         """Whether pictures were rejected that only an index that does not exist could note."""
@@ -73,26 +200,37 @@ class Writer:
         if settings is not None and settings.thumbnails:
             documents = with_thumbnails(documents, settings.thumbnails)
         refused = dict(self._put(documents, {found.id: found for found in batch if found.known}))
-        moved: list[str] = []
+        moved, stale = list[str](), list[str]()
         for found in batch:
-            document = found.document
-            if document is None:
-                continue
-            if document.uri in refused:
-                given = found.before.given if found.before else ""
-                entry = Rejected(document.uri, refused[document.uri], given=given)
+            given = found.before.given if found.before else ""
+            if (entry := found.rejected) is not None:
+                # A document of a file that holds no picture any more; one that could not be read
+                # just now may be what it was.
+                if found.known and (entry.sha256 or is_no_file(entry.uri)):
+                    stale.append(found.id)
+                elif found.as_before:
+                    continue
+                if found.known:
+                    given = naming(found.known.labels, found.known.metadata)
+                self._unrecorded.append(replace(entry, given=given))
+            elif found.document and (why := refused.get(found.document.uri)) is not None:
+                entry = Rejected(found.document.uri, why, given=given)
                 self._report.rejected.append(entry)
                 self._unrecorded.append(entry)
-                continue
-            self.written += bytes.fromhex(document.id)
-            self._report.reused += found.reused
-            moved += [found.moved] if found.moved else []
-            if found.known:
-                self._report.updated += 1
-            else:
-                self._report.added += 1
+            elif found.document:
+                self.written += bytes.fromhex(found.document.id)
+                self._report.reused += found.reused
+                moved += [found.moved] if found.moved else []
+                if found.known:
+                    self._report.updated += 1
+                else:
+                    self._report.added += 1
         if moved:
             self._report.moved += self._store.remove(list(dict.fromkeys(moved)))
+        if self._store.settings():
+            self._record(batch)
+        if stale:  # when the ledger has what a person gave them
+            self._report.removed += self._store.remove(stale)
 
     def _put(
         self, documents: Sequence[Document], known: Mapping[str, Found]

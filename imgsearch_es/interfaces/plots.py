@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from imgsearch_es.evaluation.outcome import Evaluation
     from imgsearch_es.evaluation.sweeps.outcome import Point, Sweep
-    from imgsearch_es.learning.report import TrainingReport
+    from imgsearch_es.learning.learner import TrainingReport
     from imgsearch_es.search.hit import Explanation
     from imgsearch_es.search.hits import Hits
 

@@ -25,7 +25,6 @@ from imgsearch_es.analysis.configuration import given_file
 from imgsearch_es.analysis.models.networks import FEATURE, PIXELS, is_parallel, load_network
 from imgsearch_es.analysis.models.runtime import import_keras
 from imgsearch_es.errors import AnalyzerError, ConfigurationError
-from imgsearch_es.learning.examples import STEP
 from imgsearch_es.pictures.files import saving
 
 if TYPE_CHECKING:
@@ -34,6 +33,8 @@ if TYPE_CHECKING:
 LAYERS = (512, 512, 256)
 """Those of the head that became popular with triplet networks on stored features."""
 DROPOUT = 0.5
+STEP = 4
+"""Each pixel of a small picture is the mean of so many by so many."""
 _FILTERS, _WINDOW, _STRIDE = 32, 8, 4
 """Of each shallow path."""
 _POOLS = {"quarter": (7, 4), "eighth": (3, 2)}
@@ -171,15 +172,9 @@ def half_whitening(
 
     The direction of the k-th largest variance v_k is scaled by v_k^(-1/4), halfway between
     principal components and whitening, so that the few directions in which all pictures differ do
-    not drown the others (Jégou and Chum, ECCV 2012, on why whitening helps).
-
-    Args:
-        features: as the layer gets them, shape (pictures, dimensions).
-        units: of the layer; those beyond the dimensions, or the pictures but one, stay zero.
-
-    Returns:
-        Kernel, shape (dimensions, units), and bias, shape (units,). The layer's outputs have the
-        mean 0 and a mean square length of 1.
+    not drown the others (Jégou and Chum, ECCV 2012, on why whitening helps). The layer's outputs
+    have the mean 0 and a mean square length of 1; units beyond the dimensions, or the pictures but
+    one, stay zero.
     """
     mean = features.mean(axis=0)
     centered = features - mean
@@ -266,25 +261,21 @@ def load_head(path: str | os.PathLike[str]) -> keras.Model:
 def _copy_reproducibly(source: Path, target: Path) -> None:
     """Copy a .keras file, which is a ZIP archive, without what differs from one save to the next.
 
-    That is the time, and the addresses in memory by which Keras says that parts share an object.
+    That is the time, and the addresses in memory by which Keras says that parts share an object:
+    these are numbered as they come.
     """
+    numbers: dict[int, int] = {}
+
+    def numbered(part: dict[str, Any]) -> dict[str, Any]:
+        if _SHARED in part:
+            part[_SHARED] = numbers.setdefault(part[_SHARED], len(numbers) + 1)
+        return part
+
     with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w") as new:
         for name in sorted(old.namelist()):
             data = old.read(name)
             if name == "metadata.json":
                 data = json.dumps({**json.loads(data), "date_saved": _SAVED}).encode()
             elif name == "config.json":
-                data = _with_small_numbers(data)
+                data = json.dumps(json.loads(data, object_hook=numbered)).encode()
             new.writestr(zipfile.ZipInfo(name), data)
-
-
-def _with_small_numbers(config: bytes) -> bytes:
-    """The description of a network, its shared objects numbered as they come."""
-    numbers: dict[int, int] = {}
-
-    def number(part: dict[str, Any]) -> dict[str, Any]:
-        if _SHARED in part:
-            part[_SHARED] = numbers.setdefault(part[_SHARED], len(numbers) + 1)
-        return part
-
-    return json.dumps(json.loads(config, object_hook=number)).encode()

@@ -1,4 +1,4 @@
-"""The learner: mined triplets of a batch, their loss, and one step of learning.
+"""The learner: mined triplets of a batch, their loss, and one step; options and reports of it.
 
 A triplet is an anchor, a positive (another picture of the anchor's object) and a negative (a
 picture of another object). Every pair of anchor and positive in the batch is one triplet; ways of
@@ -7,20 +7,28 @@ mining differ in its negative. Formulas and sources are in docs/metric-learning.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from imgsearch_es.analysis.models.runtime import import_keras
 from imgsearch_es.errors import ConfigurationError
+from imgsearch_es.evaluation.significance import NOTHING, Interval
+from imgsearch_es.evaluation.tables import show
 from imgsearch_es.learning.head import DROPOUT, LAYERS, apply_head, one_or_more
+from imgsearch_es.retrieval.ledger import reasons
 
 if TYPE_CHECKING:
     import keras
+    from matplotlib.figure import Figure
 
+HEAD = "head"
+"""What the head's own figures are called among others."""
 Arrays = list[NDArray[Any]]
 Triplets = NDArray[np.intp]
 """Places in a batch, shape (triplets, 3): anchor, positive, negative."""
@@ -33,13 +41,7 @@ _SMALLEST = 1e-12
 def semi_hard(
     embeddings: NDArray[np.float32], groups: NDArray[np.intp], rng: np.random.Generator
 ) -> Triplets:
-    """Triplets with the nearest negative beyond the positive, or the farthest where there is none.
-
-    Args:
-        embeddings: of the batch, shape (pictures, dimensions).
-        groups: the object of each, shape (pictures,).
-        rng: of random triplets.
-    """
+    """Triplets with the nearest negative beyond the positive, or with the farthest."""
     anchors, positives = _pairs(groups)
     exact = embeddings.astype(np.float64)
     lengths = np.square(exact).sum(axis=1)
@@ -71,41 +73,24 @@ def _pairs(groups: NDArray[np.intp]) -> tuple[NDArray[np.intp], NDArray[np.intp]
 
 
 MINING = {"semi-hard": semi_hard, "random": random_triplets}
+LOSSES = {"triplet": 0.5, "contrastive": 1.0}
+"""The losses, and the usual margin of each."""
 
 
-def _triplet(to_positives: Tensor, to_negatives: Tensor, margin: float) -> Tensor:
+def mean_loss(name: str, embeddings: Tensor, triplets: Tensor, margin: float) -> Tensor:
+    """The mean loss of triplets among embeddings of shape (pictures, dimensions)."""
     from keras import ops
 
-    return ops.relu(to_positives - to_negatives + margin)
-
-
-def _contrastive(to_positives: Tensor, to_negatives: Tensor, margin: float) -> Tensor:
-    from keras import ops
-
+    count = ops.shape(embeddings)[0]
+    anchors, positives, negatives = (
+        ops.matmul(ops.one_hot(triplets[:, i], count), embeddings) for i in range(3)
+    )  # products, because gathering rows adds up in no fixed order on a GPU
+    to_positives = ops.sum(ops.square(anchors - positives), axis=1)
+    to_negatives = ops.sum(ops.square(anchors - negatives), axis=1)
+    if name == "triplet":
+        return ops.mean(ops.relu(to_positives - to_negatives + margin))
     distances = ops.sqrt(ops.maximum(to_negatives, _SMALLEST))
-    return 0.5 * to_positives + 0.5 * ops.square(ops.relu(margin - distances))
-
-
-class Loss(NamedTuple):
-    """A loss: its usual margin, and a function of squared distances to positives and negatives."""
-
-    margin: float
-    function: Callable[[Tensor, Tensor, float], Tensor]
-
-    def of_triplets(self, embeddings: Tensor, triplets: Tensor, margin: float) -> Tensor:
-        """The mean loss of triplets among embeddings of shape (pictures, dimensions)."""
-        from keras import ops
-
-        count = ops.shape(embeddings)[0]
-        anchors, positives, negatives = (
-            ops.matmul(ops.one_hot(triplets[:, i], count), embeddings) for i in range(3)
-        )  # products, because gathering rows adds up in no fixed order on a GPU
-        to_positives = ops.sum(ops.square(anchors - positives), axis=1)
-        to_negatives = ops.sum(ops.square(anchors - negatives), axis=1)
-        return ops.mean(self.function(to_positives, to_negatives, margin))
-
-
-LOSSES = {"triplet": Loss(0.5, _triplet), "contrastive": Loss(1.0, _contrastive)}
+    return ops.mean(0.5 * to_positives + 0.5 * ops.square(ops.relu(margin - distances)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +139,7 @@ class TrainingOptions:
                     f"there is no {what} {name!r}; there are {', '.join(known)}"
                 )
         if self.margin is None:
-            object.__setattr__(self, "margin", LOSSES[self.loss].margin)
+            object.__setattr__(self, "margin", LOSSES[self.loss])
         for name in ("margin", "learning_rate", "epochs", "patience"):
             if not getattr(self, name) > 0:
                 raise ConfigurationError(f"{name} is above 0, not {getattr(self, name)}")
@@ -168,12 +153,122 @@ class TrainingOptions:
 DEFAULTS = TrainingOptions()
 
 
+@dataclass(frozen=True, slots=True)
+class Epoch:
+    """The figures of an epoch, numbered from 1.
+
+    Attributes:
+        loss: mean over the batches.
+        validation_loss: the same of the held-out objects.
+        score: N-S of the held-out objects (see ``score``).
+    """
+
+    number: int
+    loss: float
+    validation_loss: float
+    score: float
+
+
+@dataclass(slots=True)
+class TrainingReport:
+    """What a training did.
+
+    Attributes:
+        path: of the head.
+        raw_score: N-S of the held-out objects by the features as they are, compared by cosine.
+        start_score: the same by the head before it learned.
+        objects, pictures: how many were learned from, how many held out to choose the epoch, and
+            how many kept for the result, on which nothing was chosen.
+        options: the training's, as JSON values.
+        data: fingerprint of the features, pictures and groups.
+        unread: (uri, reason) of pictures that a shallow network cannot learn from, because they
+            could not be read again.
+        history: the epochs, in order.
+        best: the number of the epoch whose weights the head has; 0 for those it began with.
+        stopped_early: whether the score had stopped rising before the last epoch.
+        tested: N-S of the objects that were kept for the result: by the features as they are, by
+            PCA whitening of them, which learns nothing of objects, by the head as it began, and by
+            the head. Intervals of 95 % are over the objects.
+        gain: of the head over the best of the three others, on the same pictures.
+    """
+
+    path: Path
+    raw_score: float
+    start_score: float
+    objects: tuple[int, int, int]
+    pictures: tuple[int, int, int]
+    options: dict[str, Any]
+    data: str
+    unread: list[tuple[str, str]] = field(default_factory=list)
+    history: list[Epoch] = field(default_factory=list)
+    best: int = 0
+    stopped_early: bool = False
+    tested: dict[str, Interval] = field(default_factory=dict)
+    gain: Interval = NOTHING
+
+    @property
+    def best_score(self) -> float:
+        """N-S of the held-out objects by the head."""
+        return self.history[self.best - 1].score if self.best else self.start_score
+
+    @property
+    def helps(self) -> bool:
+        """Whether the head is shown to be better than what learned nothing of objects."""
+        return self.gain.low > 0
+
+    @property
+    def rival(self) -> str:
+        """The best of what learned nothing of objects."""
+        return max((n for n in self.tested if n != HEAD), key=lambda name: self.tested[name].mean)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON values."""
+        ends = {"path": str(self.path), "best_score": self.best_score}
+        return {**asdict(self), **ends, "unread": reasons(self.unread)}
+
+    def __str__(self) -> str:
+        ended = ", stopped early" if self.stopped_early else ""
+        left_out = f" ({len(self.unread)} could not be read again)" if self.unread else ""
+        results = (f"  {name:<12} {show(found)}" for name, found in self.tested.items())
+        shown = "" if self.helps else ", so no gain is shown"
+        return "\n".join(
+            [
+                f"{self.path}: learned from {self.objects[0]} objects with {self.pictures[0]} "
+                f"pictures{left_out}; epoch {self.best} of {len(self.history)}{ended}, which "
+                f"{self.objects[1]} others chose: N-S {self.start_score:.3f} -> "
+                f"{self.best_score:.3f}",
+                f"N-S of {self.objects[2]} objects on which nothing was chosen, with 95% intervals "
+                "by object:",
+                *results,
+                f"  {HEAD} against {self.rival}: {show(self.gain, sign=True)}{shown}",
+            ]
+        )
+
+    __repr__ = __str__
+
+    def plot(self) -> Figure:
+        """The curves of loss and score.
+
+        Raises:
+            MissingDependencyError: matplotlib is not installed.
+        """
+        from imgsearch_es.search.shown import plots
+
+        return plots.plot_curves(self)
+
+    def save_plot(self, path: str | os.PathLike[str]) -> None:
+        """Write the curves into a file, of the kind that its name says."""
+        from imgsearch_es.search.shown import plots
+
+        plots.save_figure(self.plot(), path, "figure")
+
+
 class Learner:
     """Adam on the loss of mined triplets; takes what `Examples.inputs` gives."""
 
     def __init__(self, head: keras.Model, options: TrainingOptions) -> None:
         self._head = head
-        self._loss, self._mine = LOSSES[options.loss], MINING[options.mining]
+        self._loss, self._mine = options.loss, MINING[options.mining]
         self._margin = float(options.margin or 0)
         self._optimizer = import_keras().optimizers.Adam(options.learning_rate)
         self._optimizer.build(self._head.trainable_variables)
@@ -212,7 +307,7 @@ class Learner:
             inputs: list[tf.Tensor], triplets: tf.Tensor, training: bool = False
         ) -> tf.Tensor:
             embeddings = self._head(one_or_more(inputs), training=training)
-            return self._loss.of_triplets(embeddings, triplets, self._margin)
+            return mean_loss(self._loss, embeddings, triplets, self._margin)
 
         def step(inputs: list[tf.Tensor], triplets: tf.Tensor) -> tf.Tensor:
             with tf.GradientTape() as tape:

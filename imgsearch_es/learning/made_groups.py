@@ -81,18 +81,13 @@ def _make(photo: str, place: Path, size: int, seed: int, light: float) -> Path:
     place.mkdir(parents=True, exist_ok=True)
     for target in targets:
         quality = int(rng.integers(_QUALITY[0], _QUALITY[1] + 1))
+        part = _crop(opened.image, rng)
+        part.thumbnail((2 * _SIDE, 2 * _SIDE))
+        part = _turn(part, rng)
+        part.thumbnail((_SIDE, _SIDE))
         with replacing(target) as draft:
-            _distort(opened.image, rng, light).save(draft, "JPEG", quality=quality)
+            _light(part, rng, light).save(draft, "JPEG", quality=quality)
     return place
-
-
-def _distort(photo: Image.Image, rng: np.random.Generator, light: float) -> Image.Image:
-    """A random part of an RGB photo, turned and in other light."""
-    part = _crop(photo, rng)
-    part.thumbnail((2 * _SIDE, 2 * _SIDE))
-    part = _turn(part, rng)
-    part.thumbnail((_SIDE, _SIDE))
-    return _light(part, rng, light)
 
 
 def _places(photos: PathSource | Iterable[PathSource], folder: Path) -> Iterator[tuple[str, Path]]:

@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,9 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgsearch_es.errors import ConfigurationError
-from imgsearch_es.evaluation import interval, rank_features, same_group
+from imgsearch_es.evaluation import Judgements, interval, rank_features, same_group
+from imgsearch_es.index import ImageIndex
 from imgsearch_es.indexing.whitening import Moments, principal_components
-from imgsearch_es.learning.examples import Examples, Pictures
+from imgsearch_es.learning.examples import Examples, Pictures, ReadingProgress, examples_of
 from imgsearch_es.learning.head import (
     apply_head,
     build_head,
@@ -31,15 +32,22 @@ from imgsearch_es.learning.head import (
     start_dropout,
     start_shortcut,
 )
-from imgsearch_es.learning.learner import DEFAULTS, Arrays, Learner, TrainingOptions
-from imgsearch_es.learning.report import HEAD, Epoch, TrainingReport
+from imgsearch_es.learning.learner import (
+    DEFAULTS,
+    HEAD,
+    Arrays,
+    Epoch,
+    Learner,
+    TrainingOptions,
+    TrainingReport,
+)
 from imgsearch_es.pictures.files import saving
 
 if TYPE_CHECKING:
     import keras
 
 _KINDS = ("weights", "optimizer", "best")
-"""Of arrays in a checkpoint."""
+"""Of arrays in a checkpoint: of the head, of the optimizer, and weights of the best epoch."""
 _FIRST = 4
 """Pictures of a ranking that the N-S score looks at, the query's own counted."""
 _MEASURED, _TESTED = 400, 2000
@@ -88,6 +96,36 @@ def train_head(
     return Training(examples, target, options).run(force=force, progress=progress)
 
 
+def train(
+    index: ImageIndex,
+    out: str | os.PathLike[str],
+    judgements: str | os.PathLike[str] | Judgements = "labels",
+    *,
+    options: TrainingOptions = DEFAULTS,
+    force: bool = False,
+    progress: Progress | None = None,
+    reading: ReadingProgress | None = None,
+) -> TrainingReport:
+    """Train a head on an index: no picture is read, and its model does not run.
+
+    With a shallow network (``options.shallow``) the pictures are read again, as they were for the
+    index. Those that are gone or have changed are left out; ``report.unread`` lists them.
+
+    The judgements are what ``imgsearch evaluate`` takes, and say which pictures show the same
+    object; the other arguments are those of `train_head`.
+
+    Raises:
+        IndexNotFoundError: there is no such index.
+        EvaluationError: the judgements do not fit the index.
+        ConfigurationError: see `train_head`; or a shallow network cannot be used beside the
+            features of this index, or no picture be read.
+        AnalyzerError: the index's analyzer cannot be built.
+    """
+    target = target_of(out, ".keras", force=force)
+    examples, unread = examples_of(index, judgements, shallow=options.shallow, reading=reading)
+    return Training(examples, target, options, unread).run(force=force, progress=progress)
+
+
 def target_of(out: str | os.PathLike[str], suffix: str, *, force: bool) -> Path:
     """The file that something is to be saved as: a new one, by a name in ``suffix``."""
     target = Path(out).expanduser()
@@ -99,57 +137,42 @@ def target_of(out: str | os.PathLike[str], suffix: str, *, force: bool) -> Path:
 
 
 def score(embeddings: NDArray[np.float32], groups: NDArray[np.intp]) -> float:
-    """The N-S score by cosine: how many of the first four are of the query's group, itself counted.
-
-    It is UKBench's score where groups are of four; of pairs, the best is 2.
-    """
+    """The mean N-S score; it is UKBench's where groups are of four; of pairs, the best is 2."""
     return float(_scores(embeddings, groups).mean())
 
 
 def _scores(embeddings: NDArray[np.float32], groups: NDArray[np.intp]) -> NDArray[np.float64]:
-    """The N-S score of each picture."""
+    """How many of the first four by cosine are of each picture's group, itself counted."""
     rankings = rank_features(embeddings, comparison="dense-cosine", depth=_FIRST)
     return np.asarray(same_group(rankings, groups).sum(axis=1), dtype=np.float64)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Checkpoint:
-    """Where a training stands after an epoch, so that a killed one goes on.
+def write_checkpoint(path: Path, state: dict[str, Any], **lists: Arrays) -> None:
+    """Write where a training stands after an epoch, so that a killed one goes on.
 
-    One file of NumPy arrays without pickle, written whole or not at all: weights of the head,
-    variables of the optimizer, weights of the best epoch, and as JSON text the rest. Random numbers
-    need not be kept: each epoch begins its own sequence from the seed and its number.
+    One file of NumPy arrays without pickle, written whole or not at all: lists of them by _KINDS,
+    and as JSON text the rest. Random numbers need not be kept: each epoch begins its own sequence
+    from the seed and its number.
     """
+    arrays: dict[str, Any] = {
+        f"{kind}_{i}": one for kind, ones in lists.items() for i, one in enumerate(ones)
+    }
+    with saving(path) as draft, draft.open("wb") as file:
+        np.savez(file, state=np.array(json.dumps(state)), **arrays)
 
-    weights: Arrays
-    optimizer: Arrays
-    best: Arrays
-    state: dict[str, Any]
 
-    def write(self, path: Path) -> None:
-        """Replace the checkpoint, or raise a ConfigurationError."""
-        arrays: dict[str, Any] = {
-            f"{kind}_{i}": array for kind in _KINDS for i, array in enumerate(getattr(self, kind))
-        }
-        with saving(path) as draft, draft.open("wb") as file:
-            np.savez(file, state=np.array(json.dumps(self.state)), **arrays)
-
-    @classmethod
-    def read(cls, path: Path) -> Checkpoint:
-        """Read what ``write`` wrote, or raise a ConfigurationError."""
-        try:
-            with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
-                state = json.loads(str(file["state"]))
-                counts = [sum(name.startswith(f"{k}_") for name in file.files) for k in _KINDS]
-                weights, optimizer, best = (
-                    [file[f"{kind}_{i}"] for i in range(count)]
-                    for kind, count in zip(_KINDS, counts, strict=True)
-                )
-        except Exception as error:  # a foreign file raises anything
-            raise ConfigurationError(
-                f"{path} is no checkpoint of a training, or damaged: delete it to begin again"
-            ) from error
-        return cls(weights, optimizer, best, state)
+def read_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, Arrays]]:
+    """Read the state and lists that were written, or raise a ConfigurationError."""
+    try:
+        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
+            state = json.loads(str(file["state"]))
+            names = file.files  # in the order in which they were written
+            lists = {k: [file[n] for n in names if n.startswith(f"{k}_")] for k in _KINDS}
+    except Exception as error:  # a foreign file raises anything
+        raise ConfigurationError(
+            f"{path} is no checkpoint of a training, or damaged: delete it to begin again"
+        ) from error
+    return state, lists
 
 
 class Training:
@@ -183,12 +206,7 @@ class Training:
         self._best = self._start = self._head.get_weights()
 
     def run(self, *, force: bool, progress: Progress | None) -> TrainingReport:
-        """Train to the end, from where an interrupted run was unless ``force``, and save the head.
-
-        Raises:
-            ConfigurationError: the interrupted run had other features or options, or its file is
-                damaged.
-        """
+        """Train to the end, unless ``force`` from where an interrupted run was; save the head."""
         if not force and self._checkpoint.exists():
             self._resume()
         report, options = self._report, self._options
@@ -215,16 +233,16 @@ class Training:
         return report
 
     def _resume(self) -> None:
-        stored = Checkpoint.read(self._checkpoint)
-        if stored.state["training"] != self._identity():
+        state, lists = read_checkpoint(self._checkpoint)
+        if state["training"] != self._identity():
             raise ConfigurationError(
                 f"{self._checkpoint} is of a training with other features or options, which was "
                 "interrupted: repeat it as it was, or begin again with force (--force)"
             )
-        self._learner.restore(stored.weights, stored.optimizer)
-        self._best = stored.best
-        self._report.history = [Epoch(**epoch) for epoch in stored.state["history"]]
-        self._report.best = stored.state["best"]
+        self._learner.restore(lists["weights"], lists["optimizer"])
+        self._best = lists["best"]
+        self._report.history = [Epoch(**epoch) for epoch in state["history"]]
+        self._report.best = state["best"]
 
     def _epoch(self, number: int) -> Epoch:
         options = self._options
@@ -273,7 +291,8 @@ class Training:
         history = [asdict(epoch) for epoch in self._report.history]
         state = {"training": self._identity(), "history": history, "best": self._report.best}
         weights, optimizer = self._head.get_weights(), self._learner.optimizer_state()
-        Checkpoint(weights, optimizer, self._best, state).write(self._checkpoint)
+        lists = dict(zip(_KINDS, (weights, optimizer, self._best), strict=True))
+        write_checkpoint(self._checkpoint, state, **lists)
 
     def _identity(self) -> dict[str, Any]:
         """What must be the same for a training to go on, as it comes back from JSON."""

@@ -11,7 +11,7 @@ from typing import Any
 from imgsearch_es.analysis.terms import to_word_count
 from imgsearch_es.errors import QueryError
 from imgsearch_es.indexing import Rejected, as_labels
-from imgsearch_es.indexing.exchange import (
+from imgsearch_es.indexing.exchange.documents import (
     ExportReport,
     FeatureExport,
     ImportReport,
@@ -21,8 +21,8 @@ from imgsearch_es.indexing.exchange import (
     import_features,
 )
 from imgsearch_es.indexing.kept_index import KeptIndex, PathLike
+from imgsearch_es.indexing.photos import TagReport, Tell, write_sidecars
 from imgsearch_es.indexing.relocating import relocate
-from imgsearch_es.indexing.tagging import TagReport, Tell, write_sidecars
 from imgsearch_es.indexing.wanted_analyzer import WantedAnalyzer, settings_of
 from imgsearch_es.pictures.files import whole
 from imgsearch_es.retrieval.documents import Document

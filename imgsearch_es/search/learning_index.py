@@ -9,7 +9,7 @@ from imgsearch_es.analysis.analyzer import Analyzer
 from imgsearch_es.analysis.terms import TaughtWord
 from imgsearch_es.errors import ConfigurationError
 from imgsearch_es.indexing.kept_index import PathLike
-from imgsearch_es.indexing.reading_text import TextReport, read_texts
+from imgsearch_es.indexing.photos import TextReport, read_texts
 from imgsearch_es.indexing.whitening import Whitening, learn_whitening
 from imgsearch_es.retrieval.language import Where, to_filters
 from imgsearch_es.search import teaching

@@ -25,7 +25,7 @@ from typing import Any, cast
 import numpy as np
 
 from imgsearch_es.analysis.analyzer import Term
-from imgsearch_es.indexing.exchange import export_documents, import_documents
+from imgsearch_es.indexing.exchange.documents import export_documents, import_documents
 from imgsearch_es.indexing.reindexing import Rebuild
 from imgsearch_es.retrieval.conditions import parse_filters
 from imgsearch_es.retrieval.dense import COMPARISONS

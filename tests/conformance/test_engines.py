@@ -13,8 +13,8 @@ import pytest
 from pyterrier_pisa import PisaIndex
 
 from imgsearch_es.analysis.analyzer import Term
-from imgsearch_es.indexing.exchange import export_documents
-from imgsearch_es.indexing.exchange.ciff import LEVELS
+from imgsearch_es.indexing.exchange.documents import export_documents
+from imgsearch_es.indexing.exchange.formats import LEVELS
 from imgsearch_es.retrieval.documents import Document
 from imgsearch_es.retrieval.queries import Query
 from tests.conformance.collections import posteriors

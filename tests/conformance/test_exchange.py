@@ -11,7 +11,7 @@ import pytest
 
 from imgsearch_es import ImageIndex
 from imgsearch_es.errors import AnalyzerMismatchError
-from imgsearch_es.indexing.exchange import export_documents, import_documents
+from imgsearch_es.indexing.exchange.documents import export_documents, import_documents
 from imgsearch_es.pictures.files import picture_id
 from imgsearch_es.retrieval.conditions import parse_filters
 from imgsearch_es.retrieval.dense import COMPARISONS

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imgsearch_es.errors import ConfigurationError, QueryError
-from imgsearch_es.indexing.exchange import export_documents, import_documents
+from imgsearch_es.indexing.exchange.documents import export_documents, import_documents
 from imgsearch_es.indexing.reindexing import Rebuild
 from imgsearch_es.retrieval.documents import Document
 from imgsearch_es.retrieval.fusion import Fusion

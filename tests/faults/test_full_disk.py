@@ -14,7 +14,7 @@ import pytest
 from imgsearch_es import ImageIndex
 from imgsearch_es.errors import ConfigurationError, ExchangeError, StoreError
 from imgsearch_es.interfaces.maps import CollectionMap
-from imgsearch_es.learning.report import TrainingReport
+from imgsearch_es.learning.learner import TrainingReport
 from imgsearch_es.pictures.files import replacing
 
 REPORT = TrainingReport(Path("head.keras"), 1.0, 1.0, (1, 1, 1), (1, 1, 1), {}, "data")

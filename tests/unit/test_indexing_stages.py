@@ -12,10 +12,10 @@ import pytest
 
 from imgsearch_es.analysis.analyzer import Analyzer
 from imgsearch_es.analysis.decoding import Decoded
-from imgsearch_es.indexing.analyze import BatchAnalyzer
-from imgsearch_es.indexing.channel import Channel, ClosedError, pump
 from imgsearch_es.indexing.find import Found
+from imgsearch_es.indexing.read import Channel, ClosedError, pump
 from imgsearch_es.indexing.report import Stages
+from imgsearch_es.indexing.write import BatchAnalyzer
 from imgsearch_es.pictures.images import open_image
 from tests.fakes import FakeModel
 

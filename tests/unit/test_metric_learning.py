@@ -11,11 +11,10 @@ from PIL import Image
 from imgsearch_es.errors import ConfigurationError, SourceError
 from imgsearch_es.evaluation import Judgements, nister_stewenius
 from imgsearch_es.learning import TrainingOptions, features_and_groups, make_groups
-from imgsearch_es.learning.examples import Examples
-from imgsearch_es.learning.from_index import objects
+from imgsearch_es.learning.examples import Examples, objects
 from imgsearch_es.learning.head import half_whitening
 from imgsearch_es.learning.learner import random_triplets, semi_hard
-from imgsearch_es.learning.training import Checkpoint, score
+from imgsearch_es.learning.training import read_checkpoint, score, write_checkpoint
 from tests.fakes import noise
 
 LINE = np.array([[0.0], [1.0], [3.0], [0.5], [9.0], [20.0]], dtype=np.float32)
@@ -187,12 +186,13 @@ def test_options_that_make_no_sense(options, message):
 def test_a_checkpoint_comes_back(tmp_path):
     arrays = [rng().random((3, 2)), np.arange(12)]
     path = tmp_path / "a.checkpoint"
-    Checkpoint(arrays, [np.array(7)], arrays[:1], {"best": 3}).write(path)
-    found = Checkpoint.read(path)
-    assert found.state == {"best": 3}
-    assert [a.tolist() for a in found.weights] == [a.tolist() for a in arrays]
-    assert found.optimizer[0].shape == ()
-    assert len(found.best) == 1
+    lists = {"weights": arrays, "optimizer": [np.array(7)], "best": arrays[:1]}
+    write_checkpoint(path, {"best": 3}, **lists)
+    state, found = read_checkpoint(path)
+    assert state == {"best": 3}
+    assert [a.tolist() for a in found["weights"]] == [a.tolist() for a in arrays]
+    assert found["optimizer"][0].shape == ()
+    assert len(found["best"]) == 1
 
 
 @pytest.mark.parametrize("content", [b"", b"not an archive", b"PK\x03\x04broken"])
@@ -200,7 +200,7 @@ def test_a_damaged_checkpoint_says_what_to_do(tmp_path, content):
     path = tmp_path / "a.checkpoint"
     path.write_bytes(content)
     with pytest.raises(ConfigurationError, match="delete it to begin again"):
-        Checkpoint.read(path)
+        read_checkpoint(path)
 
 
 # --- made groups ------------------------------------------------------------------------------

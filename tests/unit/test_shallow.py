@@ -18,8 +18,7 @@ from imgsearch_es.errors import (
     WeightsError,
 )
 from imgsearch_es.learning import TrainingOptions, train, train_head
-from imgsearch_es.learning.examples import Examples, Pictures
-from imgsearch_es.learning.from_index import read_again
+from imgsearch_es.learning.examples import Examples, Pictures, read_again
 
 SHALLOW = TrainingOptions(shallow=True)
 

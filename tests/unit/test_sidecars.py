@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from imgsearch_es import ImageIndex
-from imgsearch_es.indexing.tagging import words_of
+from imgsearch_es.indexing.photos import words_of
 from imgsearch_es.pictures.photo import read_photo
 from imgsearch_es.pictures.sidecars import HIERARCHY, SUBJECT, SidecarError, tag
 from imgsearch_es.retrieval.language import TRACE

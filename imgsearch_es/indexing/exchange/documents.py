@@ -1,4 +1,7 @@
-"""Documents of an index into a file, and from a file into an index; bad rows are reported."""
+"""Documents of an index into a file, and from a file into an index; bad rows are reported.
+
+So are deep features alone, with or without a model: see docs/features.md.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +9,15 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from imgsearch_es.analysis.configuration import describe
 from imgsearch_es.errors import AnalyzerMismatchError, ExchangeError, ImageError
-from imgsearch_es.indexing.exchange.formats import JsonLines, Parquet, format_of, whole
+from imgsearch_es.indexing.exchange.feature_files import Feature, feature_file
+from imgsearch_es.indexing.exchange.formats import Ciff, Rounding, format_of, whole
 from imgsearch_es.indexing.exchange.rows import (
     FORMAT_VERSION,
+    FeatureReader,
     Row,
     RowError,
     from_header,
@@ -25,10 +30,8 @@ from imgsearch_es.pictures.files import Limits, picture_id, read_bytes, saving, 
 from imgsearch_es.pictures.photo import kept
 from imgsearch_es.retrieval.conditions import Filter
 from imgsearch_es.retrieval.documents import SCHEMA_VERSION, Document
+from imgsearch_es.retrieval.ledger import reasons
 from imgsearch_es.stores.base import IndexSettings, Store, known_settings
-
-if TYPE_CHECKING:
-    from imgsearch_es.indexing.exchange.ciff import Rounding
 
 _WRITE_SIZE = 1000
 """Documents per write."""
@@ -58,8 +61,7 @@ class ExportReport:
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON values."""
-        without = [{"uri": uri, "reason": why} for uri, why in self.without_picture]
-        return {**asdict(self), "without_picture": without}
+        return {**asdict(self), "without_picture": reasons(self.without_picture)}
 
 
 class RejectedRow(NamedTuple):
@@ -128,7 +130,7 @@ def export_documents(
             if progress is not None:
                 progress(report.documents)
 
-    if pictures and not isinstance(form, JsonLines | Parquet):
+    if pictures and isinstance(form, Ciff):
         raise ExchangeError(f"{path} holds no pictures: leave out pictures=True (--pictures)")
     with whole(path, force=force) as part:
         report.rounding = form.write(part, header, rows())
@@ -173,9 +175,16 @@ def import_documents(
         document = replace(document, photo=kept(document.photo, what))
         if pictures is None or data is None:
             return document
-        return _with_file(document, data, pictures)
+        if not isinstance(data, bytes) or hashlib.sha256(data).hexdigest() != document.sha256:
+            raise RowError("picture has other bytes than sha256 says")
+        place = pictures / document.id[:2] / f"{document.id}.{document.format.lower()}"
+        with saving(place, ExchangeError) as draft:
+            place.parent.mkdir(parents=True, exist_ok=True)
+            draft.write_bytes(data)
+        uri = to_uri(place)  # the same picture in a file of this machine
+        return replace(document, uri=uri, id=picture_id(uri))
 
-    return import_rows(store, rows, made, progress)
+    return _import_rows(store, rows, made, progress)
 
 
 def _shown(settings: IndexSettings) -> str:
@@ -185,19 +194,7 @@ def _shown(settings: IndexSettings) -> str:
     )
 
 
-def _with_file(document: Document, data: object, folder: Path) -> Document:
-    """The document of the same picture in a file of this machine."""
-    if not isinstance(data, bytes) or hashlib.sha256(data).hexdigest() != document.sha256:
-        raise RowError("picture has other bytes than sha256 says")
-    place = folder / document.id[:2] / f"{document.id}.{document.format.lower()}"
-    with saving(place, ExchangeError) as draft:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        draft.write_bytes(data)
-    uri = to_uri(place)
-    return replace(document, uri=uri, id=picture_id(uri))
-
-
-def import_rows(
+def _import_rows(
     store: Store,
     rows: Iterable[Row],
     made: Callable[[Row], Document],
@@ -273,13 +270,113 @@ def _write(
     """Write a chunk; gives the ids of the documents that are stored."""
     known = store.known(list(documents))
     refused = dict(store.write([document for _, document in documents.values()]).rejected)
-    for number, document in documents.values():
+    stored = []
+    for key, (number, document) in documents.items():
         if document.uri in refused:
             report.reject(RejectedRow(number, document.uri, refused[document.uri]))
-        elif document.id in known:
-            report.updated += 1
-        else:
-            report.added += 1
-    stored = [key for key, (_, document) in documents.items() if document.uri not in refused]
+            continue
+        report.updated += key in known
+        report.added += key not in known
+        stored.append(key)
     store.ledger.remove(stored)
     return stored
+
+
+@dataclass(slots=True)
+class FeatureExport:
+    """What was exported.
+
+    Attributes:
+        path: of the file or folder.
+        features: rows of it.
+        dimensions: of each.
+        without_feature: documents that have no deep feature.
+    """
+
+    path: str
+    features: int = 0
+    dimensions: int = 0
+    without_feature: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.features} features of {self.dimensions} dimensions"
+
+
+def export_features(
+    store: Store,
+    path: Path,
+    *,
+    filters: Sequence[Filter] = (),
+    force: bool = False,
+    progress: Callable[[int], None] | None = None,
+) -> FeatureExport:
+    """Write the deep features of a store into a file; see ``ImageIndex.export_features``."""
+    dimensions = known_settings(store).embedding_dimensions
+    if not dimensions:
+        raise ExchangeError(f"{store.location} has no deep features: its analyzer gives none")
+    form, place = feature_file(path)
+    report = FeatureExport(str(place), dimensions=dimensions)
+
+    def features() -> Iterator[Feature]:
+        for document in store.documents(filters):
+            if document.embedding is None:
+                report.without_feature += 1
+                continue
+            yield Feature(document.uri, document.embedding, document.labels)
+            report.features += 1
+            if progress is not None:
+                progress(report.features)
+
+    with whole(place, force=force) as part:
+        form.write(part, features(), dimensions)
+    return report
+
+
+def import_features(
+    store: Store,
+    path: Path,
+    *,
+    settings: Callable[[], IndexSettings] | None = None,
+    words: int = 0,
+    folder: Path | None = None,
+    progress: ImportProgress | None = None,
+) -> ImportReport:
+    """Write the features of a file into a store; see ``ImageIndex.import_features``.
+
+    Without ``settings`` a new index is one of features alone, with so many visual words of each.
+    """
+    form, place = feature_file(path)
+    present = store.settings()
+    if present is not None and not present.embedding_dimensions:
+        raise ExchangeError(
+            f"cannot import {place}: the index's analyzer gives no deep features "
+            "(embedding = false)"
+        )
+    reader = FeatureReader(folder, 0 if present is None else present.embedding_dimensions)
+
+    def begin() -> None:
+        if store.settings() is not None:
+            return
+        features = IndexSettings.of_features(reader.dimensions).with_visual_words(words)
+        wanted = features if settings is None else settings()
+        if wanted.embedding_dimensions != reader.dimensions:
+            raise ExchangeError(
+                f"{place} has {reader.dimensions} features a row, the deep feature of this "
+                f"analyzer {wanted.embedding_dimensions}: name the one that made them, or none"
+            )
+        store.create(wanted)
+
+    def merged(new: Document, known: Document) -> Document:
+        return replace(known, embedding=new.embedding, labels=new.labels or known.labels)
+
+    report = _import_rows(
+        store, form.read(place), reader.document, progress, begin=begin, merged=merged
+    )
+    if not report.rows:
+        raise ExchangeError(f"{place} has no rows of features")
+    if not reader.seen:
+        first = report.rejected_rows[0]
+        raise ExchangeError(
+            f"no row of {place} can be imported; the first, {first.row}: {first.reason}"
+        )
+    return report

@@ -13,14 +13,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgsearch_es.errors import ExchangeError, needed
-from imgsearch_es.indexing.exchange.formats import (
-    ARRAYS,
+from imgsearch_es.indexing.exchange.formats import ARRAYS
+from imgsearch_es.indexing.exchange.rows import (
     PARQUET,
+    Row,
+    RowError,
+    chunks,
     import_parquet,
     open_parquet,
     parquet_rows,
 )
-from imgsearch_es.indexing.exchange.rows import Row, RowError, chunks
 from imgsearch_es.pictures.files import reason
 
 NAMES, VECTORS, LABELS = ARRAYS
@@ -38,6 +40,25 @@ class Feature(NamedTuple):
     path: str
     vector: NDArray[np.float32]
     labels: tuple[str, ...] = ()
+
+
+def feature_file(path: Path) -> tuple[Csv | Hdf5 | NumPyPair | ParquetFeatures, Path]:
+    """The kind of a file by its name, and where it is: of a pair of NumPy files their folder."""
+    match path.suffix.lower():
+        case ".csv":
+            return Csv(), path
+        case ".h5" | ".hdf5":
+            return Hdf5(), path
+        case ".parquet":
+            return ParquetFeatures(), path
+    if path.name in (NAMES, VECTORS):
+        return NumPyPair(), path.parent
+    if path.is_dir() or not path.suffix:
+        return NumPyPair(), path
+    raise ExchangeError(
+        f"{path} is no file of features by its name: use .csv, .h5 or .hdf5, .parquet, or a folder "
+        "for filenames.npy and vectors.npy"
+    )
 
 
 class Csv:
@@ -191,23 +212,14 @@ class Hdf5:
 
     def write(self, path: Path, features: Iterable[Feature], dimensions: int) -> None:
         """Write blocks to the end of datasets that grow."""
-        with _Noting(path, "w+") as target:
-            try:
-                self._write(target, features, dimensions)
-            finally:
-                if target.problem is not None:
-                    raise target.problem
-
-    def _write(self, target: IO[bytes], features: Iterable[Feature], dimensions: int) -> None:
-        text = self._h5py.string_dtype("utf-8")
-        with self._h5py.File(target, "w") as file:
-            chunk = max(1, min(_BLOCK, 2**20 // (4 * dimensions)))
-            options: dict[str, Any] = {"chunks": (_BLOCK,), "maxshape": (None,), "dtype": text}
+        options: dict[str, Any] = {"chunks": (_BLOCK,), "maxshape": (None,)}
+        options["dtype"] = self._h5py.string_dtype("utf-8")
+        with _Noting(path, "w+") as target, self._h5py.File(target, "w") as file:
             ids = file.create_dataset("image_ids", (0,), **options)
             vectors = file.create_dataset(
                 "features",
                 (0, dimensions),
-                chunks=(chunk, dimensions),
+                chunks=(max(1, min(_BLOCK, 2**20 // (4 * dimensions))), dimensions),
                 maxshape=(None, dimensions),
                 dtype="<f4",
             )
@@ -234,7 +246,7 @@ class Hdf5:
 
 
 class _Noting(io.FileIO):
-    """Keeps why a write failed and goes on as if it had not: HDF5 ends the process otherwise."""
+    """Goes on when a write fails, as HDF5 ends the process otherwise, and says why in the end."""
 
     problem: OSError | None = None
 
@@ -247,6 +259,11 @@ class _Noting(io.FileIO):
         except OSError as error:
             self.problem = error
         return len(data)
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+        if self.problem is not None:
+            raise self.problem
 
 
 def _joined(feature: Feature) -> str:

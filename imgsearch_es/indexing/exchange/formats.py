@@ -1,4 +1,4 @@
-"""JSON Lines and Parquet: rows into a file and out of it, some at a time; files that are whole."""
+"""JSON Lines, Parquet and CIFF: rows into a file and out of it, some at a time; whole files."""
 
 from __future__ import annotations
 
@@ -7,19 +7,32 @@ import gzip
 import json
 import os
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from array import array
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import datetime
-from importlib import import_module
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NoReturn
+from typing import Any, BinaryIO, Literal, NoReturn
 
-from imgsearch_es.errors import ExchangeError, needed
-from imgsearch_es.indexing.exchange.rows import HEADER, Row, RowError
+import numpy as np
+from numpy.typing import NDArray
+
+from imgsearch_es.analysis.plugins import installed_version
+from imgsearch_es.errors import ExchangeError
+from imgsearch_es.indexing.exchange.rows import (
+    HEADER,
+    PARQUET,
+    Row,
+    RowError,
+    import_parquet,
+    open_parquet,
+    parquet_rows,
+    refusing,
+)
 from imgsearch_es.pictures.files import reason
-
-if TYPE_CHECKING:
-    from imgsearch_es.indexing.exchange.ciff import Ciff
+from imgsearch_es.vocabulary.colors import is_color
 
 ARRAYS = ("filenames.npy", "vectors.npy", "labels.npy")
 """The files of a folder of features."""
@@ -27,23 +40,29 @@ _LONGEST_LINE = 512 * 1024**2
 """Characters: more is no document, and would fill the memory."""
 _GROUP_ROWS, _GROUP_BYTES = 10_000, 64 * 1024**2
 """Of a row group of Parquet; the pictures count."""
-_BATCH_ROWS = 512
-PARQUET = {"compression": "zstd", "write_page_checksum": True}
-"""How it is written."""
+LEVELS = 255
+"""The largest weight of a posting of CIFF."""
+_MESSAGES = {
+    "Header": (
+        *("version:int32", "num_postings_lists:int32", "num_docs:int32"),
+        *("total_postings_lists:int32", "total_docs:int32", "total_terms_in_collection:int64"),
+        *("average_doclength:double", "description:string"),
+    ),
+    "Posting": ("docid:int32", "tf:int32"),
+    "PostingsList": ("term:string", "df:int64", "cf:int64", "postings:Posting"),
+    "DocRecord": ("docid:int32", "collection_docid:string", "doclength:int32"),
+}
+"""The fields of each message of CIFF, numbered from 1; postings are many."""
 
 
 def format_of(path: Path) -> JsonLines | Parquet | Ciff:
     """The kind of a file, by its name."""
     name = path.name.lower()
-    if name.endswith((".jsonl", ".ndjson")):
-        return JsonLines(open)
-    if name.endswith((".jsonl.gz", ".ndjson.gz")):
-        return JsonLines(gzip.open)
+    if name.removesuffix(".gz").endswith((".jsonl", ".ndjson")):
+        return JsonLines()
     if name.endswith(".parquet"):
         return Parquet()
     if name.endswith((".ciff", ".ciff.gz")):
-        from imgsearch_es.indexing.exchange.ciff import Ciff  # protobuf takes a moment to import
-
         return Ciff()
     raise ExchangeError(
         f"{path} is neither JSON Lines nor Parquet nor CIFF by its name: use .jsonl, .jsonl.gz, "
@@ -51,15 +70,17 @@ def format_of(path: Path) -> JsonLines | Parquet | Ciff:
     )
 
 
+def opened(path: Path, mode: Literal["rb", "wb"]) -> Any:
+    """A file, packed where its name ends in .gz."""
+    return (gzip.open if path.name.lower().endswith(".gz") else open)(path, mode)
+
+
 class JsonLines:
     """One JSON object a line, in UTF-8; the first line is the header."""
 
-    def __init__(self, opened: Callable[[Path, Literal["rb", "wb"]], Any]) -> None:
-        self._open = opened
-
     def write(self, path: Path, header: Mapping[str, Any], rows: Iterable[dict[str, Any]]) -> None:
         """Write the header and a line for each row."""
-        with self._open(path, "wb") as file:
+        with opened(path, "wb") as file:
             file.write(_line({HEADER: header}))
             for row in rows:
                 file.write(_line({k: v for k, v in row.items() if v is not None}))
@@ -75,7 +96,7 @@ class JsonLines:
     def _lines(self, path: Path) -> Iterator[Row]:
         number = 0
         try:
-            with self._open(path, "rb") as file:
+            with opened(path, "rb") as file:
                 while line := file.readline(_LONGEST_LINE):
                     number += 1
                     if len(line) == _LONGEST_LINE:
@@ -97,9 +118,8 @@ class Parquet:
             **dict.fromkeys(("id", "uri", "filename", "sha256"), arrow.string()),
             **{"width": arrow.int32(), "height": arrow.int32(), "bytes": arrow.int64()},
             **{"format": arrow.string(), "indexed_at": arrow.timestamp("us", tz="UTC")},
-            **{"label": texts, "metadata": arrow.string(), "photo": arrow.string()},
-            "text": arrow.string(),
-            "thumbnail": arrow.string(),
+            "label": texts,
+            **dict.fromkeys(("metadata", "photo", "text", "thumbnail"), arrow.string()),
             **{"scores": numbers, "embedding": numbers},
             **{"views": arrow.list_(arrow.int8()), "synsets": texts, "picture": arrow.binary()},
         }
@@ -121,41 +141,153 @@ class Parquet:
         return header, (Row.of(number, _read_metadata, row) for number, row in rows)
 
 
-def import_parquet(instead: str) -> Any:
-    """PyArrow with its Parquet; MissingDependencyError names what to use ``instead``."""
-    needed("pyarrow.parquet", f"Parquet needs pyarrow (or use {instead})", "parquet")
-    return import_module("pyarrow")
+@dataclass(frozen=True, slots=True)
+class Rounding:
+    """What whole numbers cost.
+
+    Attributes:
+        step: the weight that 1 stands for; others are off by no more than half of it.
+        postings: how many there are.
+        raised: how many weights were below half a step, and are 1.
+        added: what that adds to the sum of all weights, as a share of it.
+    """
+
+    step: float
+    postings: int
+    raised: int
+    added: float
+
+    def __str__(self) -> str:
+        return (
+            f"weights are whole multiples of {self.step:.3g}; {self.raised:,} of {self.postings:,} "
+            f"were less than half of it and are raised to it, which adds {self.added:.1%} to the "
+            "sum of all weights"
+        )
 
 
-def open_parquet(path: Path, instead: str) -> Any:
-    """A Parquet file whose pages are checked as they are read; ExchangeError if it cannot be."""
-    arrow = import_parquet(instead)
-    try:
-        return arrow.parquet.ParquetFile(path, page_checksum_verification=True)
-    except (OSError, arrow.ArrowException) as error:
-        raise ExchangeError(f"cannot read {path}: {error}") from error
+class Ciff:
+    """The Common Index File Format: an inverted index that PISA, Lucene, Terrier and others read.
+
+    A header, a list of postings for each term in the order of their names, and a record for each
+    document, each a message of Protocol Buffers behind its length (Lin et al., "Supporting
+    interoperability between open-source search engines with the Common Index File Format", SIGIR
+    2020; https://github.com/osirrc/ciff). Its weights are whole numbers, so ours are rounded to
+    multiples of a 255th of the largest: 8 bits are what engines for impacts take. What would be 0
+    becomes 1, so that each picture is still found by all its terms. Terms are in lower case, as
+    PISA has those of queries; keys differ by more than that.
+    """
+
+    def write(
+        self, path: Path, header: Mapping[str, Any], rows: Iterable[dict[str, Any]]
+    ) -> Rounding:
+        """Write the terms of all rows; their postings, of 8 bytes each, are held in memory."""
+        places: dict[str, array[int]] = {}
+        weights: dict[str, array[float]] = {}
+        ids: list[str] = []
+        for place, row in enumerate(rows):
+            ids.append(row["id"])
+            named = zip(row["synsets"], row["scores"], strict=True)
+            for key, score in ((key.lower(), s) for key, s in named if not is_color(key)):
+                places.setdefault(key, array("I")).append(place)
+                weights.setdefault(key, array("f")).append(score)
+        largest = max((max(found) for found in weights.values()), default=1.0)
+        lists = {
+            key: (np.asarray(places[key]), _rounded(weights[key], largest))
+            for key in sorted(places, key=str.encode)
+        }
+        lengths = np.zeros(len(ids), dtype=np.int64)
+        for at, tf in lists.values():
+            lengths[at] += tf
+        step = largest / LEVELS
+        with opened(path, "wb") as file:
+            _put(file, "Header", _header(header, step, len(lists), lengths))
+            for key, (at, tf) in lists.items():
+                gaps = np.diff(at.astype(np.int64), prepend=0)  # these tell a list's documents
+                pairs = zip(gaps.tolist(), tf.tolist(), strict=True)
+                postings = ({"docid": gap, "tf": weight} for gap, weight in pairs)
+                about = {"term": key, "df": len(tf), "cf": int(tf.sum())}
+                _put(file, "PostingsList", {**about, "postings": postings})
+            for place, (document, length) in enumerate(zip(ids, lengths.tolist(), strict=True)):
+                record = {"docid": place, "collection_docid": document, "doclength": length}
+                _put(file, "DocRecord", record)
+        return _rounding(step, weights)
+
+    def read(self, path: Path) -> NoReturn:
+        """Nothing: it has no pictures."""
+        raise ExchangeError(
+            f"{path} is an inverted index for search engines, without pictures: import the .jsonl "
+            "or .parquet of the same index"
+        )
 
 
-def parquet_rows(
-    path: Path, file: Any, columns: list[str] | None = None
-) -> Iterator[dict[str, Any]]:
-    """The rows of one record batch after the other; the file is closed in the end."""
-    import pyarrow
+def _rounded(weights: array[float], largest: float) -> NDArray[np.int64]:
+    scaled = np.asarray(weights, dtype=np.float64) * (LEVELS / largest)
+    return np.maximum(1, np.rint(scaled)).astype(np.int64)
 
-    number = 0
-    with closing(file):
-        batches = file.iter_batches(batch_size=_BATCH_ROWS, columns=columns)
-        while True:
-            try:
-                batch = next(batches, None)
-                rows = [] if batch is None else batch.to_pylist()
-            except (OSError, pyarrow.ArrowException) as error:
-                problem = f"cannot read {path} after row {number}: {error}"
-                raise ExchangeError(problem) from error
-            if batch is None:
-                return
-            number += len(rows)
-            yield from rows
+
+def _rounding(step: float, weights: Mapping[str, array[float]]) -> Rounding:
+    whole = added = 0.0
+    postings = raised = 0
+    for found in weights.values():
+        exact = np.asarray(found, dtype=np.float64)
+        small = exact[np.rint(exact / step) == 0]
+        postings, raised = postings + len(exact), raised + len(small)
+        whole += float(exact.sum())
+        added += float((step - small).sum())
+    return Rounding(step, postings, raised, added / whole if whole else 0.0)
+
+
+def _header(
+    header: Mapping[str, Any], step: float, terms: int, lengths: NDArray[np.int64]
+) -> dict[str, Any]:
+    documents, model = len(lengths), header["analyzer"].get("model", {}).get("name", "")
+    version = f"imgsearch_es {installed_version('imgsearch-es') or ''}".strip()
+    return {
+        "version": 1,
+        "num_postings_lists": terms,
+        "num_docs": documents,
+        "total_postings_lists": terms,
+        "total_docs": documents,
+        "total_terms_in_collection": int(lengths.sum()),
+        "average_doclength": float(lengths.mean()) if documents else 0.0,
+        "description": f"{version}, {model}: weights in steps of {step!r}",
+    }
+
+
+def _put(file: BinaryIO, name: str, fields: Mapping[str, Any]) -> None:
+    """Write a message behind its length."""
+    data = _messages()[name](**fields).SerializeToString()
+    number, length = len(data), bytearray()
+    while number > 127:
+        length.append(number & 127 | 128)
+        number >>= 7
+    length.append(number)
+    file.write(bytes(length) + data)
+
+
+@cache
+def _messages() -> dict[str, Any]:
+    """The messages of ciff.proto, in a pool of their own: others may have the same names there."""
+    # It takes a moment to import.
+    from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+
+    kinds = descriptor_pb2.FieldDescriptorProto
+    package = "io.osirrc.ciff"
+    file = descriptor_pb2.FileDescriptorProto(name="ciff.proto", package=package, syntax="proto3")
+    for name, fields in _MESSAGES.items():
+        message = file.message_type.add(name=name)
+        for number, (field, _, kind) in enumerate((f.partition(":") for f in fields), start=1):
+            added = message.field.add(name=field, number=number, label=kinds.LABEL_OPTIONAL)
+            if kind in _MESSAGES:
+                added.label, added.type_name = kinds.LABEL_REPEATED, f".{package}.{kind}"
+            name_of = "MESSAGE" if kind in _MESSAGES else kind.upper()
+            added.type = getattr(kinds, f"TYPE_{name_of}")
+    pool = descriptor_pool.DescriptorPool()
+    pool.Add(file)
+    return {
+        name: message_factory.GetMessageClass(pool.FindMessageTypeByName(f"{package}.{name}"))
+        for name in _MESSAGES
+    }
 
 
 @contextmanager
@@ -217,10 +349,8 @@ def _read_line(line: bytes) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise RowError("the line is no JSON object")
     if isinstance(picture := values.get("picture"), str):
-        try:
+        with refusing("picture is not base64"):
             values["picture"] = base64.b64decode(picture, validate=True)
-        except ValueError as error:
-            raise RowError(f"picture is not base64: {error}") from error
     return values
 
 
@@ -229,11 +359,8 @@ def _read_metadata(row: dict[str, Any]) -> dict[str, Any]:
     text, photo = row.get("metadata"), row.get("photo")
     if isinstance(photo, str):
         photo = _parse(photo, "photo is no JSON")
-    return {
-        **row,
-        "metadata": _parse(text, "metadata is no JSON") if text else None,
-        "photo": photo,
-    }
+    metadata = _parse(text, "metadata is no JSON") if text else None
+    return {**row, "metadata": metadata, "photo": photo}
 
 
 def _parse(text: str | bytes, problem: str) -> Any:

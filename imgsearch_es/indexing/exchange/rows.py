@@ -1,4 +1,4 @@
-"""One document as a row of a file, and back again, with every value checked."""
+"""Rows of files: one document as a row, and back again, with every value checked."""
 
 from __future__ import annotations
 
@@ -6,8 +6,11 @@ import base64
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager
 from datetime import datetime, timezone
+from importlib import import_module
 from itertools import islice
+from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -16,8 +19,8 @@ from numpy.typing import NDArray
 from imgsearch_es.analysis.analyzer import Term
 from imgsearch_es.analysis.configuration import describe
 from imgsearch_es.analysis.terms import to_word_count
-from imgsearch_es.errors import ConfigurationError, ExchangeError, SchemaError
-from imgsearch_es.pictures.files import filename, picture_id, to_uri
+from imgsearch_es.errors import ConfigurationError, ExchangeError, SchemaError, needed
+from imgsearch_es.pictures.files import filename, in_memory, picture_id, to_uri
 from imgsearch_es.pictures.photo import Photo
 from imgsearch_es.retrieval.documents import SCHEMA_VERSION, Document, Postings, terms_of
 from imgsearch_es.stores.base import IndexSettings
@@ -36,6 +39,9 @@ _AS_THEY_ARE = (
     *("id", "uri", "filename", "sha256", "width", "height", "bytes", "format", "indexed_at"),
     "embedding",
 )
+_BATCH_ROWS = 512
+PARQUET = {"compression": "zstd", "write_page_checksum": True}
+"""How it is written."""
 T = TypeVar("T")
 
 
@@ -48,6 +54,15 @@ def chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:
 
 class RowError(Exception):
     """A row is no document; ``str(error)`` says why."""
+
+
+@contextmanager
+def refusing(problem: str) -> Iterator[None]:
+    """Make a RowError of what values of a wrong kind raise."""
+    try:
+        yield
+    except (ConfigurationError, IndexError, OverflowError, TypeError, ValueError) as error:
+        raise RowError(f"{problem}: {error}") from error
 
 
 class Row(NamedTuple):
@@ -67,6 +82,43 @@ class Row(NamedTuple):
         except RowError as error:
             return cls(number, "", error)
         return cls(number, str(values.get("uri", "")), values)
+
+
+def import_parquet(instead: str) -> Any:
+    """PyArrow with its Parquet; MissingDependencyError names what to use ``instead``."""
+    needed("pyarrow.parquet", f"Parquet needs pyarrow (or use {instead})", "parquet")
+    return import_module("pyarrow")
+
+
+def open_parquet(path: Path, instead: str) -> Any:
+    """A Parquet file whose pages are checked as they are read; ExchangeError if it cannot be."""
+    arrow = import_parquet(instead)
+    try:
+        return arrow.parquet.ParquetFile(path, page_checksum_verification=True)
+    except (OSError, arrow.ArrowException) as error:
+        raise ExchangeError(f"cannot read {path}: {error}") from error
+
+
+def parquet_rows(
+    path: Path, file: Any, columns: list[str] | None = None
+) -> Iterator[dict[str, Any]]:
+    """The rows of one record batch after the other; the file is closed in the end."""
+    import pyarrow
+
+    number = 0
+    with closing(file):
+        batches = file.iter_batches(batch_size=_BATCH_ROWS, columns=columns)
+        while True:
+            try:
+                batch = next(batches, None)
+                rows = [] if batch is None else batch.to_pylist()
+            except (OSError, pyarrow.ArrowException) as error:
+                problem = f"cannot read {path} after row {number}: {error}"
+                raise ExchangeError(problem) from error
+            if batch is None:
+                return
+            number += len(rows)
+            yield from rows
 
 
 def from_header(header: object, place: str) -> IndexSettings:
@@ -135,6 +187,13 @@ def to_document(row: Mapping[str, Any], settings: IndexSettings) -> Document:
         raise RowError("label is not a list of texts")
     if not isinstance(metadata, dict | None):
         raise RowError("metadata is no JSON object")
+    taken, thumbnail = row.get("photo"), row.get("thumbnail") or ""
+    if not isinstance(taken, dict | None):
+        raise RowError("photo is no JSON object")
+    with refusing("photo"):
+        photo = Photo.from_dict(taken or {})
+    with refusing("thumbnail is not base64"):
+        base64.b64decode(thumbnail, validate=True)
     return Document(
         id=key,
         uri=uri,
@@ -149,27 +208,10 @@ def to_document(row: Mapping[str, Any], settings: IndexSettings) -> Document:
         metadata=metadata or {},
         **_terms(row, settings),
         embedding=_embedding(row.get("embedding"), settings.embedding_dimensions),
-        photo=_photo(row.get("photo")),
+        photo=photo,
         text=None if row.get("text") is None else _typed(row, "text", str),
-        thumbnail=_thumbnail(row.get("thumbnail")),
+        thumbnail=thumbnail,
     )
-
-
-def _thumbnail(value: Any) -> str:
-    try:
-        base64.b64decode(value or "", validate=True)
-    except (TypeError, ValueError) as error:
-        raise RowError(f"thumbnail is not base64: {error}") from error
-    return value or ""
-
-
-def _photo(value: Any) -> Photo:
-    if not isinstance(value, dict | None):
-        raise RowError("photo is no JSON object")
-    try:
-        return Photo.from_dict(value or {})
-    except (IndexError, OverflowError, TypeError, ValueError) as error:
-        raise RowError(f"photo: {error}") from error
 
 
 def _uri(row: Mapping[str, Any]) -> str:
@@ -235,18 +277,13 @@ def _terms(row: Mapping[str, Any], settings: IndexSettings) -> Postings:
     order = [(is_color(term.key), -term.score) for term in terms]
     if order != sorted(order):
         raise RowError("synsets are not in the order of their scores, best first, then colors")
-    return _with_views(terms, row.get("views"))
-
-
-def _with_views(terms: list[Term], views: Any) -> Postings:
+    views = row.get("views")
     if views is not None and (not isinstance(views, list) or len(views) != len(terms)):
         raise RowError("views is not a list as long as synsets")
     if any(view is not None and type(view) is not int for view in views or ()):
         raise RowError("views has something that is no whole number")
-    try:
+    with refusing("views"):
         return terms_of([term.key for term in terms], [term.score for term in terms], views)
-    except ValueError as error:
-        raise RowError(f"views: {error}") from error
 
 
 def _embedding(value: Any, dimensions: int) -> NDArray[np.float32] | None:
@@ -262,3 +299,29 @@ def _embedding(value: Any, dimensions: int) -> NDArray[np.float32] | None:
     if not np.isfinite(vector).all():
         raise RowError("embedding has a number that is not finite")
     return vector
+
+
+class FeatureReader:
+    """Makes documents of features; the first one says the dimensions, and no path comes twice."""
+
+    def __init__(self, folder: Path | None, dimensions: int) -> None:
+        self._folder, self.dimensions = folder, dimensions
+        self._limit = f"the index's have {dimensions}"
+        self.seen: set[bytes] = set()
+
+    def document(self, row: Row) -> Document:
+        """The document of a row; RowError where there is none."""
+        path, vector, labels = row.values
+        if not self.dimensions:
+            self.dimensions = len(vector)
+            self._limit = f"row {row.number} and the others have {self.dimensions}"
+        if len(vector) != self.dimensions:
+            raise RowError(f"it has {len(vector)} features, {self._limit}")
+        is_whole = Path(path).is_absolute() or in_memory(path) or "://" in path or path[0] == "~"
+        with refusing("path"):
+            uri = to_uri(path if is_whole or self._folder is None else self._folder / path)
+        key = picture_id(uri)
+        if (identity := bytes.fromhex(key)) in self.seen:
+            raise RowError("this path stands twice in the file")
+        self.seen.add(identity)
+        return Document.from_feature(key, uri, filename(uri), vector, labels)
