@@ -14,19 +14,21 @@ from functools import cached_property, lru_cache
 
 from imgsearch_es.errors import ConfigurationError, SchemaError
 from imgsearch_es.vocabulary.colors import COLOR_SYNSETS, NAMED, is_color
-from imgsearch_es.vocabulary.graph import above, below
-from imgsearch_es.vocabulary.lexicon import Lexicon, Match
-from imgsearch_es.vocabulary.meanings import Resolution as Resolution
-from imgsearch_es.vocabulary.meanings import alike, doubts, near
+from imgsearch_es.vocabulary.wordnet import Resolution as Resolution
 from imgsearch_es.vocabulary.wordnet import Synset as Synset
 from imgsearch_es.vocabulary.wordnet import (
+    above,
+    alike,
+    below,
     check_labels,
+    doubts,
     imagenet_synsets,
+    near,
     noun,
     own_synset,
     wordnet_synsets,
 )
-from imgsearch_es.vocabulary.words import normalize, safe_keys
+from imgsearch_es.vocabulary.words import Lexicon, Match, normalize, safe_keys
 
 
 @dataclass(frozen=True, repr=False)

@@ -1,6 +1,7 @@
-"""Synsets; WordNet 3.0's nouns by wnid, for labels that are wnids.
+"""Synsets, WordNet 3.0's nouns by wnid, and what words mean beside what they name.
 
-``nouns.tsv.xz`` (WORDNET-LICENSE) is derived by tools/build_synsets.py.
+``nouns.tsv.xz`` (WORDNET-LICENSE) is derived by tools/build_synsets.py, the tables of what comes
+near ImageNet's classes by tools/build_near.py, which says how.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from imgsearch_es.errors import ConfigurationError
-from imgsearch_es.vocabulary.words import safe_keys
+from imgsearch_es.vocabulary.words import normalize, safe_keys, singulars
 
 _WNID = re.compile(r"n\d{8}")
 
@@ -73,7 +74,7 @@ def nouns() -> tuple[str, ...]:
     return tuple(_lines())
 
 
-def above(wnids: Iterable[str]) -> dict[str, Noun]:
+def _nouns_above(wnids: Iterable[str]) -> dict[str, Noun]:
     """All synsets above some, those that are among them left out, by wnid and in its order."""
     below = set(wnids)
     found: dict[str, Noun] = {}
@@ -110,7 +111,7 @@ def imagenet_synsets() -> Synsets:
 def wordnet_synsets(labels: Sequence[str]) -> Synsets:
     """Those of distinct labels."""
     classes = [(label.strip(), noun(label.strip())) for label in labels]
-    rows = [*classes, *above(label for label, known in classes if known).items()]
+    rows = [*classes, *_nouns_above(label for label, known in classes if known).items()]
     names = [known.lemmas[0].replace(" ", "_") if known else label for label, known in rows]
     of_all = Counter(map(str.casefold, names))
     of_classes = Counter(map(str.casefold, names[: len(classes)]))
@@ -165,3 +166,96 @@ def table(name: str) -> Iterator[str]:
         next(file)
         for line in file:
             yield line.rstrip("\n")
+
+
+Parents = Mapping[str, Sequence[str]]
+"""The keys right above each, by key."""
+
+
+def above(key: str, parents: Parents) -> list[str]:
+    """All keys above one, each after everything that is below it."""
+    found: dict[str, int] = {}
+    waiting = [(key, 0)]
+    while waiting:
+        below, distance = waiting.pop(0)
+        for parent in parents.get(below, ()):
+            if found.get(parent, 0) <= distance:
+                found[parent] = distance + 1
+                waiting.append((parent, distance + 1))
+    return sorted(found, key=found.__getitem__)
+
+
+def below(keys: Iterable[str], terms: Iterable[str], parents: Parents) -> dict[str, list[str]]:
+    """The terms at or below every key."""
+    found: dict[str, list[str]] = {key: [] for key in keys}
+    over: dict[str, set[str]] = {}
+
+    def at_or_above(key: str) -> set[str]:
+        if key not in over:
+            over[key] = {key}.union(*map(at_or_above, parents.get(key, ())))
+        return over[key]
+
+    for term in terms:
+        for key in at_or_above(term):
+            found[key].append(term)
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Resolution:
+    """What a word or phrase names.
+
+    Attributes:
+        senses: the synsets that it names, terms or hypernyms.
+        keys: the terms of the vocabulary that it stands for, in the vocabulary's order: a sense
+            that is a term stands for itself, another for all terms below it.
+        how: "key", "name" or "lemma" where a sense is a term, "hypernym" where none is; "wnid";
+            "plural" of any of these; "near" where the senses are not what the phrase says, but come
+            near it; "doubtful" where the phrase names something, and may mean something else;
+            "unknown" where there are none.
+        weights: how near each key is, at most 1; empty where the phrase surely means them.
+        color: the key of the color that the phrase names besides, as "orange" does; else empty.
+    """
+
+    phrase: str
+    senses: tuple[Synset, ...]
+    keys: tuple[str, ...]
+    how: str
+    weights: tuple[float, ...] = ()
+    color: str = ""
+
+
+def near(form: str) -> tuple[tuple[str, float], ...]:
+    """The classes that come near a normalized word, by wnid, with weights from 0.4 to 1."""
+    return _weights("near.tsv.xz", [form])
+
+
+def doubts(phrase: str) -> tuple[tuple[str, float], ...]:
+    """The classes that a phrase stands for which names a synset, if its sense is doubtful."""
+    return _weights("doubts.tsv", _forms(phrase))
+
+
+def alike(phrase: str) -> tuple[str, ...]:
+    """The classes to suggest for an unknown word, by wnid, best first."""
+    found = (_words("alike.tsv.xz").get(form) for form in _forms(phrase))
+    return tuple(next(filter(None, found), "").split())
+
+
+def _forms(phrase: str) -> Sequence[str]:
+    form = normalize(phrase)
+    return form, *singulars(form)
+
+
+def _weights(name: str, forms: Iterable[str]) -> tuple[tuple[str, float], ...]:
+    found = next(filter(None, (_words(name).get(form) for form in forms)), "")
+    pairs = (pair.split(":") for pair in found.split())
+    return tuple((wnid, float(weight)) for wnid, weight in pairs)
+
+
+@lru_cache(maxsize=3)
+def _words(name: str) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for line in table(name):
+        words, _, classes = line.partition("\t")
+        found.update(dict.fromkeys(words.split("|"), classes))
+    return found
