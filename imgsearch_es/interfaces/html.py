@@ -6,7 +6,7 @@ import math
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from imgsearch_es.retrieval.texts import marked
+from imgsearch_es.retrieval.spans import marked
 from imgsearch_es.vocabulary.colors import COLOR
 
 if TYPE_CHECKING:

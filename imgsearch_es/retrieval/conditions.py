@@ -16,21 +16,22 @@ from typing import Any
 import numpy as np
 
 from imgsearch_es.errors import QueryError
-from imgsearch_es.retrieval.patterns import is_complex
-from imgsearch_es.retrieval.places import to_box
 from imgsearch_es.retrieval.spans import (
     DATE,
     NUMBER,
     Limits,
     bound_of_time,
+    is_complex,
     is_range,
     limits_of_range,
     limits_of_time,
+    pattern_of_word,
+    searched,
+    to_box,
     to_near,
     to_number,
     to_period,
 )
-from imgsearch_es.retrieval.texts import pattern_of_word, searched
 from imgsearch_es.vocabulary.synsets import Vocabulary
 
 KEYWORD_FIELDS = (

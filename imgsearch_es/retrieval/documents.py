@@ -25,11 +25,16 @@ from imgsearch_es.errors import ConfigurationError
 from imgsearch_es.pictures.files import picture_id
 from imgsearch_es.pictures.images import Facts
 from imgsearch_es.pictures.photo import KEPT, NO_PHOTO, Photo, kept
-from imgsearch_es.retrieval.ledger import now
-from imgsearch_es.retrieval.limits import check_feature, check_own, leaves, text_bytes
-from imgsearch_es.retrieval.packing import pack, unpack
-from imgsearch_es.retrieval.spans import orders
-from imgsearch_es.retrieval.texts import searched
+from imgsearch_es.retrieval.ledger import (
+    check_feature,
+    check_own,
+    leaves,
+    now,
+    pack,
+    text_bytes,
+    unpack,
+)
+from imgsearch_es.retrieval.spans import orders, searched
 from imgsearch_es.vocabulary.colors import COLOR, COLORS, is_color
 from imgsearch_es.vocabulary.synsets import Vocabulary
 
@@ -212,7 +217,7 @@ class Document:
             "hit": self._packed(facts, checksum),
             **self.photo.to_dict(),
         }
-        if ordered := self._ordered():
+        if ordered := orders(leaves(self.metadata)):
             source["ordered"] = ordered
         if self.text is not None:
             source["ocr"] = searched(self.text)
@@ -232,7 +237,11 @@ class Document:
         if self.text is not None:
             source["text"] = self.text
         if synset_fields:
-            source["synset"] = self._as_in_the_paper(vocabulary)
+            source["synset"] = {
+                term.key: {"wind": synset.wnid, "words": synset.name, "score": term.score}
+                for term in self.postings
+                for synset in (vocabulary[term.key],)
+            }
         else:
             source["scores"] = [term.score for term in self.postings]
         if self.views is not None:
@@ -240,17 +249,6 @@ class Document:
         if self.thumbnail:
             source["thumbnail"] = self.thumbnail
         return source
-
-    def _as_in_the_paper(self, vocabulary: Vocabulary) -> dict[str, dict[str, Any]]:
-        synsets = ((vocabulary[term.key], term.score) for term in self.postings)
-        return {s.key: {"wind": s.wnid, "words": s.name, "score": score} for s, score in synsets}
-
-    def _ordered(self) -> dict[str, list[str]]:
-        """The numbers and times in the metadata, as ``spans.ordered_text`` writes them."""
-        try:
-            return orders(leaves(self.metadata, "", 1))
-        except ConfigurationError:  # as earlier versions took it
-            return {}
 
     @classmethod
     def from_source(cls, source: Mapping[str, Any]) -> Document:
@@ -260,7 +258,8 @@ class Document:
         scores = source.get("scores")
         if scores is None:
             scores = [synset[key]["score"] for key in keys]
-        embedding = source.get("embedding")
+        embedding, place = source.get("embedding"), source.get("place")
+        at = {} if place is None else {"place": (place["lat"], place["lon"])}
         return cls(
             **{name: source[name] for name in _PLAIN},
             indexed_at=datetime.fromisoformat(source["indexed_at"]),
@@ -268,7 +267,7 @@ class Document:
             labels=tuple(source.get("label", ())),
             metadata=source.get("metadata", {}),
             embedding=None if embedding is None else np.asarray(embedding, dtype=np.float32),
-            photo=_photo_of(source),
+            photo=Photo.from_dict({**source, **at}),
             text=source.get("text"),
             thumbnail=source.get("thumbnail", ""),
         )
@@ -358,13 +357,6 @@ def terms_of(
         found = tuple(starmap(Term, zip(keys, scores, views, strict=True)))
     count = sum(is_color(term.key) for term in found[-len(COLORS) :])
     return {"terms": found[: len(found) - count], "colors": found[len(found) - count :]}
-
-
-def _photo_of(source: Mapping[str, Any]) -> Photo:
-    """What the fields of a source say of a photo."""
-    place = source.get("place")
-    at = {} if place is None else {"place": (place["lat"], place["lon"])}
-    return Photo.from_dict({**source, **at})
 
 
 def to_score(value: float) -> float:

@@ -13,7 +13,7 @@ from typing import TypedDict
 
 from imgsearch_es.errors import QueryError
 from imgsearch_es.retrieval.conditions import METADATA, WITHIN, Filter
-from imgsearch_es.retrieval.places import box_of_tile
+from imgsearch_es.retrieval.spans import box_of_tile
 
 YEAR, MONTH = PERIODS = ("year", "month")
 """In which pictures were taken; all years, or months, are given, the newest first."""

@@ -35,15 +35,6 @@ from imgsearch_es.retrieval.conditions import (
     parse_filters,
     quoted,
 )
-from imgsearch_es.retrieval.hints import (
-    chosen,
-    color_key,
-    described,
-    left_out,
-    near_hint,
-    unknown_word,
-    why_unknown,
-)
 from imgsearch_es.retrieval.queries import synset_vector
 from imgsearch_es.retrieval.tokens import (
     MARKS,
@@ -58,7 +49,18 @@ from imgsearch_es.retrieval.tokens import (
     tokens,
     unquoted,
 )
-from imgsearch_es.retrieval.traces import TRACE, Said, Traces
+from imgsearch_es.retrieval.traces import (
+    TRACE,
+    Said,
+    Traces,
+    chosen,
+    color_key,
+    described,
+    left_out,
+    near_hint,
+    unknown_word,
+    why_unknown,
+)
 from imgsearch_es.vocabulary.colors import COLOR, COLORS
 from imgsearch_es.vocabulary.synsets import Resolution, Vocabulary
 

@@ -20,10 +20,10 @@ from imgsearch_es.retrieval.conditions import Filter
 from imgsearch_es.retrieval.documents import Document
 from imgsearch_es.retrieval.duplicates import Fingerprint
 from imgsearch_es.retrieval.facets import Facets
-from imgsearch_es.retrieval.fusion import PartScore
 from imgsearch_es.retrieval.ledger import Ledger
 from imgsearch_es.retrieval.queries import Query, Selection
 from imgsearch_es.retrieval.scoring import Statistics
+from imgsearch_es.retrieval.strategies import PartScore
 from imgsearch_es.stores.inspecting import Harm, Inspected
 from imgsearch_es.stores.settings import IndexSettings as IndexSettings
 

@@ -7,9 +7,9 @@ from itertools import islice
 
 from imgsearch_es.errors import QueryError
 from imgsearch_es.retrieval.documents import Document
-from imgsearch_es.retrieval.fusion import Fusion, by_ranks
 from imgsearch_es.retrieval.queries import Query, needs_statistics, part_queries, with_weights
 from imgsearch_es.retrieval.scoring import NO_STATISTICS, Statistics
+from imgsearch_es.retrieval.strategies import Fusion, by_ranks
 from imgsearch_es.stores.base import Scored, SearchResult, Store, known_settings
 
 

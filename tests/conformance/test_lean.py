@@ -16,9 +16,8 @@ from imgsearch_es.analysis.taught import TaughtWord
 from imgsearch_es.errors import ConfigurationError
 from imgsearch_es.interfaces.cli import serve
 from imgsearch_es.retrieval.conditions import parse_filters
-from imgsearch_es.retrieval.fusion import Fusion, Part
 from imgsearch_es.retrieval.queries import Query
-from imgsearch_es.retrieval.strategies import STRATEGIES
+from imgsearch_es.retrieval.strategies import STRATEGIES, Fusion, Part
 from imgsearch_es.search.many import pages
 from imgsearch_es.stores import open_store
 from imgsearch_es.stores.base import Store, known_settings

@@ -13,7 +13,7 @@ from imgsearch_es.errors import ConfigurationError, UnknownWordError
 from imgsearch_es.retrieval.documents import Document
 from imgsearch_es.retrieval.language import parse_words
 from imgsearch_es.retrieval.queries import Query
-from imgsearch_es.retrieval.texts import marked
+from imgsearch_es.retrieval.spans import marked
 from imgsearch_es.stores.base import IndexSettings
 from imgsearch_es.vocabulary.synsets import imagenet
 from tests.conformance.collections import posteriors

@@ -13,7 +13,7 @@ from typing import Any
 from imgsearch_es.interfaces.server.services import Services
 from imgsearch_es.interfaces.server.view import State, value_name
 from imgsearch_es.retrieval.facets import ALBUM, MONTH, PLACE, FacetCount
-from imgsearch_es.retrieval.places import Box, box_of_tile, to_box
+from imgsearch_es.retrieval.spans import Box, box_of_tile, to_box
 from imgsearch_es.search.query_building import LISTED_BY
 
 COUNTED = {"timeline": (MONTH,), "map": (PLACE,), "albums": (ALBUM,)}

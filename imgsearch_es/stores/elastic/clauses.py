@@ -24,11 +24,9 @@ from imgsearch_es.retrieval.conditions import (
     limits,
     order,
 )
-from imgsearch_es.retrieval.places import to_box, widened
 from imgsearch_es.retrieval.queries import Query, Selection
 from imgsearch_es.retrieval.scoring import Statistics
-from imgsearch_es.retrieval.spans import Limits, ordered_text
-from imgsearch_es.retrieval.texts import searched
+from imgsearch_es.retrieval.spans import Limits, ordered_text, searched, to_box, widened
 from imgsearch_es.stores.settings import MOST_FIELDS
 from imgsearch_es.vocabulary.colors import is_color
 

@@ -17,10 +17,9 @@ import numpy as np
 
 from imgsearch_es.retrieval.dense import COMPARISONS, TO_POSITIVE, direction
 from imgsearch_es.retrieval.documents import Document
-from imgsearch_es.retrieval.fusion import Part, fused_score, summed
 from imgsearch_es.retrieval.queries import Query, part_queries
 from imgsearch_es.retrieval.scoring import Statistics, score_of, summands
-from imgsearch_es.retrieval.strategies import MAX_RESULTS
+from imgsearch_es.retrieval.strategies import MAX_RESULTS, Part, fused_score, summed
 from imgsearch_es.stores.base import Scored, SearchResult, best_first
 from imgsearch_es.stores.elastic.clauses import (
     ROUNDING,

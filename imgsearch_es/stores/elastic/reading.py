@@ -29,9 +29,9 @@ from imgsearch_es.retrieval.facets import (
     not_empty,
     ranges,
 )
-from imgsearch_es.retrieval.places import ZOOM
 from imgsearch_es.retrieval.queries import Query, Selection, counted
 from imgsearch_es.retrieval.scoring import Statistics
+from imgsearch_es.retrieval.spans import ZOOM
 from imgsearch_es.stores.base import Known, known_settings
 from imgsearch_es.stores.elastic import inspecting, waiting
 from imgsearch_es.stores.elastic.aliased import AliasedIndex

@@ -13,9 +13,8 @@ from functools import lru_cache
 from itertools import chain
 from typing import Any
 
-from imgsearch_es.errors import ConfigurationError
 from imgsearch_es.retrieval.documents import Document
-from imgsearch_es.retrieval.limits import leaves
+from imgsearch_es.retrieval.ledger import leaves
 from imgsearch_es.retrieval.spans import in_order, to_number
 from imgsearch_es.retrieval.traces import most_trace
 from imgsearch_es.vocabulary.synsets import Vocabulary
@@ -107,11 +106,7 @@ def shown_by(vocabulary: Vocabulary) -> Shown:
 def _typed(metadata: Mapping[str, Any]) -> dict[str, Any]:
     """Numbers, dates and other texts of metadata, by their dotted names."""
     found: dict[str, dict[str, list[Any]]] = {}
-    try:
-        values = list(leaves(metadata, "", 1))
-    except ConfigurationError:  # as earlier versions took it
-        values = []
-    for path, text in values:
+    for path, text in leaves(metadata):
         if not text or len(path) > 200 or not _NAME.fullmatch(path):
             continue
         text = text.lower() if text in ("True", "False") else text  # as JSON has them
