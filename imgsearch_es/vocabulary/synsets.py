@@ -100,11 +100,9 @@ class Vocabulary:
 
     def classes(self, keys: Iterable[str]) -> set[str]:
         """The classes at or below some terms; a taught word is one."""
-        return {b for key in keys for b in self._below[key] if not self._is_sum(b)}
-
-    def _is_sum(self, key: str) -> bool:
-        synset = self._known[key]
-        return synset.class_index is None and key not in self.taught_keys and not is_color(key)
+        found = {own for key in keys for own in self._below[key]}
+        sums = {key for key in found if self._known[key].class_index is None}
+        return found - {key for key in sums - self.taught_keys if not is_color(key)}
 
     def with_hypernyms(self) -> Vocabulary:
         """The vocabulary whose terms are these and then all their hypernyms, by wnid."""
@@ -255,19 +253,15 @@ class Vocabulary:
         weights = {} if how == "wnid" else self._doubts(match.phrase, keys)
         if weights:
             keys, how = tuple(weights), "doubtful"
-        else:
-            weights, named = {}, {*named}
+        may_be_color = self.has_colors and not is_color(keys[0])
         return Resolution(
             phrase=match.phrase,
             senses=tuple(self._known[key] for key in keys),
             keys=keys if weights else tuple(sorted(named, key=self._position.__getitem__)),
             how=how,
             weights=tuple(weights.values()),
-            color="" if is_color(keys[0]) else self._color(match.phrase),
+            color=NAMED.get(normalize(match.phrase), "") if may_be_color else "",
         )
-
-    def _color(self, phrase: str) -> str:
-        return NAMED.get(normalize(phrase), "") if self.has_colors else ""
 
     def _doubts(self, phrase: str, keys: Sequence[str]) -> dict[str, float]:
         """What a phrase stands for that names some synsets, by weight, if its sense is doubtful.

@@ -6,17 +6,15 @@ near ImageNet's classes by tools/build_near.py, which says how.
 
 from __future__ import annotations
 
-import lzma
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 from typing import NamedTuple
 
 from imgsearch_es.errors import ConfigurationError
-from imgsearch_es.vocabulary.words import normalize, safe_keys, singulars
+from imgsearch_es.vocabulary.words import normalize, safe_keys, singulars, table
 
 _WNID = re.compile(r"n\d{8}")
 
@@ -157,15 +155,6 @@ def check_labels(labels: Sequence[str]) -> None:
         first = seen.setdefault(label.strip(), position)
         if first != position:
             raise ConfigurationError(f"labels {first} and {position} are both {label.strip()!r}")
-
-
-def table(name: str) -> Iterator[str]:
-    """The lines of a table, compressed or not, without its heading."""
-    path = Path(__file__).with_name(name)
-    with (lzma.open if path.suffix == ".xz" else open)(path, "rt", encoding="utf-8") as file:
-        next(file)
-        for line in file:
-            yield line.rstrip("\n")
 
 
 Parents = Mapping[str, Sequence[str]]

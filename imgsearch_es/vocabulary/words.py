@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import lzma
 import re
 import unicodedata
 from collections import Counter, defaultdict
@@ -65,14 +66,9 @@ def normalize(text: str) -> str:
 
 def word_spans(text: str) -> list[tuple[int, int]]:
     """(start, end) of every word of a text; hyphens and underscores separate words."""
-    spans: list[tuple[int, int]] = []
-    start = 0
-    for position, character in enumerate(text + " "):
-        if not _is_word_character(character):
-            if normalize(text[start:position]):
-                spans.append((start, position))
-            start = position + 1
-    return spans
+    ends = [i for i, character in enumerate(text + " ") if not _is_word_character(character)]
+    spans = zip((0, *(end + 1 for end in ends)), ends, strict=False)
+    return [(start, end) for start, end in spans if normalize(text[start:end])]
 
 
 def split_quoted(text: str) -> Iterator[tuple[str, bool]]:
@@ -100,12 +96,20 @@ def singulars(phrase: str) -> Iterator[str]:
 @lru_cache(maxsize=1)
 def _irregular_plurals() -> Mapping[str, tuple[str, ...]]:
     """WordNet's irregular nouns, plural to singulars."""
-    table: dict[str, tuple[str, ...]] = {}
-    path = Path(__file__).with_name("plurals.tsv")
-    for line in path.read_text(encoding="utf-8").splitlines()[1:]:
+    found: dict[str, tuple[str, ...]] = {}
+    for line in table("plurals.tsv"):
         plural, singular = line.split("\t")
-        table[plural] = (*table.get(plural, ()), singular)
-    return table
+        found[plural] = (*found.get(plural, ()), singular)
+    return found
+
+
+def table(name: str) -> Iterator[str]:
+    """The lines of a table, compressed or not, without its heading."""
+    path = Path(__file__).with_name(name)
+    with (lzma.open if path.suffix == ".xz" else open)(path, "rt", encoding="utf-8") as file:
+        next(file)
+        for line in file:
+            yield line.rstrip("\n")
 
 
 def safe_keys(labels: Sequence[str]) -> list[str]:
@@ -281,16 +285,14 @@ class Lexicon:
         """What the phrases of a text name, in order; see ``Vocabulary.resolve_text``."""
         found: list[Match] = []
         for part, quoted in split_quoted(text):
-            found.extend([self._quoted(part)] if quoted else self._phrases(part))
+            if quoted:
+                known = self.find(part) or self.find_near(part)
+                found.append(known or Match(part.strip(), (), "unknown"))
+            else:
+                found += self._phrases(part)
         if not found:
             raise _no_words(text)
         return found
-
-    def _quoted(self, part: str) -> Match:
-        try:
-            return self.find_one(part)
-        except UnknownWordError as error:
-            return Match(error.word, (), "unknown")
 
     def suggest(self, word: str, limit: int = 3) -> tuple[str, ...]:
         """Known phrases that are alike, then those that resemble a word or contain it."""

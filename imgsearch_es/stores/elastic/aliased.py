@@ -24,8 +24,7 @@ from imgsearch_es.errors import (
 from imgsearch_es.retrieval.documents import COLOR_SCHEMA, SCHEMA_VERSION
 from imgsearch_es.stores.base import IndexSettings, Store, known_settings
 from imgsearch_es.stores.elastic.connection import Version, connect, parse_address, translated
-from imgsearch_es.stores.elastic.fetching import WHOLE_INDEX
-from imgsearch_es.stores.elastic.impacts import NONE, impacts_in, wanted_impacts
+from imgsearch_es.stores.elastic.fetching import NONE, WHOLE_INDEX, impacts_in, wanted_impacts
 from imgsearch_es.stores.elastic.ledger import ElasticLedger
 from imgsearch_es.stores.elastic.mapping import (
     FULL,

@@ -49,17 +49,24 @@ from imgsearch_es.stores.elastic.clauses import (
     sorting,
     sparse_clause,
 )
-from imgsearch_es.stores.elastic.dense import compared, dense_body, is_above, read_dense, words_body
+from imgsearch_es.stores.elastic.dense import (
+    compared,
+    dense_body,
+    fused_body,
+    is_above,
+    read_dense,
+    read_fused,
+    words_body,
+)
 from imgsearch_es.stores.elastic.fetching import (
     SOURCE,
     Search,
     all_answers,
     document_of,
+    field_of,
     result,
     terms_of,
 )
-from imgsearch_es.stores.elastic.fusion import fused_body, read_fused
-from imgsearch_es.stores.elastic.impacts import field_of
 from imgsearch_es.stores.shared import listing
 from imgsearch_es.vocabulary.colors import is_color
 

@@ -11,7 +11,7 @@ has no ``_source``: there all comes from ``hit``, and the server refuses to chan
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Any
@@ -22,10 +22,10 @@ from elasticsearch import Elasticsearch
 from numpy.typing import NDArray
 
 from imgsearch_es.analysis.visual_words import word_key, words_of
-from imgsearch_es.errors import DamagedIndexError, IndexRebuiltError, StoreError
+from imgsearch_es.errors import ConfigurationError, DamagedIndexError, IndexRebuiltError, StoreError
 from imgsearch_es.retrieval.documents import Document, facts_of
 from imgsearch_es.retrieval.queries import Query
-from imgsearch_es.retrieval.scoring import Statistics
+from imgsearch_es.retrieval.scoring import FORMULAS, Context, Statistics
 from imgsearch_es.stores.base import Scored, SearchResult
 from imgsearch_es.stores.elastic.connection import Version
 
@@ -49,11 +49,7 @@ Search = Callable[[dict[str, Any]], dict[str, Any]]
 
 
 def all_answers(
-    client: Elasticsearch,
-    index: str,
-    body: dict[str, Any],
-    keep_alive: str,
-    search: Search,
+    client: Elasticsearch, index: str, body: dict[str, Any], keep_alive: str, search: Search
 ) -> Generator[dict[str, Any], None, None]:
     """Answers with all hits, ``body["size"]`` at a time, as the index is at the first.
 
@@ -215,3 +211,56 @@ def embedding_of(hit: Mapping[str, Any], name: str = "embedding") -> NDArray[np.
     if isinstance(value[0], str):
         return np.frombuffer(base64.b64decode(value[0]), dtype=">f4").astype(np.float32)
     return np.asarray(value, dtype=np.float32)
+
+
+IMPACTS = "impacts"
+"""The object of the fields."""
+OFFERED = tuple(name for name, formula in FORMULAS.items() if not formula.is_linear)
+"""The formulas that an index may have impacts of."""
+NONE = "none"
+_LEAST = 2.0**-126
+"""The smallest weight that Elasticsearch takes; a larger one than the true one is a bound, too."""
+
+
+def wanted_impacts(names: str | Iterable[str] | None) -> tuple[str, ...] | None:
+    """The formulas that a person's option names; None where it says nothing."""
+    if names is None:
+        return None
+    given = names.split(",") if isinstance(names, str) else list(names)
+    asked = {name.strip() for name in given} - {NONE, ""}
+    for name in sorted(asked - {*OFFERED}):
+        raise ConfigurationError(
+            f"impacts={name!r} names none of the formulas with impacts: "
+            f"{', '.join(OFFERED)}, or {NONE}"
+        )
+    return tuple(name for name in OFFERED if name in asked)
+
+
+def impacts_in(properties: Mapping[str, Any]) -> tuple[str, ...]:
+    """The formulas of a mapping's properties, as the server gives them back."""
+    return tuple(
+        name for name in OFFERED if name in properties.get(IMPACTS, {}).get("properties", ())
+    )
+
+
+def field_of(query: Query) -> str:
+    """The inverted index by which a query's formula ranks."""
+    formula = query.formula
+    return "posterior" if formula.is_linear else f"{IMPACTS}.{formula.name}"
+
+
+def impacts_of(document: Document, formulas: Sequence[str]) -> dict[str, dict[str, float]]:
+    """What is indexed of a document: weights by synsets, for each formula.
+
+    Of colors whose synsets were lost they may be infinite; such a document is never written.
+    """
+    scores = np.array([term.score for term in document.postings])
+    context = Context(document.length, document.norm, 1.0, {})
+    found = {}
+    for name in formulas:
+        with np.errstate(divide="ignore"):
+            impact = FORMULAS[name].impact(scores, context)
+        weights = np.maximum(impact, _LEAST).astype(np.float32)
+        keys = (term.key for term in document.postings)
+        found[name] = dict(zip(keys, weights.tolist(), strict=True))
+    return found

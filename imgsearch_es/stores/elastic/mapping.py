@@ -23,8 +23,7 @@ from imgsearch_es.retrieval.strategies import APPROXIMABLE
 from imgsearch_es.stores.base import IndexSettings
 from imgsearch_es.stores.elastic.clauses import VISUAL_WORDS
 from imgsearch_es.stores.elastic.connection import Version
-from imgsearch_es.stores.elastic.fetching import HIT
-from imgsearch_es.stores.elastic.impacts import IMPACTS
+from imgsearch_es.stores.elastic.fetching import HIT, IMPACTS
 from imgsearch_es.stores.elastic.shown import FIELDS, MADE, MOST_NAMES, TEMPLATES
 
 FULL, LEAN = "full", "lean"
@@ -52,7 +51,7 @@ Elasticsearch's own and a person's additions."""
 
 _SHOWN = {"type": "keyword", "index": False, "doc_values": False}
 _TERM: dict[str, Any] = {
-    "properties": {"wind": _SHOWN, "words": _SHOWN, "score": {"type": "float"}},
+    "properties": {"wind": _SHOWN, "words": _SHOWN, "score": {"type": "float"}}
 }
 """Of ``synset.<key>``: the paper's Figure 2. wind and words say what the key says, so they have no
 index."""

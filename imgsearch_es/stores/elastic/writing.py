@@ -23,8 +23,13 @@ from imgsearch_es.stores.elastic import waiting
 from imgsearch_es.stores.elastic.aliased import TRUSTED_SECONDS
 from imgsearch_es.stores.elastic.clauses import VISUAL_WORDS
 from imgsearch_es.stores.elastic.connection import is_missing_index, translated
-from imgsearch_es.stores.elastic.fetching import sent_vector, sent_words, whole_document_of
-from imgsearch_es.stores.elastic.impacts import IMPACTS, impacts_of
+from imgsearch_es.stores.elastic.fetching import (
+    IMPACTS,
+    impacts_of,
+    sent_vector,
+    sent_words,
+    whole_document_of,
+)
 from imgsearch_es.stores.elastic.mapping import LATER, REBUILT, field_limit, term_fields
 from imgsearch_es.stores.elastic.reading import Reading
 from imgsearch_es.stores.elastic.shown import shown_by
