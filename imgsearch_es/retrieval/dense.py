@@ -31,8 +31,8 @@ class Comparison:
         scores: of a query, shape (dimensions,), with vectors, shape (pictures, dimensions).
         statement: in Painless, gives ``s`` the score of ``params.q`` (or ``params.direction``, of
             length 1) with the document.
-        size: in Painless, how large the summands of ``s`` are together, whatever their signs; to
-            this its float32 error is relative.
+        size: in Painless, what the summands of ``s`` add up to without their signs; to this its
+            float32 error is relative.
     """
 
     name: str
@@ -164,15 +164,8 @@ def near_pairs(
 ) -> Iterator[tuple[Places, Places]]:
     """Pairs whose cosine, rounded to float32, is at or above the threshold; some are given twice.
 
-    Args:
-        vectors: float32, shape (pictures, dimensions), none zero; they may be mapped from a file.
-            Of each 260 bytes are in memory.
-        threshold: the least cosine.
-        rows: compared at a time with ...
-        columns: ... so many others.
-
-    Yields:
-        Places of the one and of the other vector of each pair, which is never the same.
+    No vector is zero; they may be mapped from a file, 260 bytes of each are in memory. ``rows`` are
+    compared at a time with so many ``columns``. Gives the places of the one and of the other.
     """
     bounding = _bounding(vectors)
     least = np.float32(threshold) - np.float32(_ROUNDING * bounding.shape[1])
@@ -193,10 +186,7 @@ def near_pairs(
 
 
 def are_near(rows: Vectors, columns: Vectors, threshold: float) -> NDArray[np.bool_]:
-    """Which pairs have a cosine, rounded to float32, at or above the threshold.
-
-    Rows of shape (n, dimensions) and columns of shape (m, dimensions), none zero, give (n, m).
-    """
+    """Which of n rows and m columns, none zero, are pairs at or above the threshold: (n, m)."""
     least = np.float32(threshold)
     products = _unit(rows).astype(np.float32) @ _unit(columns).astype(np.float32).T
     tolerance = np.float32(_ROUNDING * rows.shape[1])

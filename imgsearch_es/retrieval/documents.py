@@ -273,10 +273,7 @@ class Document:
         )
 
     def _packed(self, facts: dict[str, Any], checksum: str) -> str:
-        """For a field that is quick to read: base64 of deflated JSON.
-
-        An id that follows from the URI is left out.
-        """
+        """Base64 of deflated JSON: quick to read. An id that follows from the URI is left out."""
         facts["checksum"] = checksum
         if self.id == picture_id(self.uri):
             del facts["id"]
@@ -344,11 +341,7 @@ class Postings(TypedDict):
 def terms_of(
     keys: Iterable[str], scores: Iterable[float], views: Sequence[int | None] | None
 ) -> Postings:
-    """``terms`` and ``colors`` of a document's postings, given by lists of one length.
-
-    Raises:
-        ValueError: the lists, of which ``views`` is as `Document.views`, are others.
-    """
+    """``terms`` and ``colors`` of postings, by lists of one length; ValueError if they differ."""
     if views is None:
         found = tuple(starmap(Term, zip(keys, scores, strict=True)))
     elif any(view is not None and view not in range(len(PARTS)) for view in views):

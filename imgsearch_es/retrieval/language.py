@@ -98,13 +98,8 @@ def parse_words(
     """Read a line of words and conditions.
 
     Each synset that the words name or include weighs 1, or the largest of its boosts; one that they
-    only come near, so much less.
-
-    Args:
-        text: the line.
-        vocabulary: of the index.
-        trace: what is no more than a trace of one class; 0 where scores are no posteriors.
-        alone: whether nothing else is searched for, such as a picture.
+    only come near, so much less. ``trace`` is as of `Traces`; ``alone`` says that nothing else is
+    searched for, such as a picture.
 
     Raises:
         UnknownWordError: there are words, and none of them is known; carries suggestions.
@@ -132,11 +127,7 @@ Where = str | Mapping[str, Any]
 
 
 def to_filters(where: Where | None, vocabulary: Vocabulary) -> tuple[Filter, ...]:
-    """Read conditions.
-
-    Raises:
-        QueryError: a part is no condition, or cannot be understood.
-    """
+    """Read conditions; QueryError where a part is none, or cannot be understood."""
     if not isinstance(where, str):
         return parse_filters(where, vocabulary)
     check_text(where)
@@ -156,8 +147,7 @@ def to_filters(where: Where | None, vocabulary: Vocabulary) -> tuple[Filter, ...
 def free_text(text: str, vocabulary: Vocabulary) -> Words:
     """Read a line for a model that reads texts: conditions apart, it is one text without terms.
 
-    Raises:
-        QueryError: as of `parse_words`; a word has a sign or boost, which a text has not.
+    QueryError also where a word has a sign or boost, which a text has not.
     """
     check_text(text)
     reader, said = _Reader(vocabulary, TRACE), []

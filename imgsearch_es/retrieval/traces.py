@@ -45,11 +45,7 @@ class Said(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Traces:
-    """What is more than a trace, of a vocabulary.
-
-    Attributes:
-        trace: what is no more than a trace of one class; 0 where scores are no posteriors.
-    """
+    """What is more than a trace: ``trace`` of one class, or 0 where scores are no posteriors."""
 
     vocabulary: Vocabulary
     trace: float
@@ -134,11 +130,8 @@ def left_out(phrases: Collection[str], vocabulary: Vocabulary) -> Iterator[str]:
 def chosen(weights: MutableMapping[str, float], both: Mapping[str, Resolution]) -> Iterator[str]:
     """Take words that name synsets and a color for the color where synsets are asked for besides.
 
-    Alone they are the synsets: "orange" is the fruit, "orange cat" a cat. Gives a hint for each.
-
-    Args:
-        weights: of synsets and colors, which are changed.
-        both: the words.
+    Alone they are the synsets: "orange" is the fruit, "orange cat" a cat. Changes the weights of
+    synsets and colors, and gives a hint for each of the words.
     """
     own = {key for found in both.values() for key in found.keys}
     is_beside = any(not is_color(key) and key not in own for key in weights)

@@ -35,12 +35,7 @@ Lexicon = tuple[tuple[str, str], ...]
 
 
 def read_lexicon(path: str | os.PathLike[str]) -> Lexicon:
-    """Read the nouns of a WN-LMF file, also compressed (``.gz``, ``.xz``).
-
-    Raises:
-        ConfigurationError: it cannot be read, is no such file or too large, declares entities, or
-            has no noun that is WordNet's.
-    """
+    """Read the nouns of a WN-LMF file, also compressed; ConfigurationError of any other file."""
     place = Path(path).expanduser()
     try:
         about = place.stat()

@@ -141,9 +141,8 @@ def _safe_key(label: str) -> str:
 class Spelling:
     """Finds the known phrases nearest to a misspelled or partial one.
 
-    A phrase is near when, without its spaces, it resembles the one sought, or when it has words
-    that resemble those sought. Resemblance is difflib's ratio, computed only for the candidates
-    that share the most pairs of letters.
+    A phrase is near when, without its spaces, it resembles the one sought, or has words that
+    resemble those sought: by difflib's ratio, for those that share the most pairs of letters.
     """
 
     def __init__(self, phrases: Iterable[str]) -> None:

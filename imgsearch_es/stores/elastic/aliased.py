@@ -197,10 +197,7 @@ class AliasedIndex(Store):
         return self._index
 
     def _check_index(self, answers: Sequence[Mapping[str, Any]]) -> None:
-        """The queries were made for the index that answered, and not for the one before it.
-
-        Only hits name their index. Where an answer has none, the alias tells.
-        """
+        """The index that answered is the queries' own; where there is no hit, the alias tells."""
         found = [answer.get("hits", {}).get("hits") for answer in answers]
         names = {hits[0]["_index"] for hits in found if hits}
         if not all(found):
@@ -239,10 +236,7 @@ class AliasedIndex(Store):
         self._settings = None  # to be read as they are
 
     def beside(self) -> Self:
-        """The index with the next number, ``<name>-000002``, which no alias leads to yet.
-
-        One that was begun with other options than these is deleted.
-        """
+        """The index with the next number; one that was begun with other options is deleted."""
         known_index = self._known_index()
         new = copy(self)
         new._name = new._index = next_name(known_index, self.location)
@@ -333,19 +327,12 @@ class AliasedIndex(Store):
 
 
 def _own_alias(index: str) -> str:
-    """An alias that leads to this index only, whatever replaces it.
-
-    What is written by it cannot get into an index that was rebuilt meanwhile with another analyzer.
-    """
+    """Of this index only: writing by it cannot get into one that was rebuilt meanwhile."""
     return f"{index}-writes"
 
 
 def next_name(index: str, location: str) -> str:
-    """``pets-000002`` for ``pets-000001``.
-
-    Raises:
-        StoreError: the index has no such name.
-    """
+    """``pets-000002`` for ``pets-000001``; StoreError where the index has no such name."""
     found = re.fullmatch(r"(.+)-(\d{6})", index)
     if found is None:
         raise StoreError(
@@ -374,7 +361,7 @@ def _check_lifecycle(client: Elasticsearch, policy: str | None) -> None:
 
 
 def harmful_action(policy: Mapping[str, Any]) -> str | None:
-    """The first action of a lifecycle policy that an index of pictures does not survive.
+    """The first action of a policy that an index does not survive.
 
     A rollover would put a picture that changes into a second index beside its older self.
     """

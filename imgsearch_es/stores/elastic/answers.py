@@ -99,10 +99,7 @@ def _cut(query: Query, statistics: Statistics) -> dict[str, Any]:
 
 
 def rescored(query: Query, statistics: Statistics, window: int) -> dict[str, Any]:
-    """The first pass with a second one, so that its answer is ranked already: for people.
-
-    Without fields of synsets it is the first pass, whose scores are a little too low.
-    """
+    """The first pass ranked by a second one, for people; as it is without fields of synsets."""
     if not query.synset_fields:
         return first_pass(query, statistics, window)
     again = rescoring(window, {"function_score": exact_scoring(query.terms)})
@@ -241,16 +238,9 @@ def is_proven(
 ) -> bool:
     """Whether the best offset + k of a rescored window are certainly the best of the index.
 
-    No document outside the window has a first-pass score above the window's last one. When the last
-    exact score wanted is above all that this may stand for, no such document can enter, nor tie.
-    With several shards it is the last of all that they found together.
-
-    Args:
-        query: the query.
-        scores: exact scores of the window, best first.
-        last: the server's own score of the window's last document.
-        fetched_all: whether the window holds every document that matches.
-        statistics: on which the weights are based.
+    No document outside the window has a first-pass score above ``last``, the server's own score of
+    the window's last document. When the last exact score wanted is above all that this may stand
+    for, no such document can enter, nor tie. With several shards it is the last of all.
     """
     if fetched_all:
         return True
@@ -336,14 +326,9 @@ def pages(
 ) -> Generator[SearchResult, None, None]:
     """The hits of a query that is weighted already, ``query.k`` at a time from its offset on.
 
-    ``way`` is the query's own.
-
     A point in time keeps the index as it is, and ``search_after`` goes on where the page before
     ended. All matching documents are scored; where the server's scores are not exact, one is given
     when none that the server has not sent yet can score as much.
-
-    Raises:
-        StoreError: a page was asked for so late that the server no longer has the point in time.
     """
     if query.sort is not None:
         yield from _listed_pages(client, index, query, search)

@@ -112,10 +112,7 @@ def least_of(query: Query) -> float:
 
 
 def vanishing(terms: Sequence[Term], *, is_linear: bool = True) -> dict[str, float]:
-    """Up to which score of a synset a document's own may be 0 although it shares that synset.
-
-    Only very light weights have such scores.
-    """
+    """Up to which score of a synset, if its weight is very light, a document's own may be 0."""
     least = 1.0 if is_linear else _DIVISOR
     return {
         term.key: ABOVE_ZERO * least / term.score for term in terms if term.score <= _SAFE * least

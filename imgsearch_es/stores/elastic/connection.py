@@ -59,11 +59,7 @@ def parse_address(url: str, *, timeout: float = 60.0, **credentials: Any) -> Add
 
 
 def split_url(url: str) -> tuple[SplitResult, str]:
-    """The parts of a URL, and its scheme, host and port, written in one way.
-
-    Raises:
-        ConfigurationError: it is no URL with a host, or its port is not a number.
-    """
+    """The parts of a URL, and its scheme, host and port, written in one way."""
     try:
         parts = urlsplit(url)
     except ValueError as error:
@@ -127,12 +123,7 @@ def client_options(
 
 
 def connect(address: Address) -> tuple[Elasticsearch, Version]:
-    """A client, and the server's version.
-
-    Raises:
-        ServerError: the server cannot be reached or refuses us.
-        UnsupportedServerError: it is too old, does not fit the client, or is not Elasticsearch.
-    """
+    """A client, and the server's version; UnsupportedServerError where we cannot work with it."""
     client = Elasticsearch(
         address.server,
         transport_class=PatientTransport,

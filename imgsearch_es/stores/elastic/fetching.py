@@ -51,12 +51,7 @@ Search = Callable[[dict[str, Any]], dict[str, Any]]
 def all_answers(
     client: Elasticsearch, index: str, body: dict[str, Any], keep_alive: str, search: Search
 ) -> Generator[dict[str, Any], None, None]:
-    """Answers with all hits, ``body["size"]`` at a time, as the index is at the first.
-
-    Raises:
-        IndexRebuiltError: the index is no longer there.
-        StoreError: an answer was asked for so late that the server no longer has that view.
-    """
+    """Answers with all hits, ``body["size"]`` at a time, as the index is at the first."""
     try:
         view = client.open_point_in_time(index=index, keep_alive=keep_alive)["id"]
     except elasticsearch.NotFoundError as error:
@@ -81,10 +76,9 @@ def all_answers(
 
 
 def in_full(body: Mapping[str, Any], version: Version, *, lean: bool) -> dict[str, Any]:
-    """A request like ``body`` as a server of a version takes it, for documents with their ids.
+    """A request like ``body`` as a server takes it, for documents with their ids.
 
-    Deep features, if ``body`` asks for them, come as bytes where they can. Those of a lean index
-    come without ``_source``, which it does not have.
+    Deep features, if ``body`` asks for them, come as bytes where they can.
     """
     sent = dict(body)
     if lean:
@@ -136,11 +130,7 @@ def result(
 
 
 def document_of(hit: Mapping[str, Any]) -> Document:
-    """The document of a hit, without its embedding.
-
-    Raises:
-        DamagedIndexError: what the server holds of it is none.
-    """
+    """The document of a hit, without its embedding; DamagedIndexError if it is none."""
     with _reading(hit):
         if "_source" in hit:
             return Document.from_source(hit["_source"])
@@ -170,11 +160,7 @@ def with_feature(hit: Mapping[str, Any]) -> Document:
 
 
 def whole_document_of(hit: Mapping[str, Any]) -> Document:
-    """The document of a hit with its embedding.
-
-    Raises:
-        DamagedIndexError: it is none, or not the one that was written.
-    """
+    """The document of a hit with its embedding; DamagedIndexError if it is not as written."""
     document = with_feature(hit)
     written = hit["_source"] if "_source" in hit else facts_of(hit["fields"][HIT][0])
     if written.get("checksum") not in (None, document.checksum):
@@ -250,10 +236,7 @@ def field_of(query: Query) -> str:
 
 
 def impacts_of(document: Document, formulas: Sequence[str]) -> dict[str, dict[str, float]]:
-    """What is indexed of a document: weights by synsets, for each formula.
-
-    Of colors whose synsets were lost they may be infinite; such a document is never written.
-    """
+    """Weights by synsets, for each formula; of colors whose synsets were lost maybe infinite."""
     scores = np.array([term.score for term in document.postings])
     context = Context(document.length, document.norm, 1.0, {})
     found = {}

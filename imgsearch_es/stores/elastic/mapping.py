@@ -284,11 +284,7 @@ def index_body(
     neighbors: Neighbors = NO_NEIGHBORS,
     impacts: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Settings and mappings with which to create the index, its own in ``_meta``.
-
-    Raises:
-        ConfigurationError: the server cannot index deep features so.
-    """
+    """Settings and mappings with which to create the index, its own in ``_meta``."""
     neighbors.check(settings.embedding_dimensions, version)
     limit = field_limit(len(settings.vocabulary) if settings.synset_fields else 0)
     chosen = layout.settings(settings.embedding_dimensions)

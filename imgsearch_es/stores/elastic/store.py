@@ -60,9 +60,9 @@ class ElasticStore(Writing):
         vectors: how an index that is created indexes deep features for approximate answers: not
             at all ("none", the default), or as one of ``mapping.KINDS``, such as "int8_hnsw".
         similarity: by what they are neighbors: "cosine" (the default), "dot" or "euclidean".
-        impacts: the formulas of ``impacts.OFFERED`` for which an index that is created has inverted
-            indexes: a list, or text such as "cosine,bm25"; by default none. Their searches take as
-            long as those by ``auto``.
+        impacts: the formulas of ``fetching.OFFERED`` for which an index that is created has
+            inverted indexes: a list, or text such as "cosine,bm25"; by default none. Their searches
+            take as long as those by ``auto``.
         api_key, username, password, ca_certs, verify_certs, timeout: see ``parse_address``, which
             also reads them from the environment.
     """

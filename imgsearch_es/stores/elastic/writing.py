@@ -56,11 +56,7 @@ class Writing(Reading):
     """An index that is read and written."""
 
     def write(self, documents: Sequence[Document]) -> WriteReport:
-        """Add or replace documents in bulk; a refused document does not stop the others.
-
-        Several requests are on their way at once: while the server works on one, the next is put
-        into JSON.
-        """
+        """Several requests at once: while the server works on one, the next is put into JSON."""
         self._look_for_taught()
         settings = known_settings(self)
         self._add_fields()
