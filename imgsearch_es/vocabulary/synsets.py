@@ -276,7 +276,6 @@ class Vocabulary:
         return weights if {self[k].wnid for k in self.classes(keys)} == there else {}
 
     def _near(self, form: str) -> dict[str, float]:
-        """The terms to which a normalized phrase comes near, with weights."""
         found = near(form)
         for known in filter(None, map(noun, () if found else self._foreign.get(form, ()))):
             found = found or near(normalize(known.lemmas[0]))
@@ -284,7 +283,6 @@ class Vocabulary:
         return {key: weight for key, weight in keys if key in self}
 
     def _alike(self, word: str) -> list[str]:
-        """Words of terms that are alike in meaning."""
         known = self._by_wnid
         return [self[k].lemmas[0] for w in alike(word) if (k := known.get(w, "")) in self]
 
@@ -294,7 +292,6 @@ class Vocabulary:
 
     @cached_property
     def _foreign(self) -> dict[str, list[str]]:
-        """The wnids of the lexicon by normalized word."""
         found: dict[str, list[str]] = {}
         for word, wnid in self.lexicon:
             found.setdefault(normalize(word), []).append(wnid)
@@ -336,7 +333,6 @@ class Vocabulary:
 
     @cached_property
     def _below(self) -> dict[str, list[str]]:
-        """The terms at or below every synset."""
         return below(self._known, self.keys, self.parents)
 
     @cached_property

@@ -114,12 +114,10 @@ class AliasedIndex(Store):
 
     @property
     def keeps_thumbnails(self) -> bool:  # type: ignore[override]
-        """All but lean ones do."""
         return not (self._layout.is_lean if self.stored_settings() is None else self._is_lean)
 
     @property
     def layout(self) -> str:
-        """The layout of the documents of an index that was opened."""
         return LEAN if self._is_lean else FULL
 
     def stored_settings(self) -> IndexSettings | None:

@@ -294,7 +294,6 @@ def _any(ways: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _literal(text: str) -> str:
-    """A pattern of the text itself."""
     return re.sub(r"([\\*?])", r"\\\1", text)
 
 

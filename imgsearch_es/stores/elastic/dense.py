@@ -157,7 +157,6 @@ def is_above(query: Query, score: float, server: float) -> bool:
 
 
 def _exact_scores(query: Query, vectors: Sequence[NDArray[np.float32]]) -> list[float]:
-    """Scores as the embedded store computes them."""
     if not vectors:
         return []
     scores = query.compare(np.stack(vectors))
@@ -170,7 +169,6 @@ def _tolerance(query: Query) -> float:
 
 
 def _feature(query: Query) -> NDArray[np.float32]:
-    """The deep feature of a query that compares deep features, which has one."""
     assert query.embedding is not None  # noqa: S101  (checked when the query was made)
     return query.embedding
 

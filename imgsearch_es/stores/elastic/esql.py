@@ -58,7 +58,6 @@ def esql(query: Query, index: str, statistics: Statistics | None = None) -> str:
 
 
 def _score(query: Query, statistics: Statistics) -> str:
-    """The sum over the query's synsets, in their order."""
     formula = query.formula
     values: dict[str, float] = {}
     if formula.parameters:
@@ -101,7 +100,6 @@ def _condition(clause: Mapping[str, Any]) -> str:
 
 
 def _is_lucene(clause: Mapping[str, Any]) -> bool:
-    """Whether a query string can say it."""
     ((kind, body),) = clause.items()
     if kind != "bool":
         return kind not in ("function_score", "geo_distance", "geo_bounding_box")
@@ -110,13 +108,11 @@ def _is_lucene(clause: Mapping[str, Any]) -> bool:
 
 
 def _every(body: Mapping[str, Any], shown: _Shown) -> list[str]:
-    """What a ``bool`` wants and does not want."""
     unwanted = (f"NOT {shown(each)}" for each in body.get("must_not", ()))
     return [*map(shown, body.get("filter", ())), *unwanted]
 
 
 def _together(every: Sequence[str], body: Mapping[str, Any], shown: _Shown) -> str:
-    """A ``bool``: all of these, and one of what it should have."""
     some = " OR ".join(map(shown, body.get("should", ())))
     return f"({' AND '.join([*every, *([f'({some})'] if some else [])])})"
 
@@ -129,7 +125,6 @@ def _asked(clause: Mapping[str, Any]) -> str:
 
 
 def _lucene(clause: Mapping[str, Any]) -> str:
-    """A clause of a search request as a query string."""
     ((kind, body),) = clause.items()
     if kind == "match_none":
         return "NOT *:*"
@@ -181,5 +176,4 @@ def _name(field: str) -> str:
 
 
 def _quoted(text: str) -> str:
-    """In quotation marks: of ES|QL and of query strings."""
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'

@@ -144,7 +144,6 @@ class Layout:
         return self.layout == LEAN
 
     def settings(self, embedding_dimensions: int) -> dict[str, Any]:
-        """As settings of an index."""
         pictures = self.expected_pictures or 1
         chosen: dict[str, Any] = {
             "index.codec": "best_compression",
@@ -183,12 +182,10 @@ class Neighbors:
 
     @property
     def strategies(self) -> tuple[str, ...]:
-        """The strategies that can be answered approximately: one, or none."""
         return () if self.kind == NONE else (SIMILARITIES[self.similarity],)
 
     @property
     def has_directions(self) -> bool:
-        """Whether documents have the field ``direction``."""
         return self.kind != NONE and self.similarity == "cosine"
 
     def __str__(self) -> str:
@@ -232,7 +229,6 @@ class Neighbors:
         )
 
     def fields(self, dimensions: int, version: Version) -> dict[str, Any]:
-        """The mapping of ``embedding`` and, where there is one, of ``direction``."""
         stored: dict[str, Any] = {"type": "dense_vector", "dims": dimensions, "index": False}
         if version >= _RESTORED_SINCE:
             flat = {"similarity": "l2_norm", "index_options": {"type": "flat"}}

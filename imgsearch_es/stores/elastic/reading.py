@@ -269,7 +269,6 @@ class Reading(AliasedIndex):
         return helpers.scan(self.client, query=body, index=self._name, **options)
 
     def documents(self, filters: Sequence[Filter] = ()) -> Iterator[Document]:
-        """Every document that meets conditions, as the index is when the first is asked for."""
         with translated(self._address):
             yield from map(whole_document_of, self._hits(filters, self._in_full(WHOLE)))
 
@@ -281,7 +280,6 @@ class Reading(AliasedIndex):
             )
 
     def inspect(self) -> Iterator[Inspected]:
-        """Every document as the index is when the first is asked for."""
         settings = known_settings(self)
         wanted = WHOLE if settings.embedding_dimensions else SOURCE
         asked = inspecting.body(wanted, self._connection[1], lean=self._is_lean)

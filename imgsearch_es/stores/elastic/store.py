@@ -237,7 +237,6 @@ class ElasticStore(Writing):
         return by_doc_values(body, self._connection[1], lean=self._is_lean)
 
     def pages(self, query: Query) -> Iterator[SearchResult]:
-        """Read on from page to page, at one point in time."""
         ((query, statistics),) = weighted_all(self, [self._checked(query)])
         with translated(self._address):
             yield from self._pages(query, statistics, self._way(query, statistics))

@@ -54,7 +54,6 @@ class Patience:
 
     @property
     def is_on(self) -> bool:
-        """Whether requests wait."""
         return self._users > 0
 
     @contextmanager
@@ -131,7 +130,6 @@ class PatientTransport(Transport):
         self.patience = Patience(f"{node.scheme}://{node.host}:{node.port}{node.path_prefix}")
 
     def perform_request(self, method: str, target: str, **options: Any) -> TransportApiResponse:
-        """Send a request; see elastic_transport."""
         send = super().perform_request
         if not self.patience.is_on:
             return send(method, target, **options)

@@ -178,7 +178,6 @@ class Writing(Reading):
             indices.put_mapping(index=index, meta=meta, properties=properties)
 
     def apply_taught(self, word: TaughtWord, progress: Callable[[int, int], None]) -> int:
-        """Compare the deep features here, and send documents that change."""
         self.finish()
         has, changed, done, total = self._scores_of(word), 0, 0, self.count()
         prints = self.fingerprints(embeddings=True)
@@ -207,7 +206,6 @@ class Writing(Reading):
         }
 
     def _rewrite(self, ids: Sequence[str]) -> int:
-        """Give documents the taught words that they must have."""
         report = self.change(ids, lambda document: document)
         for uri, reason in report.rejected:
             raise StoreError(f"{uri} cannot be written: {reason}")
