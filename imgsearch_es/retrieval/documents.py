@@ -25,15 +25,7 @@ from imgsearch_es.errors import ConfigurationError
 from imgsearch_es.pictures.files import picture_id
 from imgsearch_es.pictures.images import Facts
 from imgsearch_es.pictures.photo import KEPT, NO_PHOTO, Photo, kept
-from imgsearch_es.retrieval.ledger import (
-    check_feature,
-    check_own,
-    leaves,
-    now,
-    pack,
-    text_bytes,
-    unpack,
-)
+from imgsearch_es.retrieval import ledger
 from imgsearch_es.retrieval.spans import orders, searched
 from imgsearch_es.vocabulary.colors import COLOR, COLORS, is_color
 from imgsearch_es.vocabulary.synsets import Vocabulary
@@ -163,7 +155,7 @@ class Document:
             height=0,
             bytes=0,
             format="UNKNOWN",
-            indexed_at=now(),
+            indexed_at=ledger.now(),
             terms=(),
             labels=tuple(labels),
             embedding=embedding,
@@ -182,7 +174,7 @@ class Document:
         """Join a picture and its analysis; ``photo`` says what to keep of how it was taken."""
         return cls(
             **{name: getattr(picture, name) for name in _PLAIN},
-            indexed_at=now(),
+            indexed_at=ledger.now(),
             terms=analysis.terms,
             labels=tuple(labels),
             metadata=dict(metadata or {}),
@@ -217,7 +209,7 @@ class Document:
             "hit": self._packed(facts, checksum),
             **self.photo.to_dict(),
         }
-        if ordered := orders(leaves(self.metadata)):
+        if ordered := orders(ledger.leaves(self.metadata)):
             source["ordered"] = ordered
         if self.text is not None:
             source["ocr"] = searched(self.text)
@@ -278,7 +270,7 @@ class Document:
         if self.id == picture_id(self.uri):
             del facts["id"]
         data = json.dumps(facts, separators=(",", ":")).encode("ascii")
-        return base64.b64encode(pack(data)).decode("ascii")
+        return base64.b64encode(ledger.pack(data)).decode("ascii")
 
     def _facts(self) -> dict[str, Any]:
         """All but the embedding, as JSON values."""
@@ -325,7 +317,7 @@ class Document:
 
 def facts_of(hit: str) -> dict[str, Any]:
     """The JSON in what ``hit`` has of a source; ValueError of anything else."""
-    found: dict[str, Any] = json.loads(unpack(base64.b64decode(hit)))
+    found: dict[str, Any] = json.loads(ledger.unpack(base64.b64decode(hit)))
     if "id" not in found:
         found["id"] = picture_id(found["uri"])
     return found
@@ -368,12 +360,12 @@ def storable(documents: Iterable[Document]) -> tuple[list[Document], list[tuple[
     refused = []
     for document in documents:
         try:
-            text_bytes(document.uri, "the URI")
-            text_bytes(document.filename, "the file's name")
-            check_own(document.labels, document.metadata)
-            text_bytes(document.text or "", "its text")
+            ledger.text_bytes(document.uri, "the URI")
+            ledger.text_bytes(document.filename, "the file's name")
+            ledger.check_own(document.labels, document.metadata)
+            ledger.text_bytes(document.text or "", "its text")
             if document.embedding is not None:
-                check_feature(document.embedding)
+                ledger.check_feature(document.embedding)
         except ConfigurationError as error:
             refused.append((document.uri, str(error)))
         else:

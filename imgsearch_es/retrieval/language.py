@@ -27,6 +27,7 @@ from typing import Any
 from imgsearch_es.analysis.analyzer import Term
 from imgsearch_es.errors import QueryError, UnknownWordError
 from imgsearch_es.pictures.sources import is_picture_name
+from imgsearch_es.retrieval import traces
 from imgsearch_es.retrieval.conditions import (
     FIELDS,
     ON_MAPS,
@@ -48,18 +49,6 @@ from imgsearch_es.retrieval.tokens import (
     selects,
     tokens,
     unquoted,
-)
-from imgsearch_es.retrieval.traces import (
-    TRACE,
-    Said,
-    Traces,
-    chosen,
-    color_key,
-    described,
-    left_out,
-    near_hint,
-    unknown_word,
-    why_unknown,
 )
 from imgsearch_es.vocabulary.colors import COLOR, COLORS
 from imgsearch_es.vocabulary.synsets import Resolution, Vocabulary
@@ -93,7 +82,7 @@ class Words:
 
 
 def parse_words(
-    text: str, vocabulary: Vocabulary, *, trace: float = TRACE, alone: bool = True
+    text: str, vocabulary: Vocabulary, *, trace: float = traces.TRACE, alone: bool = True
 ) -> Words:
     """Read a line of words and conditions.
 
@@ -118,7 +107,7 @@ def parse_words(
             reader.is_either = True
     words = reader.words()
     if alone and words.left_out and not words.terms:
-        raise unknown_word(words.left_out[0], vocabulary)
+        raise traces.unknown_word(words.left_out[0], vocabulary)
     return words
 
 
@@ -150,7 +139,7 @@ def free_text(text: str, vocabulary: Vocabulary) -> Words:
     QueryError also where a word has a sign or boost, which a text has not.
     """
     check_text(text)
-    reader, said = _Reader(vocabulary, TRACE), []
+    reader, said = _Reader(vocabulary, traces.TRACE), []
     for token in tokens(text):
         is_plain = token["sign"] is None and token["boost"] is None
         if token["key"] is not None or token["field"] not in NAMING:
@@ -166,11 +155,11 @@ def free_text(text: str, vocabulary: Vocabulary) -> Words:
 
 class _Reader:
     def __init__(self, vocabulary: Vocabulary, trace: float) -> None:
-        self._vocabulary, self._traces = vocabulary, Traces(vocabulary, trace)
+        self._vocabulary, self._traces = vocabulary, traces.Traces(vocabulary, trace)
         self._run: list[str] = []  # words side by side, which may form phrases
         self._first = ""  # the sign of the first of them
         self._weights: dict[str, float] = {}
-        self._said: dict[Said, None] = {}
+        self._said: dict[traces.Said, None] = {}
         self._filters: dict[Filter, None] = {}
         self._near: dict[str, Resolution] = {}
         self._left_out: dict[str, None] = {}
@@ -225,12 +214,12 @@ class _Reader:
     def words(self) -> Words:
         self._end_run()
         hints = (
-            *chosen(self._weights, self._both),
-            *map(near_hint, self._near.values()),
-            *left_out(self._left_out, self._vocabulary),
+            *traces.chosen(self._weights, self._both),
+            *map(traces.near_hint, self._near.values()),
+            *traces.left_out(self._left_out, self._vocabulary),
         )
-        beside = () if self.is_either else described(self._weights)
-        wanted = [Said("the other words", beside, "+")] if beside else []
+        beside = () if self.is_either else traces.described(self._weights)
+        wanted = [traces.Said("the other words", beside, "+")] if beside else []
         self.check_size()
         if not (self._said or self._filters or self._left_out):
             raise QueryError("there are no words to search for; write some, such as tabby cat")
@@ -311,7 +300,7 @@ class _Reader:
         near: tuple[float, ...] = (),
         also: tuple[str, ...] = (),
     ) -> None:
-        self._said[Said(shown, keys + also, sign)] = None
+        self._said[traces.Said(shown, keys + also, sign)] = None
         if sign == "-":
             if boost is not None:
                 raise QueryError(
@@ -330,10 +319,10 @@ class _Reader:
         self._shown.append(f"{sign}{shown}{ending}")
 
     def _by_color(self, name: str) -> tuple[str, ...]:
-        if key := color_key(name, self._vocabulary):
+        if key := traces.color_key(name, self._vocabulary):
             return (key,)
         known = f"there is no color {name!r:.60}; there are {', '.join(COLORS)}"
-        raise QueryError(why_unknown(COLOR + name, self._vocabulary) or known)
+        raise QueryError(traces.why_unknown(COLOR + name, self._vocabulary) or known)
 
     def _by_key(self, key: str) -> tuple[str, ...]:
         if key in self._vocabulary:

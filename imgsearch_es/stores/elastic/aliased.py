@@ -23,21 +23,11 @@ from imgsearch_es.errors import (
 )
 from imgsearch_es.retrieval.documents import COLOR_SCHEMA, SCHEMA_VERSION
 from imgsearch_es.stores.base import IndexSettings, Store, known_settings
+from imgsearch_es.stores.elastic import mapping
 from imgsearch_es.stores.elastic.connection import Version, connect, parse_address, translated
 from imgsearch_es.stores.elastic.fetching import NONE, WHOLE_INDEX, impacts_in, wanted_impacts
 from imgsearch_es.stores.elastic.ledger import ElasticLedger
-from imgsearch_es.stores.elastic.mapping import (
-    FULL,
-    LATER,
-    LEAN,
-    NO_NEIGHBORS,
-    REBUILT,
-    UNLEAN,
-    Layout,
-    Neighbors,
-    index_body,
-    is_lean,
-)
+from imgsearch_es.stores.elastic.mapping import NO_NEIGHBORS, Layout, Neighbors
 from imgsearch_es.stores.settings import read_settings
 
 if TYPE_CHECKING:
@@ -118,7 +108,7 @@ class AliasedIndex(Store):
 
     @property
     def layout(self) -> str:
-        return LEAN if self._is_lean else FULL
+        return mapping.LEAN if self._is_lean else mapping.FULL
 
     def stored_settings(self) -> IndexSettings | None:
         if self._settings is None:
@@ -178,15 +168,14 @@ class AliasedIndex(Store):
                 f"{data['schema_version']}, this one knows {COLOR_SCHEMA}): upgrade this "
                 "installation"
             )
-        own = _own_alias(index)
+        own, properties = _own_alias(index), facts["mappings"]["properties"]
         self._written_as = own if own in facts["aliases"] else self._name
         self._index, self._looked_at = index, time.monotonic()
-        self._neighbors = Neighbors.of(facts["mappings"]["properties"])
-        self._impacts = impacts_in(facts["mappings"]["properties"])
-        self._is_lean = is_lean(facts["mappings"])
-        self._lacks = (LATER.keys() | REBUILT) - facts["mappings"]["properties"].keys()
+        self._neighbors, self._impacts = Neighbors.of(properties), impacts_in(properties)
+        self._is_lean = mapping.is_lean(facts["mappings"])
+        self._lacks = (mapping.LATER.keys() | mapping.REBUILT) - properties.keys()
         if self._is_lean:
-            self._lacks -= {*UNLEAN}
+            self._lacks -= {*mapping.UNLEAN}
         self._settings = read_settings(data, self.location)
 
     def _known_index(self) -> str:
@@ -222,7 +211,7 @@ class AliasedIndex(Store):
         client, version = self._connection
         neighbors = self._wanted or NO_NEIGHBORS
         impacts = self._wanted_impacts or ()
-        body = index_body(settings, version, self._layout, neighbors, impacts)
+        body = mapping.index_body(settings, version, self._layout, neighbors, impacts)
         aliases: dict[str, Any] = {_own_alias(self._index): {}}
         if self._name != self._index:  # else it is built beside one that has the name
             aliases[self._name] = {"is_write_index": True}
@@ -257,7 +246,7 @@ class AliasedIndex(Store):
             facts = self.client.indices.get(index=index, features=["settings", "mappings"])[index]
         found = facts["settings"]["index"]
         return Layout(
-            layout=LEAN if is_lean(facts["mappings"]) else FULL,
+            layout=mapping.LEAN if mapping.is_lean(facts["mappings"]) else mapping.FULL,
             shards=int(found["number_of_shards"]),
             replicas=int(found["number_of_replicas"]),
             refresh_interval=found.get("refresh_interval"),

@@ -19,17 +19,10 @@ from imgsearch_es.retrieval.conditions import Filter
 from imgsearch_es.retrieval.dense import direction
 from imgsearch_es.retrieval.documents import Document, storable, without_thumbnails
 from imgsearch_es.stores.base import WriteReport, known_settings
-from imgsearch_es.stores.elastic import waiting
+from imgsearch_es.stores.elastic import fetching, waiting
 from imgsearch_es.stores.elastic.aliased import TRUSTED_SECONDS
 from imgsearch_es.stores.elastic.clauses import VISUAL_WORDS
 from imgsearch_es.stores.elastic.connection import is_missing_index, translated
-from imgsearch_es.stores.elastic.fetching import (
-    IMPACTS,
-    impacts_of,
-    sent_vector,
-    sent_words,
-    whole_document_of,
-)
 from imgsearch_es.stores.elastic.mapping import LATER, REBUILT, field_limit, term_fields
 from imgsearch_es.stores.elastic.reading import Reading
 from imgsearch_es.stores.elastic.shown import shown_by
@@ -99,7 +92,7 @@ class Writing(Reading):
         def action(document: Document) -> dict[str, Any]:
             source = document.to_source(
                 settings.vocabulary,
-                lambda vector: sent_vector(vector, version),
+                lambda vector: fetching.sent_vector(vector, version),
                 synset_fields=settings.synset_fields,
                 lean=self._is_lean,
             )
@@ -107,11 +100,13 @@ class Writing(Reading):
             for name in self._lacks:
                 source.pop(name, None)
             if document.embedding is not None and self._neighbors.has_directions:
-                source["direction"] = sent_vector(direction(document.embedding), version)
+                source["direction"] = fetching.sent_vector(direction(document.embedding), version)
             if document.embedding is not None and settings.visual_words:
-                source[VISUAL_WORDS] = sent_words(document.embedding, settings.visual_words)
+                source[VISUAL_WORDS] = fetching.sent_words(
+                    document.embedding, settings.visual_words
+                )
             if self._impacts:
-                source[IMPACTS] = impacts_of(document, self._impacts)
+                source[fetching.IMPACTS] = fetching.impacts_of(document, self._impacts)
             made: dict[str, Any] = {"_id": document.id, "_source": source}
             if document.id in unless_changed:
                 made["_if_seq_no"], made["_if_primary_term"] = unless_changed[document.id]
@@ -220,7 +215,7 @@ class Writing(Reading):
             self._add_fields()
             hits = list(self._numbered(ids))
             numbers = {hit["_id"]: (hit["_seq_no"], hit["_primary_term"]) for hit in hits}
-            old = [whole_document_of(hit) for hit in hits]
+            old = [fetching.whole_document_of(hit) for hit in hits]
             new = fitted([change(document) for document in old], settings)
             differ = [b for a, b in zip(old, new, strict=True) if a is not b]
             if not differ:
