@@ -40,7 +40,8 @@ def esql(query: Query, index: str, statistics: Statistics | None = None) -> str:
     query = with_weights(query, statistics)
     keys = [term.key for term in query.terms]
     wanted = [_asked(sharing(keys))] if keys else []
-    lines = [f"FROM {index}", *(f"| WHERE {part}" for part in (*wanted, *_conditions(query)))]
+    wanted += _every(bool_query(query).get("bool", {}), _condition)
+    lines = [f"FROM {index}", *(f"| WHERE {part}" for part in wanted)]
     if query.sort is None:
         sign = ">=" if query.min_score is not None else ">"
         least = least_of(query) if query.min_score is not None else 0.0
@@ -71,10 +72,6 @@ def _summand(formula: Formula, key: str, weight: float, values: Mapping[str, flo
     names |= {f"params.{name}": repr(float(value)) for name, value in values.items()}
     text = re.sub(r"[A-Za-z][\w.]*", lambda found: names.get(found[0], found[0]), formula.painless)
     return f"COALESCE({text}, 0.0)"
-
-
-def _conditions(query: Query) -> list[str]:
-    return _every(bool_query(query).get("bool", {}), _condition)
 
 
 def _condition(clause: Mapping[str, Any]) -> str:

@@ -29,6 +29,11 @@ from imgsearch_es.stores.inspecting import Harm, Inspected
 S = TypeVar("S", bound=Selection)
 _LONGEST_PREFIX = 1000
 """Of a prefix query: the server's index.max_regex_length."""
+_FOLDER = (
+    "String uri = doc['uri'].value; int end = uri.lastIndexOf('/'); "
+    "return end > 0 ? uri.substring(0, end) : null"
+)
+"""The folder of a picture, in Painless."""
 _SCANNED, _KEEP_ALIVE = 500, "10m"
 """Documents in one answer of a scan, and how long the server keeps its view between two."""
 
@@ -192,12 +197,19 @@ class Reading(AliasedIndex):
         }
 
     def facets(self, query: Selection, fields: Sequence[str], size: int) -> Facets:
-        """Count by aggregations; where shards cut a list short, by all values of that field."""
+        """Count by aggregations; where shards cut a list short, by all values of that field.
+
+        Fields go by their number, because the server forbids some characters in a name. A shard
+        counts its MAX_VALUES most frequent values, so that several shards agree on the best
+        ``size``; answers tell where that was not enough.
+        """
         query = self._of_fields(query)
         if not fields:
             return {}
+        wanted = {str(i): _aggregation(field, size) for i, field in enumerate(fields)}
+        body = {"query": matching(counted(query)), "size": 0, "aggs": wanted}
         with translated(self._address):
-            answer = self._request(body=facets_body(query, fields, size))["aggregations"]
+            answer = self._request(body=body)["aggregations"]
             return {
                 field: self._counted(query, field, answer[str(i)], size)
                 for i, field in enumerate(fields)
@@ -223,13 +235,14 @@ class Reading(AliasedIndex):
         return facets.most_frequent(self._all_values(query, field), size)
 
     def _all_values(self, query: Selection, field: str) -> Iterator[tuple[str, int]]:
-        body: dict[str, Any] | None = all_values_body(query, field)
-        while body is not None:
-            found = self._request(body=body)["aggregations"]["all"]
-            for bucket in found["buckets"]:
+        sources = [{"value": {"terms": {"field": field}}}]
+        composite: dict[str, Any] = {"sources": sources, "size": facets.MAX_VALUES}
+        body = {"query": matching(counted(query)), "size": 0}
+        while composite.get("after", {}) is not None:
+            found = self._request(body={**body, "aggs": {"all": {"composite": composite}}})
+            for bucket in found["aggregations"]["all"]["buckets"]:
                 yield bucket["key"]["value"], bucket["doc_count"]
-            after = found.get("after_key")
-            body = after and all_values_body(query, field, after)
+            composite["after"] = found["aggregations"]["all"].get("after_key")
 
     def fingerprints(self, *, embeddings: bool) -> Iterator[Fingerprint]:
         known_settings(self)
@@ -281,38 +294,6 @@ class Reading(AliasedIndex):
 
         for answer in fetching.all_answers(self.client, self._name, body, _KEEP_ALIVE, search):
             yield from answer["hits"]["hits"]
-
-
-_FOLDER = (
-    "String uri = doc['uri'].value; int end = uri.lastIndexOf('/'); "
-    "return end > 0 ? uri.substring(0, end) : null"
-)
-"""The folder of a picture, in Painless."""
-
-
-def facets_body(query: Selection, fields: Sequence[str], size: int) -> dict[str, Any]:
-    """The body of the request that counts.
-
-    Fields go by their number, because the server forbids some characters in a name. A shard counts
-    its MAX_VALUES most frequent values, so that several shards agree on the best ``size``; answers
-    tell where that was not enough.
-    """
-    return {
-        "query": matching(counted(query)),
-        "size": 0,
-        "aggs": {str(i): _aggregation(field, size) for i, field in enumerate(fields)},
-    }
-
-
-def all_values_body(query: Selection, field: str, after: object = None) -> dict[str, Any]:
-    """The body of a request for the next values of a field, all of them in the end."""
-    composite: dict[str, Any] = {
-        "sources": [{"value": {"terms": {"field": field}}}],
-        "size": facets.MAX_VALUES,
-    }
-    if after is not None:
-        composite["after"] = after
-    return {"query": matching(counted(query)), "size": 0, "aggs": {"all": {"composite": composite}}}
 
 
 def _aggregation(field: str, size: int) -> dict[str, Any]:

@@ -153,13 +153,15 @@ class ElasticStore(Writing):
         """How each query is executed.
 
         A document may share a synset with a query and yet score 0. Where there is one, the first
-        pass would count it.
+        pass would count it; without fields to ask for, it may.
         """
         ways = [self._way(*item) for item in queries]
         light = {
             i: scores
             for i, ((query, _), way) in enumerate(zip(queries, ways, strict=True))
-            if way is IMPACT and (scores := _vanishing(query))
+            if way is IMPACT
+            and query.synset_fields
+            and (scores := vanishing(query.terms, is_linear=query.formula.is_linear))
         }
         most: dict[str, float] = {}
         for scores in light.values():
@@ -227,14 +229,12 @@ class ElasticStore(Writing):
 
     def _answer(self, body: Mapping[str, Any], **where: Any) -> dict[str, Any]:
         """An answer with its documents by doc values; by ``_source`` if one has none."""
-        answer = self.client.search(body=self._quick(body), **WHOLE_INDEX, **where).body
+        self.stored_settings()
+        quick = by_doc_values(body, self._connection[1], lean=self._is_lean)
+        answer = self.client.search(body=quick, **WHOLE_INDEX, **where).body
         if not (is_complete(answer) or self._is_lean):
             answer = self.client.search(body=self._in_full(body), **WHOLE_INDEX, **where).body
         return dict(answer)
-
-    def _quick(self, body: Mapping[str, Any]) -> dict[str, Any]:
-        self.stored_settings()
-        return by_doc_values(body, self._connection[1], lean=self._is_lean)
 
     def pages(self, query: Query) -> Iterator[SearchResult]:
         ((query, statistics),) = weighted_all(self, [self._checked(query)])
@@ -263,13 +263,6 @@ class ElasticStore(Writing):
                         found.append(whole_document_of(hit))
             self.write(found)
         self.finish()
-
-
-def _vanishing(query: Query) -> dict[str, float]:
-    """See ``vanishing``; none without fields to ask for, where such documents may be counted."""
-    if not query.synset_fields:
-        return {}
-    return vanishing(query.terms, is_linear=query.formula.is_linear)
 
 
 def _batches(sizes: Sequence[int]) -> Iterator[slice]:
