@@ -26,7 +26,6 @@ from imgsearch_es.stores.base import IndexSettings, Store, known_settings
 from imgsearch_es.stores.elastic import mapping
 from imgsearch_es.stores.elastic.connection import Version, connect, parse_address, translated
 from imgsearch_es.stores.elastic.fetching import NONE, WHOLE_INDEX, impacts_in, wanted_impacts
-from imgsearch_es.stores.elastic.ledger import ElasticLedger
 from imgsearch_es.stores.elastic.mapping import NO_NEIGHBORS, Layout, Neighbors
 from imgsearch_es.stores.settings import read_settings
 
@@ -60,7 +59,6 @@ class AliasedIndex(Store):
         self._neighbors = NO_NEIGHBORS
         self._wanted_impacts = wanted_impacts(impacts)
         self._impacts: tuple[str, ...] = ()
-        self.ledger = ElasticLedger(lambda: self.client, self._address, self._layout.replicas or 0)
         self._index = f"{self._name}-000001"  # behind the alias
         self._settings: IndexSettings | None = None
         self._written_as = self._name  # see ``_own_alias``

@@ -26,6 +26,7 @@ from imgsearch_es.stores.elastic.fetching import (
     AS_BYTES,
     HIT,
     IMPACTS,
+    KINDS,
     NOT_FETCHED,
     SOURCE,
     WHOLE_INDEX,
@@ -33,8 +34,8 @@ from imgsearch_es.stores.elastic.fetching import (
     embedding_of,
     impacts_of,
     sent_words,
+    shown_by,
 )
-from imgsearch_es.stores.elastic.shown import KINDS, shown_by
 from imgsearch_es.stores.inspecting import DIFFERS, Harm, Inspected, inspected
 
 _TRUNCATION = 1 + 2.0**-8

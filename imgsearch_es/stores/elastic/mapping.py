@@ -23,8 +23,7 @@ from imgsearch_es.retrieval.strategies import APPROXIMABLE
 from imgsearch_es.stores.base import IndexSettings
 from imgsearch_es.stores.elastic.clauses import VISUAL_WORDS
 from imgsearch_es.stores.elastic.connection import Version
-from imgsearch_es.stores.elastic.fetching import HIT, IMPACTS
-from imgsearch_es.stores.elastic.shown import FIELDS, MADE, MOST_NAMES, TEMPLATES
+from imgsearch_es.stores.elastic.fetching import FIELDS, HIT, IMPACTS, MADE, MOST_NAMES, TEMPLATES
 
 FULL, LEAN = "full", "lean"
 """Layouts of documents."""
