@@ -33,8 +33,8 @@ from imgsearch_es.retrieval.queries import Query
 from imgsearch_es.search.hit import Hit
 from imgsearch_es.search.query_pictures import Named, name_of, named, to_id
 from imgsearch_es.search.suggesting import LIMIT, Suggestion, suggestions
-from imgsearch_es.vocabulary.lmf import read_lexicon
 from imgsearch_es.vocabulary.synsets import Vocabulary
+from imgsearch_es.vocabulary.wordnet import read_lexicon
 
 
 class CollectedIndex(KeptIndex):

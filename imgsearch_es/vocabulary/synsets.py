@@ -148,7 +148,7 @@ class Vocabulary:
         )
 
     def with_lexicon(self, words: tuple[tuple[str, str], ...]) -> Vocabulary:
-        """This vocabulary with words of other languages; see ``lmf.read_lexicon``."""
+        """This vocabulary with words of other languages; see ``read_lexicon``."""
         return replace(self, lexicon=words)
 
     @cached_property
