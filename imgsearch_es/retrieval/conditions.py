@@ -224,7 +224,13 @@ def any_of(ways: tuple[Filter, ...]) -> Filter:
 def _field(field: str, vocabulary: Vocabulary | None) -> tuple[str, tuple[str, ...]]:
     """The field, checked; of a score with its synsets, unless their key is its name."""
     if found := _SCORE.fullmatch(field):
-        return _scored(found[1].strip(), vocabulary)
+        name = found[1].strip()
+        if vocabulary is None or name in vocabulary:
+            return f"score({name})", ()
+        meant = vocabulary.resolve(name)
+        if len(meant.keys) == 1 and not meant.weights:
+            return f"score({meant.keys[0]})", ()
+        return f"score({name})", tuple(sorted(meant.keys))
     field = _SHORT_NAMES.get(field, field)
     if not is_field(field):
         raise QueryError(
@@ -235,15 +241,6 @@ def _field(field: str, vocabulary: Vocabulary | None) -> tuple[str, tuple[str, .
     if "\0" in field or field.count(".") > MAX_PARTS or len(field) > 200:
         raise QueryError(f"{_short(field)} has a NUL, over {MAX_PARTS} parts or 200 characters")
     return field, ()
-
-
-def _scored(name: str, vocabulary: Vocabulary | None) -> tuple[str, tuple[str, ...]]:
-    if vocabulary is None or name in vocabulary:
-        return f"score({name})", ()
-    found = vocabulary.resolve(name)
-    if len(found.keys) == 1 and not found.weights:
-        return f"score({found.keys[0]})", ()
-    return f"score({name})", tuple(sorted(found.keys))
 
 
 def _ranged(field: str, operator: str, value: object, negated: bool) -> Filter:

@@ -187,7 +187,7 @@ class Rejected:
 
 
 def reasons(pictures: Iterable[tuple[str, str]]) -> list[dict[str, str]]:
-    """The URIs of pictures that a run passed over, each with the reason, as JSON values."""
+    """Pictures that a run passed over, by their URIs, as JSON values."""
     return [{"uri": uri, "reason": reason} for uri, reason in pictures]
 
 

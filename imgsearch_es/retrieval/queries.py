@@ -49,12 +49,9 @@ ROLES = ("image", "like", "dislike")
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Selection:
-    """Conditions alone: what meets them counts, and nothing scores.
+    """Conditions alone: what meets them counts, and nothing scores; ``exclude`` are ids left out.
 
-    Attributes:
-        filters: conditions that every hit meets, or must not meet.
-        exclude: ids of documents left out.
-        synset_fields: whether Elasticsearch has a field for each synset, for what reads one.
+    ``synset_fields`` says whether Elasticsearch has a field for each synset, for what reads one.
     """
 
     filters: tuple[Filter, ...] = ()

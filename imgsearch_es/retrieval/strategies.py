@@ -290,7 +290,6 @@ class PartScore:
     Attributes:
         score: by the part alone; None where the document lacks it or is not among its best.
         rank: from 1, where ranks are fused.
-        contribution: to the score; 0 without a score.
     """
 
     name: str

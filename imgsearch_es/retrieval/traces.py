@@ -105,7 +105,7 @@ def near_hint(found: Resolution) -> str:
 
 
 def unknown_word(word: str, vocabulary: Vocabulary) -> UnknownWordError:
-    """The error of a line of which nothing is known, with suggestions."""
+    """The error of a line of which nothing is known."""
     why = why_unknown(word, vocabulary)
     return UnknownWordError(word, () if why else vocabulary.suggest(word), why)
 

@@ -28,8 +28,8 @@ _APOSTROPHES = frozenset("'’‘‛ʼʻ′`´＇")
 _DIACRITICS = re.compile("[\u0300-\u036f]")
 _QUOTED = re.compile('"([^"]*)"|([^"]+)')
 _QUOTATION_MARKS = str.maketrans("“”„‟«»＂", '"' * 7)
-_LONGEST = 80
-"""Longer phrases than this, in characters, get no suggestions."""
+_LONGEST, _CANDIDATES = 80, 40
+"""Characters of a phrase that gets suggestions; known words with which each of its is compared."""
 
 # WordNet's rules of detachment for nouns, https://wordnet.princeton.edu/documentation/morphy7wn
 _DETACHMENTS = {
@@ -180,7 +180,7 @@ class Spelling:
         ranked = sorted((-score, len(form), form) for form, score in scores.items())
         return [(-score, self._phrases[form]) for score, _, form in ranked if -score >= 0.75]
 
-    def _near(self, word: str, candidates: int = 40) -> dict[str, float]:
+    def _near(self, word: str) -> dict[str, float]:
         """The known words and joined phrases that resemble a word, with how much."""
         from difflib import SequenceMatcher
 
@@ -189,7 +189,7 @@ class Spelling:
         matcher = SequenceMatcher(autojunk=False, b=word)
         near = {}
         for entry in nsmallest(
-            candidates, shared, key=lambda e: (-shared[e] / (len(pairs) + len(e) + 1), e)
+            _CANDIDATES, shared, key=lambda e: (-shared[e] / (len(pairs) + len(e) + 1), e)
         ):
             matcher.set_seq1(entry)
             swapped = 0.85 if len(entry) == len(word) and sorted(entry) == sorted(word) else 0.0

@@ -108,10 +108,8 @@ def client_options(
     username = username or environment("IMGSEARCH_ES_USERNAME")
     password = password or unquote(parts.password or "") or environment("IMGSEARCH_ES_PASSWORD")
     ca_certs = ca_certs or given.get("ca_certs") or environment("IMGSEARCH_ES_CA_CERTS")
-    options: dict[str, Any] = {}
-    if api_key:
-        options["api_key"] = api_key
-    elif username:
+    options: dict[str, Any] = {"api_key": api_key} if api_key else {}
+    if username and not api_key:
         options["basic_auth"] = (username, password or "")
     if parts.scheme.lower() == "https":
         options |= {"verify_certs": verify_certs, "ssl_show_warn": False}

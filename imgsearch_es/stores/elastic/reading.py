@@ -60,22 +60,17 @@ class Reading(AliasedIndex):
         """As written, whether the server has refreshed the index or not."""
         fields = ["sha256", "label", "metadata", "text"]
         if self.stored_settings() is not None and self._is_lean:
-            return self._known_by_hits(ids)
+            with translated(self._address):  # by hits, after a refresh if any of these is there
+                there = [k for k, _ in waiting.sources_by_id(self.client, self._name, ids, False)]
+                if there:
+                    self.client.indices.refresh(index=self._name)
+                found = map(fetching.document_of, self._of_ids(there))
+                return {d.id: Known(d.sha256, d.labels, d.metadata, d.text) for d in found}
         with translated(self._address):
             return {
                 key: Known(each["sha256"], tuple(each["label"]), each["metadata"], each.get("text"))
                 for key, each in waiting.sources_by_id(self.client, self._name, ids, fields)
             }
-
-    def _known_by_hits(self, ids: Sequence[str]) -> dict[str, Known]:
-        """What ``known`` gives of a lean index, which is refreshed if any of these is there."""
-        with translated(self._address):
-            there = [key for key, _ in waiting.sources_by_id(self.client, self._name, ids, False)]
-            if there:
-                self.client.indices.refresh(index=self._name)
-            hits = [hit for part in waiting.parts(there) for hit in self._of_ids(part)]
-        found = [fetching.document_of(hit) for hit in hits]
-        return {d.id: Known(d.sha256, d.labels, d.metadata, d.text) for d in found}
 
     def by_content(self, hashes: Sequence[str]) -> dict[str, str]:
         """The least id of each of these sha256 that a document has, as far as refreshed."""
