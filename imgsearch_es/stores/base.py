@@ -200,9 +200,8 @@ class Store(Protocol):
         """Remember what ``change`` makes of the settings; it changes taught words alone.
 
         Others may change them at the same time: ``change`` is called again where they did, and must
-        give settings back as they are that say what they shall.
-
-        From now on ``write`` gives documents the taught words of these settings.
+        give settings back as they are that say what they shall. From now on ``write`` gives
+        documents the taught words of these settings.
         """
 
     def apply_taught(self, word: TaughtWord, progress: Callable[[int, int], None]) -> int:

@@ -55,12 +55,10 @@ class Synset:
 
 
 class Noun(NamedTuple):
-    """A noun synset."""
+    """A noun synset: its words, with spaces, and the wnids right above it, of instances as well."""
 
     lemmas: tuple[str, ...]
-    """The words, with spaces: ``("tabby", "tabby cat")``."""
     parents: tuple[str, ...]
-    """The wnids right above it, of instances as well."""
 
 
 def noun(wnid: str) -> Noun | None:

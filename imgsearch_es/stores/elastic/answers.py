@@ -141,12 +141,6 @@ def listing_body(query: Query) -> dict[str, Any]:
     }
 
 
-def read_listed(query: Query, answer: Mapping[str, Any]) -> SearchResult:
-    """The list in an answer to ``listing_body``."""
-    documents = map(fetching.document_of, answer["hits"]["hits"])
-    return listing(query, documents, answer["hits"]["total"]["value"], answer["took"])
-
-
 def _as_scored(hits: Sequence[Mapping[str, Any]]) -> list[Scored]:
     """Hits with the server's scores; 0 where it sorted by something else."""
     return [Scored(fetching.document_of(hit), to_score(hit["_score"] or 0.0)) for hit in hits]

@@ -23,7 +23,6 @@ from imgsearch_es.stores.elastic.answers import (
     first_window,
     listing_body,
     pages,
-    read_listed,
     read_scored,
     way_of,
 )
@@ -32,11 +31,12 @@ from imgsearch_es.stores.elastic.connection import translated
 from imgsearch_es.stores.elastic.fetching import (
     WHOLE_INDEX,
     by_doc_values,
+    document_of,
     is_complete,
     whole_document_of,
 )
 from imgsearch_es.stores.elastic.writing import Writing
-from imgsearch_es.stores.shared import check_features, search_parts, weighted_all
+from imgsearch_es.stores.shared import check_features, listing, search_parts, weighted_all
 
 _UNDER_WAY = 4
 """Requests of many queries at a time: the server answers some while others are read."""
@@ -90,7 +90,9 @@ class ElasticStore(Writing):
 
     def _listed(self, query: Query) -> SearchResult:
         with translated(self._address):
-            return read_listed(query, self._ask(listing_body(query)))
+            answer = self._ask(listing_body(query))
+        documents = map(document_of, answer["hits"]["hits"])
+        return listing(query, documents, answer["hits"]["total"]["value"], answer["took"])
 
     def _search_many(self, queries: Sequence[Query]) -> list[SearchResult]:
         ready, found = weighted_all(self, queries), dict[int, SearchResult]()
@@ -155,7 +157,7 @@ class ElasticStore(Writing):
         A document may share a synset with a query and yet score 0. Where there is one, the first
         pass would count it; without fields to ask for, it may.
         """
-        ways = [self._way(*item) for item in queries]
+        ways = [way_of(*item, self._impacts) for item in queries]
         light = {
             i: scores
             for i, ((query, _), way) in enumerate(zip(queries, ways, strict=True))
@@ -239,16 +241,13 @@ class ElasticStore(Writing):
     def pages(self, query: Query) -> Iterator[SearchResult]:
         ((query, statistics),) = weighted_all(self, [self._checked(query)])
         with translated(self._address):
-            yield from self._pages(query, statistics, self._way(query, statistics))
+            yield from self._pages(query, statistics, way_of(query, statistics, self._impacts))
 
     def _pages(
         self, query: Query, statistics: Statistics, way: Way
     ) -> Generator[SearchResult, None, None]:
         # By the index's own name, not the alias: the query was made for this index.
         return pages(self.client, self._index, query, statistics, way, self._answer)
-
-    def _way(self, query: Query, statistics: Statistics) -> Way:
-        return way_of(query, statistics, self._impacts)
 
     def mend(self) -> None:
         """Write documents of a lean index again whose weights are wrong, which they do not show."""

@@ -288,9 +288,17 @@ class ElasticLedger(Ledger):
         self.name = f"{address.index}-rejected"
 
     def write(self, entries: Sequence[Rejected]) -> None:
-        if entries:
+        actions = {}
+        for entry in entries:
+            source = {name: getattr(entry, name) for name in _KEPT}
+            source |= {
+                "filename": filename(entry.uri),
+                "rejected_at": entry.rejected_at.isoformat(),
+            }
+            actions[entry.id] = {"_id": entry.id, "_source": source}
+        if actions:
             self._create()
-            self._bulk({entry.id: _action(entry) for entry in entries})
+            self._bulk(actions)
 
     def read(self, ids: Sequence[str] | None = None) -> list[Rejected]:
         client = self._client()
@@ -342,12 +350,6 @@ class ElasticLedger(Ledger):
             if "error" in answer:
                 reason = answer["error"].get("reason", "refused")
                 raise StoreError(f"{self._address}: a rejected picture is not noted: {reason}")
-
-
-def _action(entry: Rejected) -> dict[str, Any]:
-    source = {name: getattr(entry, name) for name in _KEPT}
-    source |= {"filename": filename(entry.uri), "rejected_at": entry.rejected_at.isoformat()}
-    return {"_id": entry.id, "_source": source}
 
 
 def _entry(source: Mapping[str, Any]) -> Rejected:
