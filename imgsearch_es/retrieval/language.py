@@ -42,7 +42,6 @@ from imgsearch_es.retrieval.tokens import (
     NAMING,
     OPERATORS,
     QUOTED,
-    check_text,
     condition_of,
     number,
     operator,
@@ -94,7 +93,6 @@ def parse_words(
         UnknownWordError: there are words, and none of them is known; carries suggestions.
         QueryError: the line has no words, is too long, or a part of it cannot be understood.
     """
-    check_text(text)
     reader = _Reader(vocabulary, trace)
     line = [None, *tokens(text), None]
     for before, token, after in zip(line, line[1:], line[2:], strict=False):
@@ -119,7 +117,6 @@ def to_filters(where: Where | None, vocabulary: Vocabulary) -> tuple[Filter, ...
     """Read conditions; QueryError where a part is none, or cannot be understood."""
     if not isinstance(where, str):
         return parse_filters(where, vocabulary)
-    check_text(where)
     reader = _Reader(vocabulary, 0.0)
     for token in tokens(where):
         if token["key"] is None and token["field"] in NAMING:
@@ -130,7 +127,7 @@ def to_filters(where: Where | None, vocabulary: Vocabulary) -> tuple[Filter, ...
             )
         reader.read(token)
     reader.check_size()
-    return reader.filters
+    return tuple(reader.filters)
 
 
 def free_text(text: str, vocabulary: Vocabulary) -> Words:
@@ -138,7 +135,6 @@ def free_text(text: str, vocabulary: Vocabulary) -> Words:
 
     QueryError also where a word has a sign or boost, which a text has not.
     """
-    check_text(text)
     reader, said = _Reader(vocabulary, traces.TRACE), []
     for token in tokens(text):
         is_plain = token["sign"] is None and token["boost"] is None
@@ -150,7 +146,7 @@ def free_text(text: str, vocabulary: Vocabulary) -> Words:
             raise QueryError(f"free text has no signs, boosts or synsets: {token[0]:.60}")
     if not said:
         return reader.words()
-    return Words((), filters=reader.filters, text=" ".join(said))
+    return Words((), filters=tuple(reader.filters), text=" ".join(said))
 
 
 class _Reader:
@@ -160,7 +156,7 @@ class _Reader:
         self._first = ""  # the sign of the first of them
         self._weights: dict[str, float] = {}
         self._said: dict[traces.Said, None] = {}
-        self._filters: dict[Filter, None] = {}
+        self.filters: dict[Filter, None] = {}
         self._near: dict[str, Resolution] = {}
         self._left_out: dict[str, None] = {}
         self._both: dict[str, Resolution] = {}  # a color and synsets
@@ -207,10 +203,6 @@ class _Reader:
         """Whether a word is a picture's name, by which it is found."""
         return is_picture_name(word) and not self._vocabulary.named_by(word)
 
-    @property
-    def filters(self) -> tuple[Filter, ...]:
-        return tuple(self._filters)
-
     def words(self) -> Words:
         self._end_run()
         hints = (
@@ -221,12 +213,12 @@ class _Reader:
         beside = () if self.is_either else traces.described(self._weights)
         wanted = [traces.Said("the other words", beside, "+")] if beside else []
         self.check_size()
-        if not (self._said or self._filters or self._left_out):
+        if not (self._said or self.filters or self._left_out):
             raise QueryError("there are no words to search for; write some, such as tabby cat")
         return Words(
             terms=synset_vector(Term(key, weight) for key, weight in self._weights.items()),
             signs=tuple(dict.fromkeys(self._traces.signs([*self._said, *wanted]))),
-            filters=tuple(self._filters),
+            filters=tuple(self.filters),
             hints=hints,
             left_out=tuple(self._left_out),
             text=self._canonical(),
@@ -235,7 +227,7 @@ class _Reader:
 
     def check_size(self) -> None:
         """QueryError where there is more than a store answers in good time."""
-        if len(self._shown) + len(self._filters) + len(self._left_out) > MAX_PARTS:
+        if len(self._shown) + len(self.filters) + len(self._left_out) > MAX_PARTS:
             raise QueryError(f"a query has at most {MAX_PARTS} words and conditions")
 
     def _end_run(self, last: str = "") -> None:
@@ -257,7 +249,7 @@ class _Reader:
         if found.color and sign != "-":
             self._both[found.phrase] = found
         also = (found.color,) if found.color else ()
-        shown = _shown(found.phrase)
+        shown = found.phrase if _PLAIN.fullmatch(found.phrase) else quoted(found.phrase)
         self._add_synsets(found.keys, shown, sign, boost, place, found.weights, also)
 
     def _read_field(self, token: re.Match[str], sign: str) -> None:
@@ -288,15 +280,15 @@ class _Reader:
 
     def _add_filter(self, field: str, condition: Any, sign: str) -> None:
         where = {("-" if sign == "-" else "") + field: condition}
-        self._filters.update(dict.fromkeys(parse_filters(where, self._vocabulary)))
+        self.filters.update(dict.fromkeys(parse_filters(where, self._vocabulary)))
 
     def _add_synsets(
         self,
         keys: tuple[str, ...],
         shown: str,
-        sign: str = "",
-        boost: str | None = None,
-        place: str = "",
+        sign: str,
+        boost: str | None,
+        place: str,
         near: tuple[float, ...] = (),
         also: tuple[str, ...] = (),
     ) -> None:
@@ -363,11 +355,5 @@ def _phrases(text: str, vocabulary: Vocabulary) -> tuple[Resolution, ...]:
     """What the words side by side name; nothing where all are stop words."""
     try:
         return vocabulary.resolve_text(text)
-    except UnknownWordError:
-        raise
     except QueryError:
         return ()
-
-
-def _shown(phrase: str) -> str:
-    return phrase if _PLAIN.fullmatch(phrase) else quoted(phrase)

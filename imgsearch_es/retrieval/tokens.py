@@ -33,8 +33,8 @@ NAMING = (None, "synset:", "wnid:", COLOR)
 _VALUE_PART = re.compile(rf"(?P<quoted>{QUOTED})|(?P<comma>,)|[^,{MARKS}]+", re.DOTALL)
 
 
-def check_text(text: str) -> None:
-    """Refuse what is no text or too long, by a QueryError."""
+def tokens(text: str) -> Iterator[re.Match[str]]:
+    """The parts of a line, each with its groups: sign, field, value, phrase, word, boost, key."""
     if not isinstance(text, str):
         raise QueryError(f"words are one text, such as 'tabby cat', not {text!r:.60}")
     if len(text) > MAX_LENGTH:
@@ -43,10 +43,6 @@ def check_text(text: str) -> None:
         text.encode()
     except UnicodeEncodeError as error:
         raise QueryError(f"the query is no text: it has half a character: {text!r:.60}") from error
-
-
-def tokens(text: str) -> Iterator[re.Match[str]]:
-    """The parts of a line, each with its groups: sign, field, value, phrase, word, boost, key."""
     position = 0
     while position < len(text):
         if text[position].isspace():
