@@ -73,11 +73,10 @@ def ranges(field: str) -> list[Range]:
 
 def range_of(field: str, value: str) -> Range:
     """The range of a numeric field by what it is called; QueryError where there is none."""
-    found = next((item for item in ranges(field) if item.value == value), None)
-    if found is None:
-        known = ", ".join(item.value for item in ranges(field))
-        raise QueryError(f"{field} has no range {value!r}; there are {known}")
-    return found
+    known = {item.value: item for item in ranges(field)}
+    if value not in known:
+        raise QueryError(f"{field} has no range {value!r}; there are {', '.join(known)}")
+    return known[value]
 
 
 def check_facets(fields: Sequence[str], size: int) -> None:

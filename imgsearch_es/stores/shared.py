@@ -52,13 +52,10 @@ def check_features(store: Store, query: Query) -> None:
 
 def weighted_all(store: Store, queries: Sequence[Query]) -> list[tuple[Query, Statistics]]:
     """Each query with its synsets weighted by its strategy's formula, and what that is based on."""
-    needs = list(map(needs_statistics, queries))
-    keys = dict.fromkeys(
-        term.key for query, needed in zip(queries, needs, strict=True) if needed
-        for term in query.terms
-    )  # fmt: skip
-    known = store.statistics(list(keys)) if any(needs) else NO_STATISTICS
-    based_on = [known if needed else NO_STATISTICS for needed in needs]
+    in_need = list(filter(needs_statistics, queries))
+    keys = dict.fromkeys(term.key for query in in_need for term in query.terms)
+    known = store.statistics(list(keys)) if in_need else NO_STATISTICS
+    based_on = [known if needs_statistics(query) else NO_STATISTICS for query in queries]
     return [(with_weights(*item), item[1]) for item in zip(queries, based_on, strict=True)]
 
 

@@ -337,8 +337,7 @@ def _check_lifecycle(client: Elasticsearch, policy: str | None) -> None:
         raise ConfigurationError(f"the server has no lifecycle policy {policy!r}") from error
     except elasticsearch.BadRequestError as error:
         raise ConfigurationError("this server has no index lifecycle management") from error
-    harm = harmful_action(found)
-    if harm is not None:
+    if harm := harmful_action(found):
         raise ConfigurationError(
             f"the lifecycle policy {policy!r} has the action {harm!r}: an index of pictures is one "
             "index, whose ids are unique, and it does not age (see docs/scaling.md)"
