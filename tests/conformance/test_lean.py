@@ -196,8 +196,10 @@ def test_from_layout_to_layout(place, tmp_path, monkeypatch):
 def test_an_index_of_before_stays_as_it_was_made(place, monkeypatch):
     """Its vectors are in its sources, and its checksums and names of synsets have doc values."""
 
+    made = mapping.index_body
+
     def before(*given: object) -> dict:
-        body = deepcopy(mapping.index_body(*given))
+        body = deepcopy(made(*given))
         fields = body["mappings"]["properties"]
         body["mappings"]["_source"] = {"excludes": ["hit"]}
         del body["settings"]["index.codec"]
@@ -213,7 +215,7 @@ def test_an_index_of_before_stays_as_it_was_made(place, monkeypatch):
 
     location = place()
     with monkeypatch.context() as patch:
-        patch.setattr(aliased, "index_body", before)
+        patch.setattr(mapping, "index_body", before)
         open_store(location).create(IMPORTED)
     with ImageIndex(location) as index:
         assert index.store.write(DOCUMENTS).rejected == []

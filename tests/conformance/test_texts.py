@@ -139,13 +139,11 @@ def make_old(monkeypatch):
         from tests.conformance.conftest import filled
 
         if location.startswith("http"):
-            from imgsearch_es.stores.elastic import aliased, mapping, writing
+            from imgsearch_es.stores.elastic import mapping
 
             kept = {k: v for k, v in mapping.LATER.items() if k not in ("text", "ocr")}
             with monkeypatch.context() as patch:
                 patch.setattr(mapping, "LATER", kept)
-                patch.setattr(aliased, "LATER", kept)
-                patch.setattr(writing, "LATER", kept)
                 with filled(location, documents, IMPORTED):
                     return
         import duckdb

@@ -28,12 +28,11 @@ from imgsearch_es.retrieval.dense import direction
 from imgsearch_es.retrieval.documents import Document, storable, without_thumbnails
 from imgsearch_es.retrieval.ledger import Ledger, Rejected
 from imgsearch_es.stores.base import WriteReport, known_settings
-from imgsearch_es.stores.elastic import fetching, waiting
+from imgsearch_es.stores.elastic import fetching, mapping, waiting
 from imgsearch_es.stores.elastic.aliased import TRUSTED_SECONDS
 from imgsearch_es.stores.elastic.clauses import VISUAL_WORDS
 from imgsearch_es.stores.elastic.connection import Address, is_missing_index, translated
 from imgsearch_es.stores.elastic.fetching import shown_by
-from imgsearch_es.stores.elastic.mapping import LATER, REBUILT, field_limit, term_fields
 from imgsearch_es.stores.elastic.reading import Reading
 from imgsearch_es.stores.settings import IndexSettings, fitted
 
@@ -86,10 +85,10 @@ class Writing(Reading):
 
         Not those that follow from a document: they would answer by some, until it is reindexed.
         """
-        if lacking := self._lacks - REBUILT:
+        if lacking := self._lacks - mapping.REBUILT:
             denied = elasticsearch.AuthorizationException
             with translated(self._address), suppress(denied):
-                properties = {name: LATER[name] for name in sorted(lacking)}
+                properties = {name: mapping.LATER[name] for name in sorted(lacking)}
                 self.client.indices.put_mapping(index=self._index, properties=properties)
                 self._lacks -= lacking
 
@@ -176,9 +175,9 @@ class Writing(Reading):
             known = found.get("synset", {}).get("properties", {})
             new = [k for k in settings.vocabulary.keys if k not in known]
             new = new if settings.synset_fields else []
-            properties = {"synset": term_fields(new, lean=self._is_lean)} if new else {}
+            properties = {"synset": mapping.term_fields(new, lean=self._is_lean)} if new else {}
             if new:
-                limit = field_limit(len(known) + len(new))
+                limit = mapping.field_limit(len(known) + len(new))
                 indices.put_settings(
                     index=index, settings={"index.mapping.total_fields.limit": limit}
                 )
@@ -332,8 +331,8 @@ class ElasticLedger(Ledger):
 
     def _check(self, found: Mapping[str, Any]) -> None:
         """The index that is there is a ledger; one of an older version gets what it lacks."""
-        (mapping,) = found.values() if len(found) == 1 else ({},)
-        mappings = mapping.get("mappings", {})
+        (only,) = found.values() if len(found) == 1 else ({},)
+        mappings = only.get("mappings", {})
         if not mappings.get("_meta", {}).get("rejected_of"):
             raise StoreError(
                 f"rejected pictures of {self._address} are noted in the index {self.name}, "
