@@ -41,7 +41,7 @@ from posteriors import Synthetic  # noqa: E402
 from imgsearch_es.pictures.files import picture_id  # noqa: E402
 from imgsearch_es.retrieval.documents import Document  # noqa: E402
 from imgsearch_es.stores.base import IndexSettings  # noqa: E402
-from imgsearch_es.stores.elastic.shown import shown_by  # noqa: E402
+from imgsearch_es.stores.elastic.fetching import shown_by  # noqa: E402
 from imgsearch_es.stores.elastic.store import ElasticStore  # noqa: E402
 from imgsearch_es.vocabulary.synsets import Vocabulary, imagenet  # noqa: E402
 

@@ -38,10 +38,9 @@ import elasticsearch_node  # noqa: E402
 from filling import fill  # noqa: E402
 from needs import needs  # noqa: E402
 
-from imgsearch_es.retrieval.dense import COMPARISONS  # noqa: E402
+from imgsearch_es.retrieval.dense import COMPARISONS, near_pairs  # noqa: E402
 from imgsearch_es.retrieval.documents import Document  # noqa: E402
 from imgsearch_es.retrieval.duplicates import find_groups  # noqa: E402
-from imgsearch_es.retrieval.near_pairs import near_pairs  # noqa: E402
 from imgsearch_es.retrieval.queries import Query  # noqa: E402
 from imgsearch_es.stores.base import Store  # noqa: E402
 from imgsearch_es.stores.elastic.store import ElasticStore  # noqa: E402

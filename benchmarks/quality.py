@@ -22,8 +22,7 @@ from needs import needs  # noqa: E402
 
 from imgsearch_es import ImageIndex  # noqa: E402
 from imgsearch_es.evaluation import evaluate  # noqa: E402
-from imgsearch_es.retrieval.fusion import METHODS  # noqa: E402
-from imgsearch_es.retrieval.strategies import STRATEGIES  # noqa: E402
+from imgsearch_es.retrieval.strategies import METHODS, STRATEGIES  # noqa: E402
 
 with needs("evaluation"):
     import ir_measures  # noqa: F401

@@ -52,7 +52,7 @@ from imgsearch_es.retrieval.strategies import STRATEGIES as REGISTERED  # noqa: 
 from imgsearch_es.stores.base import Store  # noqa: E402
 from imgsearch_es.stores.elastic.answers import first_pass, read_first_pass  # noqa: E402
 from imgsearch_es.stores.elastic.clauses import sparse_clause  # noqa: E402
-from imgsearch_es.stores.elastic.impacts import OFFERED  # noqa: E402
+from imgsearch_es.stores.elastic.fetching import OFFERED  # noqa: E402
 from imgsearch_es.stores.elastic.store import ElasticStore  # noqa: E402
 from imgsearch_es.stores.embedded.store import EmbeddedStore  # noqa: E402
 from imgsearch_es.vocabulary.synsets import imagenet  # noqa: E402

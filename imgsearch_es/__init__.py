@@ -35,8 +35,8 @@ if TYPE_CHECKING:  # for type checkers and editors; at run time see __getattr__
     from imgsearch_es.pictures.sources import find_images
     from imgsearch_es.retrieval.documents import Document
     from imgsearch_es.retrieval.feedback import Rocchio
-    from imgsearch_es.retrieval.fusion import Fusion
     from imgsearch_es.retrieval.queries import Query
+    from imgsearch_es.retrieval.strategies import Fusion
     from imgsearch_es.search.hit import Explanation, Hit
     from imgsearch_es.search.hits import Hits
     from imgsearch_es.vocabulary.synsets import Synset, Vocabulary, imagenet
@@ -59,8 +59,8 @@ _HOMES = {
         "pictures.sources": ("find_images",),
         "retrieval.documents": ("Document",),
         "retrieval.feedback": ("Rocchio",),
-        "retrieval.fusion": ("Fusion",),
         "retrieval.queries": ("Query",),
+        "retrieval.strategies": ("Fusion",),
         "search.hit": ("Explanation", "Hit"),
         "search.hits": ("Hits",),
         "vocabulary.synsets": ("Synset", "Vocabulary", "imagenet"),

@@ -27,7 +27,7 @@ from imgsearch_es.pictures.images import ImageSource
 from imgsearch_es.pictures.manifests import PictureList
 from imgsearch_es.retrieval.facets import FACETS, Facets
 from imgsearch_es.retrieval.language import Where, to_filters
-from imgsearch_es.retrieval.limits import check_own
+from imgsearch_es.retrieval.ledger import check_own
 from imgsearch_es.retrieval.queries import Query, Selection
 from imgsearch_es.retrieval.strategies import StrategyName
 from imgsearch_es.search import many

@@ -23,12 +23,12 @@ from imgsearch_es.evaluation.manifest import about, measured
 from imgsearch_es.evaluation.runs import Run
 from imgsearch_es.index import ImageIndex
 from imgsearch_es.retrieval.feedback import Example, Region
-from imgsearch_es.retrieval.fusion import Fusion
 from imgsearch_es.retrieval.queries import Query
 from imgsearch_es.retrieval.strategies import (
     DENSE,
     MAX_RESULTS,
     STRATEGIES,
+    Fusion,
     StrategyName,
     strategy_of,
 )

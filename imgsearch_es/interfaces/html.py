@@ -14,8 +14,8 @@ from imgsearch_es.analysis.terms import is_word
 from imgsearch_es.retrieval.documents import Document
 from imgsearch_es.retrieval.queries import Query
 from imgsearch_es.retrieval.scoring import Summand
+from imgsearch_es.retrieval.spans import marked
 from imgsearch_es.retrieval.strategies import STRATEGIES
-from imgsearch_es.retrieval.texts import marked
 from imgsearch_es.search.hit import Explanation
 from imgsearch_es.search.hits import Hits
 from imgsearch_es.vocabulary.colors import COLOR

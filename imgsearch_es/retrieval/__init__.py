@@ -1,5 +1,6 @@
 """Retrieval: documents, queries and formulas, as values and pure functions.
 
-To be read in this order: ``documents``, ``conditions``, ``scoring`` and ``dense`` (the formulas),
-``strategies``, ``fusion``, ``queries``, ``language``, ``feedback``. Nothing here knows a store.
+To be read in this order: ``documents``, ``spans`` and ``conditions``, ``scoring`` and ``dense``
+(the formulas), ``strategies``, ``queries``, ``tokens``, ``traces`` and ``language``, ``feedback``.
+Nothing here knows a store.
 """

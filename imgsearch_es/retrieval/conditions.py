@@ -16,21 +16,7 @@ from typing import Any
 import numpy as np
 
 from imgsearch_es.errors import QueryError
-from imgsearch_es.retrieval.patterns import is_complex
-from imgsearch_es.retrieval.places import to_box
-from imgsearch_es.retrieval.spans import (
-    DATE,
-    NUMBER,
-    Limits,
-    bound_of_time,
-    is_range,
-    limits_of_range,
-    limits_of_time,
-    to_near,
-    to_number,
-    to_period,
-)
-from imgsearch_es.retrieval.texts import pattern_of_word, searched
+from imgsearch_es.retrieval import spans
 from imgsearch_es.vocabulary.synsets import Vocabulary
 
 KEYWORD_FIELDS = (
@@ -45,7 +31,7 @@ OCR = "ocr"
 """The words of the text in a picture."""
 _SHORT_NAMES = {"name": "filename", "taken": "taken_at", "year": "taken_at", "keyword": "keywords"}
 NEAR, WITHIN = "near", "within"
-ON_MAPS = {NEAR: to_near, WITHIN: to_box}
+ON_MAPS = {NEAR: spans.to_near, WITHIN: spans.to_box}
 """Conditions on a photo's place."""
 FIELDS = (*KEYWORD_FIELDS, *NUMBER_FIELDS, *DATE_FIELDS, *ON_MAPS, OCR)
 NAMES = (*FIELDS, *_SHORT_NAMES)
@@ -191,7 +177,7 @@ def parse_filters(
         values = tuple(_value(field, item) for item in (condition if several else [condition]))
         if len(values) > MAX_VALUES:
             raise QueryError(f"{field!r} is compared with {len(values)} values, not {MAX_VALUES}")
-        if sum(map(is_range, values)) > MAX_CONDITIONS:
+        if sum(map(spans.is_range, values)) > MAX_CONDITIONS:
             raise QueryError(f"{field!r} is compared with over {MAX_CONDITIONS} ranges")
         if _SCORE.fullmatch(field):
             raise QueryError(
@@ -238,7 +224,13 @@ def any_of(ways: tuple[Filter, ...]) -> Filter:
 def _field(field: str, vocabulary: Vocabulary | None) -> tuple[str, tuple[str, ...]]:
     """The field, checked; of a score with its synsets, unless their key is its name."""
     if found := _SCORE.fullmatch(field):
-        return _scored(found[1].strip(), vocabulary)
+        name = found[1].strip()
+        if vocabulary is None or name in vocabulary:
+            return f"score({name})", ()
+        meant = vocabulary.resolve(name)
+        if len(meant.keys) == 1 and not meant.weights:
+            return f"score({meant.keys[0]})", ()
+        return f"score({name})", tuple(sorted(meant.keys))
     field = _SHORT_NAMES.get(field, field)
     if not is_field(field):
         raise QueryError(
@@ -251,33 +243,24 @@ def _field(field: str, vocabulary: Vocabulary | None) -> tuple[str, tuple[str, .
     return field, ()
 
 
-def _scored(name: str, vocabulary: Vocabulary | None) -> tuple[str, tuple[str, ...]]:
-    if vocabulary is None or name in vocabulary:
-        return f"score({name})", ()
-    found = vocabulary.resolve(name)
-    if len(found.keys) == 1 and not found.weights:
-        return f"score({found.keys[0]})", ()
-    return f"score({name})", tuple(sorted(found.keys))
-
-
 def _ranged(field: str, operator: str, value: object, negated: bool) -> Filter:
     if operator == "wildcard" and field == OCR and isinstance(value, str):
-        pattern = pattern_of_word(_pattern(field, value))
+        pattern = spans.pattern_of_word(_pattern(field, value))
         if pattern is None:
             raise QueryError(f"ocr: takes a pattern of one word, such as flig*, not {value!r:.60}")
         return Filter(field, operator, (pattern,), negated)
     if operator == "wildcard" and field in KEYWORD_FIELDS and isinstance(value, str):
         return Filter(field, operator, (_pattern(field, value),), negated)
     if operator in SIGNS and field.startswith(METADATA):
-        if not NUMBER.fullmatch(str(value)) and not DATE.fullmatch(str(value)):
+        if not spans.NUMBER.fullmatch(str(value)) and not spans.DATE.fullmatch(str(value)):
             raise QueryError(
                 f"{field!r} is compared with a number, or a date such as 2026-01-31, not "
                 f"{_short(value)}"
             )
-        if NUMBER.fullmatch(str(value)):
-            return Filter(field, operator, (_number(field, to_number(str(value))),), negated)
+        if spans.NUMBER.fullmatch(str(value)):
+            return Filter(field, operator, (_number(field, spans.to_number(str(value))),), negated)
     if operator in SIGNS and (field in DATE_FIELDS or field.startswith(METADATA)):
-        operator, moment = bound_of_time(field, operator, value)
+        operator, moment = spans.bound_of_time(field, operator, value)
         return Filter(field, operator, (moment,), negated)
     if operator in SIGNS and (field in NUMBER_FIELDS or _SCORE.fullmatch(field)):
         return Filter(field, operator, (_value(field, value),), negated)
@@ -289,28 +272,29 @@ def _ranged(field: str, operator: str, value: object, negated: bool) -> Filter:
 
 def _value(field: str, value: object) -> str | int | float | bool:
     if field in NUMBER_FIELDS or _is_score(field):
-        if is_range(value) and not _is_score(field):
+        if spans.is_range(value) and not _is_score(field):
             return str(value)
         return _number(field, value)
     if field in DATE_FIELDS:
-        return to_period(field, value)
+        return spans.to_period(field, value)
     if not isinstance(value, str | int | float | bool):
         raise QueryError(f"{field!r} cannot be compared with {_short(value)}")
     if isinstance(value, str):
         _check_text(field, value)
     elif field.startswith(METADATA):
         return value
-    if field == OCR and not searched(str(value)):
+    if field == OCR and not spans.searched(str(value)):
         raise QueryError(f"ocr: takes words that stand in pictures, not {value!r:.60}")
     return _format(str(value)) if field == "format" else str(value)
 
 
-def limits(item: Filter, value: str | int | float | bool) -> Limits | None:
+def limits(item: Filter, value: str | int | float | bool) -> spans.Limits | None:
     """What a field must be to be one of the values of an "in"; None where it must be the value."""
     if item.field in DATE_FIELDS:
-        return limits_of_time(item.field, str(value))
-    is_numeric = item.field in NUMBER_FIELDS or item.field.startswith(METADATA)
-    return limits_of_range(item.field, str(value)) if is_numeric and is_range(value) else None
+        return spans.limits_of_time(item.field, str(value))
+    if (item.field in NUMBER_FIELDS or item.field.startswith(METADATA)) and spans.is_range(value):
+        return spans.limits_of_range(item.field, str(value))
+    return None
 
 
 def _number(field: str, value: object) -> int | float:
@@ -325,7 +309,7 @@ def _pattern(field: str, pattern: str) -> str:
     _check_text(field, pattern)
     if len(pattern) > MAX_PATTERN:
         raise QueryError(f"a pattern has at most {MAX_PATTERN} characters, not {len(pattern)}")
-    if is_complex(pattern):
+    if spans.is_complex(pattern):
         raise QueryError(f"{_short(pattern)} is too complex: use fewer asterisks or question marks")
     return _format(pattern) if field == "format" else pattern
 

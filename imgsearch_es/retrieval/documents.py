@@ -25,11 +25,8 @@ from imgsearch_es.errors import ConfigurationError
 from imgsearch_es.pictures.files import picture_id
 from imgsearch_es.pictures.images import Facts
 from imgsearch_es.pictures.photo import KEPT, NO_PHOTO, Photo, kept
-from imgsearch_es.retrieval.ledger import now
-from imgsearch_es.retrieval.limits import check_feature, check_own, leaves, text_bytes
-from imgsearch_es.retrieval.packing import pack, unpack
-from imgsearch_es.retrieval.spans import orders
-from imgsearch_es.retrieval.texts import searched
+from imgsearch_es.retrieval import ledger
+from imgsearch_es.retrieval.spans import orders, searched
 from imgsearch_es.vocabulary.colors import COLOR, COLORS, is_color
 from imgsearch_es.vocabulary.synsets import Vocabulary
 
@@ -158,7 +155,7 @@ class Document:
             height=0,
             bytes=0,
             format="UNKNOWN",
-            indexed_at=now(),
+            indexed_at=ledger.now(),
             terms=(),
             labels=tuple(labels),
             embedding=embedding,
@@ -177,7 +174,7 @@ class Document:
         """Join a picture and its analysis; ``photo`` says what to keep of how it was taken."""
         return cls(
             **{name: getattr(picture, name) for name in _PLAIN},
-            indexed_at=now(),
+            indexed_at=ledger.now(),
             terms=analysis.terms,
             labels=tuple(labels),
             metadata=dict(metadata or {}),
@@ -212,7 +209,7 @@ class Document:
             "hit": self._packed(facts, checksum),
             **self.photo.to_dict(),
         }
-        if ordered := self._ordered():
+        if ordered := orders(ledger.leaves(self.metadata)):
             source["ordered"] = ordered
         if self.text is not None:
             source["ocr"] = searched(self.text)
@@ -232,7 +229,11 @@ class Document:
         if self.text is not None:
             source["text"] = self.text
         if synset_fields:
-            source["synset"] = self._as_in_the_paper(vocabulary)
+            source["synset"] = {
+                term.key: {"wind": synset.wnid, "words": synset.name, "score": term.score}
+                for term in self.postings
+                for synset in (vocabulary[term.key],)
+            }
         else:
             source["scores"] = [term.score for term in self.postings]
         if self.views is not None:
@@ -240,17 +241,6 @@ class Document:
         if self.thumbnail:
             source["thumbnail"] = self.thumbnail
         return source
-
-    def _as_in_the_paper(self, vocabulary: Vocabulary) -> dict[str, dict[str, Any]]:
-        synsets = ((vocabulary[term.key], term.score) for term in self.postings)
-        return {s.key: {"wind": s.wnid, "words": s.name, "score": score} for s, score in synsets}
-
-    def _ordered(self) -> dict[str, list[str]]:
-        """The numbers and times in the metadata, as ``spans.ordered_text`` writes them."""
-        try:
-            return orders(leaves(self.metadata, "", 1))
-        except ConfigurationError:  # as earlier versions took it
-            return {}
 
     @classmethod
     def from_source(cls, source: Mapping[str, Any]) -> Document:
@@ -260,7 +250,8 @@ class Document:
         scores = source.get("scores")
         if scores is None:
             scores = [synset[key]["score"] for key in keys]
-        embedding = source.get("embedding")
+        embedding, place = source.get("embedding"), source.get("place")
+        at = {} if place is None else {"place": (place["lat"], place["lon"])}
         return cls(
             **{name: source[name] for name in _PLAIN},
             indexed_at=datetime.fromisoformat(source["indexed_at"]),
@@ -268,21 +259,18 @@ class Document:
             labels=tuple(source.get("label", ())),
             metadata=source.get("metadata", {}),
             embedding=None if embedding is None else np.asarray(embedding, dtype=np.float32),
-            photo=_photo_of(source),
+            photo=Photo.from_dict({**source, **at}),
             text=source.get("text"),
             thumbnail=source.get("thumbnail", ""),
         )
 
     def _packed(self, facts: dict[str, Any], checksum: str) -> str:
-        """For a field that is quick to read: base64 of deflated JSON.
-
-        An id that follows from the URI is left out.
-        """
+        """Base64 of deflated JSON: quick to read. An id that follows from the URI is left out."""
         facts["checksum"] = checksum
         if self.id == picture_id(self.uri):
             del facts["id"]
         data = json.dumps(facts, separators=(",", ":")).encode("ascii")
-        return base64.b64encode(pack(data)).decode("ascii")
+        return base64.b64encode(ledger.pack(data)).decode("ascii")
 
     def _facts(self) -> dict[str, Any]:
         """All but the embedding, as JSON values."""
@@ -329,7 +317,7 @@ class Document:
 
 def facts_of(hit: str) -> dict[str, Any]:
     """The JSON in what ``hit`` has of a source; ValueError of anything else."""
-    found: dict[str, Any] = json.loads(unpack(base64.b64decode(hit)))
+    found: dict[str, Any] = json.loads(ledger.unpack(base64.b64decode(hit)))
     if "id" not in found:
         found["id"] = picture_id(found["uri"])
     return found
@@ -345,11 +333,7 @@ class Postings(TypedDict):
 def terms_of(
     keys: Iterable[str], scores: Iterable[float], views: Sequence[int | None] | None
 ) -> Postings:
-    """``terms`` and ``colors`` of a document's postings, given by lists of one length.
-
-    Raises:
-        ValueError: the lists, of which ``views`` is as `Document.views`, are others.
-    """
+    """``terms`` and ``colors`` of postings, by lists of one length; ValueError if they differ."""
     if views is None:
         found = tuple(starmap(Term, zip(keys, scores, strict=True)))
     elif any(view is not None and view not in range(len(PARTS)) for view in views):
@@ -358,13 +342,6 @@ def terms_of(
         found = tuple(starmap(Term, zip(keys, scores, views, strict=True)))
     count = sum(is_color(term.key) for term in found[-len(COLORS) :])
     return {"terms": found[: len(found) - count], "colors": found[len(found) - count :]}
-
-
-def _photo_of(source: Mapping[str, Any]) -> Photo:
-    """What the fields of a source say of a photo."""
-    place = source.get("place")
-    at = {} if place is None else {"place": (place["lat"], place["lon"])}
-    return Photo.from_dict({**source, **at})
 
 
 def to_score(value: float) -> float:
@@ -383,12 +360,12 @@ def storable(documents: Iterable[Document]) -> tuple[list[Document], list[tuple[
     refused = []
     for document in documents:
         try:
-            text_bytes(document.uri, "the URI")
-            text_bytes(document.filename, "the file's name")
-            check_own(document.labels, document.metadata)
-            text_bytes(document.text or "", "its text")
+            ledger.text_bytes(document.uri, "the URI")
+            ledger.text_bytes(document.filename, "the file's name")
+            ledger.check_own(document.labels, document.metadata)
+            ledger.text_bytes(document.text or "", "its text")
             if document.embedding is not None:
-                check_feature(document.embedding)
+                ledger.check_feature(document.embedding)
         except ConfigurationError as error:
             refused.append((document.uri, str(error)))
         else:

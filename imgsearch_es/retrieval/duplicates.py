@@ -18,9 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgsearch_es.errors import QueryError
-from imgsearch_es.retrieval.dense import COMPARISONS, Vectors
+from imgsearch_es.retrieval.dense import COMPARISONS, Vectors, near_pairs
 from imgsearch_es.retrieval.documents import Document, to_score
-from imgsearch_es.retrieval.near_pairs import near_pairs
 
 NEAR = 0.95
 """The least cosine of near duplicates, unless told otherwise."""

@@ -13,7 +13,7 @@ from typing import TypedDict
 
 from imgsearch_es.errors import QueryError
 from imgsearch_es.retrieval.conditions import METADATA, WITHIN, Filter
-from imgsearch_es.retrieval.places import box_of_tile
+from imgsearch_es.retrieval.spans import box_of_tile
 
 YEAR, MONTH = PERIODS = ("year", "month")
 """In which pictures were taken; all years, or months, are given, the newest first."""
@@ -73,11 +73,10 @@ def ranges(field: str) -> list[Range]:
 
 def range_of(field: str, value: str) -> Range:
     """The range of a numeric field by what it is called; QueryError where there is none."""
-    found = next((item for item in ranges(field) if item.value == value), None)
-    if found is None:
-        known = ", ".join(item.value for item in ranges(field))
-        raise QueryError(f"{field} has no range {value!r}; there are {known}")
-    return found
+    known = {item.value: item for item in ranges(field)}
+    if value not in known:
+        raise QueryError(f"{field} has no range {value!r}; there are {', '.join(known)}")
+    return known[value]
 
 
 def check_facets(fields: Sequence[str], size: int) -> None:

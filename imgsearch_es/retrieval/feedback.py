@@ -24,9 +24,9 @@ from PIL import Image
 from imgsearch_es.analysis.analyzer import Analysis, Term
 from imgsearch_es.errors import QueryError
 from imgsearch_es.retrieval.documents import Document, to_score
-from imgsearch_es.retrieval.fusion import HEAVIEST
 from imgsearch_es.retrieval.queries import Query
 from imgsearch_es.retrieval.scoring import heaviest_first
+from imgsearch_es.retrieval.strategies import HEAVIEST
 
 Embedding = NDArray[np.float32]
 Region = Sequence[float]

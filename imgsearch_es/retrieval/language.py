@@ -27,6 +27,7 @@ from typing import Any
 from imgsearch_es.analysis.analyzer import Term
 from imgsearch_es.errors import QueryError, UnknownWordError
 from imgsearch_es.pictures.sources import is_picture_name
+from imgsearch_es.retrieval import traces
 from imgsearch_es.retrieval.conditions import (
     FIELDS,
     ON_MAPS,
@@ -35,22 +36,12 @@ from imgsearch_es.retrieval.conditions import (
     parse_filters,
     quoted,
 )
-from imgsearch_es.retrieval.hints import (
-    chosen,
-    color_key,
-    described,
-    left_out,
-    near_hint,
-    unknown_word,
-    why_unknown,
-)
 from imgsearch_es.retrieval.queries import synset_vector
 from imgsearch_es.retrieval.tokens import (
     MARKS,
     NAMING,
     OPERATORS,
     QUOTED,
-    check_text,
     condition_of,
     number,
     operator,
@@ -58,7 +49,6 @@ from imgsearch_es.retrieval.tokens import (
     tokens,
     unquoted,
 )
-from imgsearch_es.retrieval.traces import TRACE, Said, Traces
 from imgsearch_es.vocabulary.colors import COLOR, COLORS
 from imgsearch_es.vocabulary.synsets import Resolution, Vocabulary
 
@@ -91,24 +81,18 @@ class Words:
 
 
 def parse_words(
-    text: str, vocabulary: Vocabulary, *, trace: float = TRACE, alone: bool = True
+    text: str, vocabulary: Vocabulary, *, trace: float = traces.TRACE, alone: bool = True
 ) -> Words:
     """Read a line of words and conditions.
 
     Each synset that the words name or include weighs 1, or the largest of its boosts; one that they
-    only come near, so much less.
-
-    Args:
-        text: the line.
-        vocabulary: of the index.
-        trace: what is no more than a trace of one class; 0 where scores are no posteriors.
-        alone: whether nothing else is searched for, such as a picture.
+    only come near, so much less. ``trace`` is as of `Traces`; ``alone`` says that nothing else is
+    searched for, such as a picture.
 
     Raises:
         UnknownWordError: there are words, and none of them is known; carries suggestions.
         QueryError: the line has no words, is too long, or a part of it cannot be understood.
     """
-    check_text(text)
     reader = _Reader(vocabulary, trace)
     line = [None, *tokens(text), None]
     for before, token, after in zip(line, line[1:], line[2:], strict=False):
@@ -121,7 +105,7 @@ def parse_words(
             reader.is_either = True
     words = reader.words()
     if alone and words.left_out and not words.terms:
-        raise unknown_word(words.left_out[0], vocabulary)
+        raise traces.unknown_word(words.left_out[0], vocabulary)
     return words
 
 
@@ -130,14 +114,9 @@ Where = str | Mapping[str, Any]
 
 
 def to_filters(where: Where | None, vocabulary: Vocabulary) -> tuple[Filter, ...]:
-    """Read conditions.
-
-    Raises:
-        QueryError: a part is no condition, or cannot be understood.
-    """
+    """Read conditions; QueryError where a part is none, or cannot be understood."""
     if not isinstance(where, str):
         return parse_filters(where, vocabulary)
-    check_text(where)
     reader = _Reader(vocabulary, 0.0)
     for token in tokens(where):
         if token["key"] is None and token["field"] in NAMING:
@@ -148,17 +127,15 @@ def to_filters(where: Where | None, vocabulary: Vocabulary) -> tuple[Filter, ...
             )
         reader.read(token)
     reader.check_size()
-    return reader.filters
+    return tuple(reader.filters)
 
 
 def free_text(text: str, vocabulary: Vocabulary) -> Words:
     """Read a line for a model that reads texts: conditions apart, it is one text without terms.
 
-    Raises:
-        QueryError: as of `parse_words`; a word has a sign or boost, which a text has not.
+    QueryError also where a word has a sign or boost, which a text has not.
     """
-    check_text(text)
-    reader, said = _Reader(vocabulary, TRACE), []
+    reader, said = _Reader(vocabulary, traces.TRACE), []
     for token in tokens(text):
         is_plain = token["sign"] is None and token["boost"] is None
         if token["key"] is not None or token["field"] not in NAMING:
@@ -169,17 +146,17 @@ def free_text(text: str, vocabulary: Vocabulary) -> Words:
             raise QueryError(f"free text has no signs, boosts or synsets: {token[0]:.60}")
     if not said:
         return reader.words()
-    return Words((), filters=reader.filters, text=" ".join(said))
+    return Words((), filters=tuple(reader.filters), text=" ".join(said))
 
 
 class _Reader:
     def __init__(self, vocabulary: Vocabulary, trace: float) -> None:
-        self._vocabulary, self._traces = vocabulary, Traces(vocabulary, trace)
+        self._vocabulary, self._traces = vocabulary, traces.Traces(vocabulary, trace)
         self._run: list[str] = []  # words side by side, which may form phrases
         self._first = ""  # the sign of the first of them
         self._weights: dict[str, float] = {}
-        self._said: dict[Said, None] = {}
-        self._filters: dict[Filter, None] = {}
+        self._said: dict[traces.Said, None] = {}
+        self.filters: dict[Filter, None] = {}
         self._near: dict[str, Resolution] = {}
         self._left_out: dict[str, None] = {}
         self._both: dict[str, Resolution] = {}  # a color and synsets
@@ -226,26 +203,22 @@ class _Reader:
         """Whether a word is a picture's name, by which it is found."""
         return is_picture_name(word) and not self._vocabulary.named_by(word)
 
-    @property
-    def filters(self) -> tuple[Filter, ...]:
-        return tuple(self._filters)
-
     def words(self) -> Words:
         self._end_run()
         hints = (
-            *chosen(self._weights, self._both),
-            *map(near_hint, self._near.values()),
-            *left_out(self._left_out, self._vocabulary),
+            *traces.chosen(self._weights, self._both),
+            *map(traces.near_hint, self._near.values()),
+            *traces.left_out(self._left_out, self._vocabulary),
         )
-        beside = () if self.is_either else described(self._weights)
-        wanted = [Said("the other words", beside, "+")] if beside else []
+        beside = () if self.is_either else traces.described(self._weights)
+        wanted = [traces.Said("the other words", beside, "+")] if beside else []
         self.check_size()
-        if not (self._said or self._filters or self._left_out):
+        if not (self._said or self.filters or self._left_out):
             raise QueryError("there are no words to search for; write some, such as tabby cat")
         return Words(
             terms=synset_vector(Term(key, weight) for key, weight in self._weights.items()),
             signs=tuple(dict.fromkeys(self._traces.signs([*self._said, *wanted]))),
-            filters=tuple(self._filters),
+            filters=tuple(self.filters),
             hints=hints,
             left_out=tuple(self._left_out),
             text=self._canonical(),
@@ -254,7 +227,7 @@ class _Reader:
 
     def check_size(self) -> None:
         """QueryError where there is more than a store answers in good time."""
-        if len(self._shown) + len(self._filters) + len(self._left_out) > MAX_PARTS:
+        if len(self._shown) + len(self.filters) + len(self._left_out) > MAX_PARTS:
             raise QueryError(f"a query has at most {MAX_PARTS} words and conditions")
 
     def _end_run(self, last: str = "") -> None:
@@ -276,7 +249,7 @@ class _Reader:
         if found.color and sign != "-":
             self._both[found.phrase] = found
         also = (found.color,) if found.color else ()
-        shown = _shown(found.phrase)
+        shown = found.phrase if _PLAIN.fullmatch(found.phrase) else quoted(found.phrase)
         self._add_synsets(found.keys, shown, sign, boost, place, found.weights, also)
 
     def _read_field(self, token: re.Match[str], sign: str) -> None:
@@ -307,19 +280,19 @@ class _Reader:
 
     def _add_filter(self, field: str, condition: Any, sign: str) -> None:
         where = {("-" if sign == "-" else "") + field: condition}
-        self._filters.update(dict.fromkeys(parse_filters(where, self._vocabulary)))
+        self.filters.update(dict.fromkeys(parse_filters(where, self._vocabulary)))
 
     def _add_synsets(
         self,
         keys: tuple[str, ...],
         shown: str,
-        sign: str = "",
-        boost: str | None = None,
-        place: str = "",
+        sign: str,
+        boost: str | None,
+        place: str,
         near: tuple[float, ...] = (),
         also: tuple[str, ...] = (),
     ) -> None:
-        self._said[Said(shown, keys + also, sign)] = None
+        self._said[traces.Said(shown, keys + also, sign)] = None
         if sign == "-":
             if boost is not None:
                 raise QueryError(
@@ -338,10 +311,10 @@ class _Reader:
         self._shown.append(f"{sign}{shown}{ending}")
 
     def _by_color(self, name: str) -> tuple[str, ...]:
-        if key := color_key(name, self._vocabulary):
+        if key := traces.color_key(name, self._vocabulary):
             return (key,)
         known = f"there is no color {name!r:.60}; there are {', '.join(COLORS)}"
-        raise QueryError(why_unknown(COLOR + name, self._vocabulary) or known)
+        raise QueryError(traces.why_unknown(COLOR + name, self._vocabulary) or known)
 
     def _by_key(self, key: str) -> tuple[str, ...]:
         if key in self._vocabulary:
@@ -382,11 +355,5 @@ def _phrases(text: str, vocabulary: Vocabulary) -> tuple[Resolution, ...]:
     """What the words side by side name; nothing where all are stop words."""
     try:
         return vocabulary.resolve_text(text)
-    except UnknownWordError:
-        raise
     except QueryError:
         return ()
-
-
-def _shown(phrase: str) -> str:
-    return phrase if _PLAIN.fullmatch(phrase) else quoted(phrase)

@@ -1,14 +1,148 @@
-"""The ledger: which pictures could not be indexed, and why. It is kept with the index."""
+"""What can be kept of a picture, and the ledger: which pictures could not be indexed, and why.
+
+The limits are Elasticsearch's of keywords and flattened fields, and JSON's; every store has them.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+import math
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
+from imgsearch_es.errors import ConfigurationError
 from imgsearch_es.pictures.files import in_memory, picture_id
+
+TEXT_BYTES = 32_766
+"""Of a keyword, in UTF-8: Lucene's longest term. A metadata value stands there with its path."""
+DEPTH = 20
+"""Objects and lists within each other, with the metadata itself."""
+OWN_BYTES = 1_000_000
+"""Of all labels, and of all metadata with their paths. 512 documents are written at once."""
+LONGEST_FEATURE = 2.0**62
+"""Of a deep feature: Elasticsearch squares differences in float32, which ends at 2^128."""
+_INTEGERS = range(-(2**63), 2**64)
+"""What DuckDB reads from JSON exactly."""
+
+
+def check_own(labels: Sequence[str], metadata: Mapping[str, Any]) -> None:
+    """Refuse labels and metadata that cannot be stored and read again, by a ConfigurationError."""
+    for label in labels:
+        if not isinstance(label, str):
+            raise ConfigurationError(f"a label is {label!r:.60}, which is no text")
+    size = sum(text_bytes(label, "a label") for label in labels)
+    if size > OWN_BYTES:
+        raise ConfigurationError(f"labels have {OWN_BYTES:,} bytes at most, not {size:,}")
+    if not isinstance(metadata, Mapping):
+        raise ConfigurationError(f"metadata is {metadata!r:.60}, not values by their names")
+    size = 0
+    for path, text in _leaves(metadata, "", 1):
+        size += text_bytes(f"{path}\0{text}", _named(path))
+        if size > OWN_BYTES:
+            raise ConfigurationError(f"metadata has more than {OWN_BYTES:,} bytes")
+
+
+def check_feature(vector: NDArray[np.float32]) -> None:
+    """Refuse a deep feature that cannot be compared, by a ConfigurationError."""
+    if not np.isfinite(vector).all():
+        raise ConfigurationError("its deep feature has a number that is not finite")
+    length = float(np.linalg.norm(vector.astype(np.float64)))
+    if length > LONGEST_FEATURE:
+        raise ConfigurationError(
+            f"its deep feature has the length {length:.3g}, and {LONGEST_FEATURE:.3g} is the "
+            "longest that can be compared: divide the features by a number"
+        )
+
+
+def leaves(metadata: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The values in metadata as texts, each with its path; none where it cannot be stored now."""
+    try:
+        return list(_leaves(metadata, "", 1))
+    except ConfigurationError:  # as earlier versions took it
+        return []
+
+
+def _leaves(value: object, path: str, depth: int) -> Iterator[tuple[str, str]]:
+    """The values in a JSON value as texts, each with the names that lead to it, dots between."""
+    if isinstance(value, Mapping | list | tuple):
+        if depth > DEPTH:
+            raise ConfigurationError(f"metadata is nested deeper than {DEPTH} levels")
+        yield path, ""
+        for item in () if isinstance(value, Mapping) else value:
+            yield from _leaves(item, path, depth + 1)
+        for name, item in value.items() if isinstance(value, Mapping) else ():
+            if not isinstance(name, str):
+                raise ConfigurationError(f"a name in metadata is {name!r:.60}, which is no text")
+            if "\0" in name:
+                raise ConfigurationError(f"the name {name!r:.60} in metadata has a null character")
+            yield from _leaves(item, f"{path}.{name}" if path else name, depth + 1)
+    elif value is None or isinstance(value, str):
+        yield path, value or ""
+    elif isinstance(value, int):
+        if value not in _INTEGERS:
+            raise ConfigurationError(f"{_named(path)} has more than 64 bits: give it as a text")
+        yield path, str(value)
+    elif isinstance(value, float):
+        if not math.isfinite(value):
+            raise ConfigurationError(f"{_named(path)} is {value}, which is no number of JSON")
+        yield path, repr(value)
+    else:
+        kind = type(value).__name__
+        raise ConfigurationError(f"{_named(path)} is of the type {kind}, which JSON does not have")
+
+
+def text_bytes(text: str, what: str) -> int:
+    """The bytes of a text in UTF-8; ConfigurationError if they are too many."""
+    try:
+        size = len(text.encode())
+    except UnicodeEncodeError:
+        raise ConfigurationError(f"{what} has half a character (a lone surrogate)") from None
+    if size > TEXT_BYTES:
+        raise ConfigurationError(f"{what} may have {TEXT_BYTES:,} bytes in UTF-8, not {size:,}")
+    return size
+
+
+def _named(path: str) -> str:
+    shown = path if len(path) <= 60 else f"{path[:57]}..."
+    return f"metadata.{shown}"
+
+
+# -- JSON in few bytes: deflated, with a dictionary of what most documents have ------------------
+
+_USUAL = (
+    b'{"uri":"https:///home/photos/IMG_2026.jpg","filename":"image.png","sha256":"0123456789abcdef'
+    b'","width":640,"height":480,"bytes":1,"format":"JPEG","indexed_at":"2026-01-01T00:00:00.0000'
+    b'00+00:00","labels":[""],"metadata":{"":""},"terms":["tabby","_cat","_dog"],"scores":[0.0001,'
+    b'0.001,0.01,0.1],"views":[0,null],"checksum":""}'
+)
+"""What is in most documents. Never to be changed: what is packed could not be read any more."""
+_PACKED = b"z"
+"""What packed bytes begin with; JSON does not."""
+
+
+def pack(data: bytes) -> bytes:
+    """JSON in fewer bytes: about half."""
+    packer = zlib.compressobj(wbits=-zlib.MAX_WBITS, zdict=_USUAL)
+    return _PACKED + packer.compress(data) + packer.flush()
+
+
+def unpack(data: bytes) -> bytes:
+    """The JSON that ``pack`` took, or that was not packed; ValueError if it is damaged."""
+    if not data.startswith(_PACKED):
+        return data
+    try:
+        return zlib.decompressobj(wbits=-zlib.MAX_WBITS, zdict=_USUAL).decompress(data[1:])
+    except zlib.error as error:
+        raise ValueError(str(error)) from error
+
+
+# -- the ledger, which is kept with the index ----------------------------------------------------
 
 
 def now() -> datetime:
@@ -53,7 +187,7 @@ class Rejected:
 
 
 def reasons(pictures: Iterable[tuple[str, str]]) -> list[dict[str, str]]:
-    """The URIs of pictures that a run passed over, each with the reason, as JSON values."""
+    """Pictures that a run passed over, by their URIs, as JSON values."""
     return [{"uri": uri, "reason": reason} for uri, reason in pictures]
 
 

@@ -22,13 +22,14 @@ from imgsearch_es.pictures.files import filename
 from imgsearch_es.retrieval.conditions import Filter, order
 from imgsearch_es.retrieval.dense import CANDIDATES, COMPARISONS, Scores, Vectors
 from imgsearch_es.retrieval.documents import to_score
-from imgsearch_es.retrieval.fusion import Fusion, Part
-from imgsearch_es.retrieval.limits import LONGEST_FEATURE
+from imgsearch_es.retrieval.ledger import LONGEST_FEATURE
 from imgsearch_es.retrieval.scoring import Formula, Statistics, heaviest_first
 from imgsearch_es.retrieval.strategies import (
     APPROXIMABLE,
     MAX_RESULTS,
     STRATEGIES,
+    Fusion,
+    Part,
     Strategy,
     strategy_of,
 )
@@ -48,12 +49,9 @@ ROLES = ("image", "like", "dislike")
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Selection:
-    """Conditions alone: what meets them counts, and nothing scores.
+    """Conditions alone: what meets them counts, and nothing scores; ``exclude`` are ids left out.
 
-    Attributes:
-        filters: conditions that every hit meets, or must not meet.
-        exclude: ids of documents left out.
-        synset_fields: whether Elasticsearch has a field for each synset, for what reads one.
+    ``synset_fields`` says whether Elasticsearch has a field for each synset, for what reads one.
     """
 
     filters: tuple[Filter, ...] = ()
@@ -87,7 +85,7 @@ class Query(Selection):
         visual_words: how many each picture of the index has, for approximate answers; or 0.
         pictures: URIs or pictures in memory, and ``roles`` what each is: one of ROLES.
         fusion: how the parts are put together; None for a query of one part, which is itself.
-        parts: what is put together (see ``imgsearch_es.retrieval.fusion``).
+        parts: what is put together (see ``imgsearch_es.retrieval.strategies``).
         sort: the field by which all that meets terms and conditions is sorted, without scores.
         counts: which of the ranked pictures show what was asked for, and count: totals, facets and
             sorted lists are of these; None for all.
@@ -206,7 +204,7 @@ class Query(Selection):
             "a picture or a strategy": self.strategy != "auto" or self.pictures,
             "min_score": self.min_score is not None,
         }
-        for what in filter(given.get, given):
+        if what := next(filter(given.get, given), None):
             raise QueryError(
                 f"sort= lists what meets words and conditions and scores nothing: leave out {what}"
             )
@@ -366,13 +364,8 @@ def best_classes(
 ) -> tuple[Term, ...]:
     """The terms of a picture that a query asks with: its best classes, and what is above these.
 
-    Beside them it asks with the taught words that it has well, by a score of ``WELL`` or more.
-
-    Args:
-        terms: all terms of the picture, in any order.
-        count: how many classes; None for all, and all hypernyms. Of equal ones the first in the
-            vocabulary.
-        vocabulary: of the index.
+    Of equal classes the first in the vocabulary; all terms where ``count`` is None. Beside them
+    the taught words that it has well, by a score of ``WELL`` or more.
     """
     if count is None:
         return tuple(terms)

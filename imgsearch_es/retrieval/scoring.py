@@ -29,12 +29,9 @@ Numbers = float | NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Statistics:
-    """What a formula may know of the collection.
+    """What a formula may know of the collection, with the frequencies of the query's synsets.
 
-    Attributes:
-        documents: how many there are.
-        average_length: a float32 number, as each store adds lengths in its own order.
-        frequencies: how many documents have each of the query's synsets.
+    The average length is a float32 number, as each store adds lengths in its own order.
     """
 
     documents: int
@@ -73,14 +70,13 @@ _LARGEST = {"k1": 1e6, "b": 1.0}
 
 @dataclass(frozen=True)
 class Formula:
-    """One way to score.
+    """One way to score; the summand and the impact also take arrays, of many documents.
 
     Attributes:
         query_weights: the query's terms after what the collection says of them.
-        summand: of a weight, a document's score and the context; or of many documents.
+        summand: of a weight, a document's score and the context.
         painless: the summand of ``w``, ``d``, ``length``, ``norm`` and ``params``.
-        impact: what an impact-ordered index keeps of a document's score, to rank by weight times
-            impact; or of many documents.
+        impact: what an impact-ordered index keeps of a score, to rank by weight times impact.
         excess: at most how many times that a summand is; see ``_bm25_excess``.
         parameters: their names and default values.
         needs_statistics: whether ``query_weights`` or the summand use them.
@@ -89,9 +85,9 @@ class Formula:
 
     name: str
     query_weights: Callable[[Sequence[Term], Statistics], tuple[Term, ...]]
-    summand: Callable[[float, Numbers, Context], Numbers]
-    painless: str
-    impact: Callable[[Numbers, Context], Numbers]
+    summand: Callable[[float, Numbers, Context], Numbers] = lambda weight, score, _: weight * score
+    painless: str = "w * d"
+    impact: Callable[[Numbers, Context], Numbers] = lambda score, _: score
     excess: Callable[[float, float, Statistics, Mapping[str, float]], float] = lambda *_: 1.0
     parameters: Mapping[str, float] = field(default_factory=dict)
     needs_statistics: bool = False
@@ -119,10 +115,6 @@ def heaviest_first(terms: Iterable[Term]) -> tuple[Term, ...]:
 def _reweighted(terms: Sequence[Term], factor: Callable[[Term], float]) -> tuple[Term, ...]:
     weighted = (Term(term.key, to_score(term.score * factor(term))) for term in terms)
     return heaviest_first(weighted)
-
-
-def _unchanged(terms: Sequence[Term], statistics: Statistics) -> tuple[Term, ...]:
-    return tuple(terms)
 
 
 def _unit_length(terms: Sequence[Term], statistics: Statistics) -> tuple[Term, ...]:
@@ -191,18 +183,10 @@ def _bm25_excess(
     return (k1 + 1) / (_BM25["k1"] + 1) * max(ratio(*corner) for corner in corners)
 
 
-def _product(weight: float, score: Numbers, context: Context) -> Numbers:
-    return weight * score
-
-
-def _itself(score: Numbers, context: Context) -> Numbers:
-    return score
-
-
 # fmt: off
 _ALL = (
-    Formula("inner", _unchanged, _product, "w * d", _itself, is_linear=True),
-    Formula("tfidf", _tfidf, _product, "w * d", _itself, needs_statistics=True, is_linear=True),
+    Formula("inner", lambda terms, statistics: tuple(terms), is_linear=True),
+    Formula("tfidf", _tfidf, needs_statistics=True, is_linear=True),
     Formula("cosine", _unit_length,
             lambda weight, score, context: weight * score / context.norm, "w * d / norm",
             lambda score, context: score / context.norm),
@@ -229,12 +213,11 @@ def summands(
     scores = {term.key: term.score for term in document.postings}
     given = formula.with_defaults(parameters)
     context = Context(document.length, document.norm, average_length, given)
-    rows = []
-    for term in terms:
-        if (score := scores.get(term.key)) is not None:
-            product = float(formula.summand(term.score, score, context))
-            rows.append(Summand(term.key, term.score, score, product))
-    return tuple(rows)
+    return tuple(
+        Summand(term.key, term.score, score, float(formula.summand(term.score, score, context)))
+        for term in terms
+        if (score := scores.get(term.key)) is not None
+    )
 
 
 def score_of(rows: Sequence[Summand]) -> float:

@@ -1,6 +1,7 @@
-"""Spans of time, of numbers and of the earth, as conditions name them; what orders metadata.
+"""What conditions compare with: times, numbers, places, patterns and words in pictures.
 
 A year, a month and a day are all of that time: ``2019..2021`` ends with the last second of 2021.
+Tiles of places are those of web maps, https://wiki.openstreetmap.org/wiki/Slippy_map_tilenames.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import math
 import re
 import struct
+import unicodedata
 from collections.abc import Iterable, Sequence
 from datetime import date, datetime, timedelta, timezone
 
@@ -179,3 +181,149 @@ def in_order(text: str) -> float | str | None:
         number = float(text)
         return number if math.isfinite(number) else None
     return text.replace(" ", "T") + "T00:00:00"[len(text) - 10 :] if DATE.fullmatch(text) else None
+
+
+# -- patterns: * is any text, ? any one character ----------------------------------------------
+
+_MAX_EFFORT = 20_000
+"""To make a pattern deterministic; Lucene, which counts alike, gives up at 100,000."""
+
+
+def wildcard_matches(pattern: str, text: str) -> bool:
+    """Whether a pattern matches all of a text."""
+    at = start = 0
+    star = -1
+    while at < len(text):
+        place = start
+        if place < len(pattern) and pattern[place] == "*":
+            star, retry, start = place, at, place + 1
+        elif place < len(pattern) and pattern[place] in ("?", text[at]):
+            at, start = at + 1, start + 1
+        elif star >= 0:
+            retry += 1
+            at, start = retry, star + 1
+        else:
+            return False
+    return not pattern[start:].strip("*")
+
+
+def is_complex(pattern: str) -> bool:
+    """Whether the deterministic automaton of a pattern is large: ``*a??????????`` has 2^10 states.
+
+    A set of places in the pattern is the bits of a number, as is what each character can match.
+    """
+    pattern = re.sub(r"\*+", "*", pattern)
+    stars = sum(1 << i for i, character in enumerate(pattern) if character == "*")
+    any_one = sum(1 << i for i, character in enumerate(pattern) if character == "?")
+    matches = {
+        character: any_one | sum(1 << i for i, other in enumerate(pattern) if other == character)
+        for character in set(pattern) - {"*", "?"}
+    }
+    start = 0b11 if stars & 1 else 0b1  # before a star is also after it
+    waiting, seen, effort = [start], {start}, 0
+    while waiting:
+        places = waiting.pop()
+        effort += places.bit_count()
+        if effort > _MAX_EFFORT:
+            return True
+        for matched in {any_one, *matches.values()}:
+            after = (places & matched) << 1
+            after |= places & stars | (after & stars) << 1 | (places & stars) << 1
+            if after not in seen:
+                seen.add(after)
+                waiting.append(after)
+    return False
+
+
+# -- boxes that conditions select by, and the tiles that facets count in -------------------------
+
+Box = tuple[float, float, float, float]
+"""South, west, north and east, in degrees. West of more than east is a box across the date line."""
+
+ZOOM = 8
+TILES = 2**ZOOM
+"""Tiles around the equator: 1.4 degrees, 157 km, each."""
+EDGE = 1e-7
+"""Degrees to which edges are compared: Elasticsearch keeps places as whole parts of this."""
+
+
+def to_box(value: object) -> Box:
+    """The box of ``47.9,11.2,48.4,12``; QueryError of anything else."""
+    several = isinstance(value, Sequence) and not isinstance(value, str)
+    parts = list(map(str, value)) if several else str(value).split(",")  # type: ignore[call-overload]
+    try:
+        south, west, north, east = map(float, parts)
+    except ValueError as error:
+        raise QueryError(
+            "within is the south, west, north and east of a box in degrees, such as "
+            f"within:47.9,11.2,48.4,12, not {value!r:.60}"
+        ) from error
+    if not (is_place(south, west) and is_place(north, east) and south <= north):
+        raise QueryError(f"there is no such box: within:{','.join(parts)!r:.60}")
+    return south, west, north, east
+
+
+def widened(box: Box) -> Box:
+    """A box with the places on its edges, however they are rounded."""
+    south, west, north, east = box
+    return (
+        max(-90.0, south - EDGE), max(-180.0, west - EDGE),
+        min(90.0, north + EDGE), min(180.0, east + EDGE),
+    )  # fmt: skip
+
+
+def box_of_tile(name: str) -> Box:
+    """The box of a tile by its zoom, column and row, such as "8/136/88"; else a QueryError."""
+    found = re.fullmatch(rf"{ZOOM}/(\d{{1,3}})/(\d{{1,3}})", name, re.ASCII)
+    column, row = (int(found[1]), int(found[2])) if found else (TILES, TILES)
+    if column >= TILES or row >= TILES:
+        raise QueryError(f"there is no place {name!r:.60}: places are such as {ZOOM}/136/88")
+    north = 90.0 if row == 0 else _latitude(row)
+    south = -90.0 if row == TILES - 1 else _latitude(row + 1)
+    return south, column * 360 / TILES - 180, north, (column + 1) * 360 / TILES - 180
+
+
+def _latitude(row: int) -> float:
+    return math.degrees(math.atan(math.sinh(math.pi * (1 - 2 * row / TILES))))
+
+
+# -- text that stands in pictures: both stores compare words alone -------------------------------
+
+_WORD = re.compile(r"[^\W_]+")
+_PATTERN = re.compile(r"[^\W_*?]*(?:[*?]+[^\W_*?]*)+")
+_LONGEST = 100
+"""Characters of a word; the rest is another word."""
+
+
+def searched(text: str) -> str:
+    """The words of a text, a space before and after each; none for a text without words.
+
+    They are letters and digits as Unicode's NFKC and its folding of cases give them.
+    """
+    found = (
+        word[start : start + _LONGEST]
+        for word in _WORD.findall(_folded(text))
+        for start in range(0, len(word), _LONGEST)
+    )
+    words = " ".join(found)
+    return f" {words} " if words else ""
+
+
+def pattern_of_word(pattern: str) -> str | None:
+    """A pattern of one word (``*`` and ``?``) in the form of `searched`; None if it is none."""
+    folded = _folded(pattern)
+    return folded if _PATTERN.fullmatch(folded) else None
+
+
+def marked(text: str, query: str) -> list[tuple[str, bool]]:
+    """A text in pieces, each with whether it is a word of a query."""
+    wanted, pieces, at = set(searched(query).split()), [], 0
+    for found in _WORD.finditer(text):
+        if wanted & set(searched(found[0]).split()):
+            pieces += [(text[at : found.start()], False), (found[0], True)]
+            at = found.end()
+    return [piece for piece in (*pieces, (text[at:], False)) if piece[0]]
+
+
+def _folded(text: str) -> str:
+    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())

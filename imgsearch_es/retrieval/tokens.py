@@ -1,15 +1,21 @@
-"""A line of the query language in its parts: words, phrases, fields and conditions on scores."""
+"""A line of the query language in its parts: words, phrases, fields and conditions on scores.
+
+And how it may go on while it is being typed: by synsets, their lemmas and hypernyms.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any
 
 from imgsearch_es.errors import QueryError
 from imgsearch_es.retrieval.conditions import NAMES, NUMBER_FIELDS, SIGNS
 from imgsearch_es.retrieval.spans import is_range, to_number
 from imgsearch_es.vocabulary.colors import COLOR
+from imgsearch_es.vocabulary.synsets import Vocabulary
+from imgsearch_es.vocabulary.words import normalize
 
 MAX_LENGTH = 10_000
 """Characters in a line."""
@@ -33,8 +39,8 @@ NAMING = (None, "synset:", "wnid:", COLOR)
 _VALUE_PART = re.compile(rf"(?P<quoted>{QUOTED})|(?P<comma>,)|[^,{MARKS}]+", re.DOTALL)
 
 
-def check_text(text: str) -> None:
-    """Refuse what is no text or too long, by a QueryError."""
+def tokens(text: str) -> Iterator[re.Match[str]]:
+    """The parts of a line, each with its groups: sign, field, value, phrase, word, boost, key."""
     if not isinstance(text, str):
         raise QueryError(f"words are one text, such as 'tabby cat', not {text!r:.60}")
     if len(text) > MAX_LENGTH:
@@ -43,10 +49,6 @@ def check_text(text: str) -> None:
         text.encode()
     except UnicodeEncodeError as error:
         raise QueryError(f"the query is no text: it has half a character: {text!r:.60}") from error
-
-
-def tokens(text: str) -> Iterator[re.Match[str]]:
-    """The parts of a line, each with its groups: sign, field, value, phrase, word, boost, key."""
     position = 0
     while position < len(text):
         if text[position].isspace():
@@ -126,3 +128,59 @@ def condition_of(field: str, value: str, place: str) -> Any:
     if field in NUMBER_FIELDS:
         return [text if is_range(text) else number(text, place) for text, _ in values]
     return [text for text, _ in values]
+
+
+# -- completing the last word ----------------------------------------------------------------------
+
+LIMIT = 12
+_BEGINNING = re.compile(r"(?<![^\s+\-])[^\s+\-]")
+_SIGN = re.compile(r"(?:^|\s)[+\-]$")
+
+
+def complete(vocabulary: Vocabulary, text: str, limit: int = LIMIT) -> list[str]:
+    """The ways in which a query may go on, as whole queries; phrases that begin so come first.
+
+    A phrase may have several words, so of "a golden re" not only "re" is looked at but also
+    "golden re", the longest first: "a golden retriever". A quotation that has not ended is one
+    phrase, and after a sign a phrase of several words is put in quotation marks.
+    """
+    for start in _starts(text):
+        typed = text[start:].lstrip('"')
+        signed = _SIGN.search(text[:start]) or text[start:] != typed
+        found = []
+        for phrase in phrases(vocabulary, typed, limit):
+            shown = f'"{phrase}"' if signed and " " in phrase else phrase
+            found.append(text[:start] + shown)
+        if found := [whole for whole in found if whole != text]:
+            return found
+    return []
+
+
+def phrases(vocabulary: Vocabulary, typed: str, limit: int = LIMIT) -> list[str]:
+    """The phrases that begin as typed, then those with a later word that does; shortest first."""
+    form, spoken = normalize(typed), _spoken(vocabulary)
+    if not form:
+        return []
+    whole = [phrase for words, phrase in spoken.items() if words.startswith(form)]
+    later = [phrase for words, phrase in spoken.items() if f" {form}" in words]
+    found = [*sorted(sorted(whole), key=len), *sorted(sorted(later), key=len)]
+    return list(dict.fromkeys(found))[:limit]
+
+
+def _starts(text: str) -> list[int]:
+    """Where the phrase that is being typed may begin, the longest first."""
+    if text.count('"') % 2:
+        return [text.rindex('"')]
+    if not text or text[-1].isspace():
+        return []
+    begin = text.rfind('"') + 1
+    return [begin + place.start() for place in _BEGINNING.finditer(text[begin:])]
+
+
+@lru_cache(maxsize=4)
+def _spoken(vocabulary: Vocabulary) -> dict[str, str]:
+    spoken: dict[str, str] = {}
+    names = (synset.name.replace("_", " ") for synset in (*vocabulary, *vocabulary.ancestors))
+    for phrase in (*names, *(word for word, _ in vocabulary.spoken)):
+        spoken.setdefault(normalize(phrase), phrase)
+    return spoken

@@ -1,4 +1,4 @@
-"""How much of a word is more than a trace of it, and what words with a sign select.
+"""How much of a word is more than a trace of it, what words with a sign select, and hints.
 
 A trace of a word is a score of at most 0.04 times the root of the number of its classes, and of at
 most a half: 0.04 of tabby, 0.43 of dog. What is excluded may be more than a trace where a picture
@@ -9,14 +9,16 @@ something of every cat (docs/benchmarks.md).
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import NamedTuple
 
-from imgsearch_es.retrieval.conditions import Filter, any_of, of_score
-from imgsearch_es.vocabulary.colors import is_color
-from imgsearch_es.vocabulary.synsets import Vocabulary
+from imgsearch_es.errors import UnknownWordError
+from imgsearch_es.retrieval.conditions import Filter, any_of, of_score, shown_value
+from imgsearch_es.vocabulary.colors import COLOR, NAMED, is_color
+from imgsearch_es.vocabulary.synsets import Resolution, Vocabulary
+from imgsearch_es.vocabulary.words import normalize
 
 TRACE, MOST_TRACE = 0.04, 0.5
 _STEPS = (0.5, 0.7, 1.0)
@@ -43,11 +45,7 @@ class Said(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Traces:
-    """What is more than a trace, of a vocabulary.
-
-    Attributes:
-        trace: what is no more than a trace of one class; 0 where scores are no posteriors.
-    """
+    """What is more than a trace: ``trace`` of one class, or 0 where scores are no posteriors."""
 
     vocabulary: Vocabulary
     trace: float
@@ -88,3 +86,78 @@ class Traces:
                 yield no_more
                 return
             yield any_of((no_more, of_score("what is asked for", others, "gt", share * high)))
+
+
+# -- what is said of words that were taken for something else, as for a color, or left out --------
+
+_SUGGESTED = 8
+"""Words left out, of one line, that get suggestions."""
+
+
+def near_hint(found: Resolution) -> str:
+    """That a word was taken for what comes near it, or for what it may not mean."""
+    pairs = zip(found.senses, found.weights, strict=True)
+    shown = ", ".join(f"{sense.key} {weight:.2f}" for sense, weight in pairs)
+    if found.how == "doubtful":
+        gloss = found.senses[0].gloss.partition(";")[0] if len(found.senses) == 1 else ""
+        return f"{found.phrase!r} was taken as {shown}" + (f": {gloss}" if gloss else "")
+    return f"{found.phrase!r} is no class of this index; searched for what is near: {shown}"
+
+
+def unknown_word(word: str, vocabulary: Vocabulary) -> UnknownWordError:
+    """The error of a line of which nothing is known."""
+    why = why_unknown(word, vocabulary)
+    return UnknownWordError(word, () if why else vocabulary.suggest(word), why)
+
+
+def left_out(phrases: Collection[str], vocabulary: Vocabulary) -> Iterator[str]:
+    """That words are unknown, and what comes near them."""
+    for i, phrase in enumerate(phrases):
+        if i == _SUGGESTED and len(phrases) > _SUGGESTED + 1:
+            yield f"{len(phrases) - _SUGGESTED} more words were left out"
+            return
+        if why := why_unknown(phrase, vocabulary):
+            yield f"{why}; it was left out"
+            continue
+        near = ", ".join(vocabulary.suggest(phrase))
+        ending = f"; near: {near}" if near else ""
+        yield f"{phrase!r:.60} is not in this index's vocabulary and was left out{ending}"
+
+
+# -- colors, as words of their own or beside others ------------------------------------------------
+
+
+def chosen(weights: MutableMapping[str, float], both: Mapping[str, Resolution]) -> Iterator[str]:
+    """Take words that name synsets and a color for the color where synsets are asked for besides.
+
+    Alone they are the synsets: "orange" is the fruit, "orange cat" a cat. Changes the weights of
+    synsets and colors, and gives a hint for each of the words.
+    """
+    own = {key for found in both.values() for key in found.keys}
+    is_beside = any(not is_color(key) and key not in own for key in weights)
+    for word, found in both.items():
+        synsets = " ".join(f"synset:{shown_value(sense.key)}" for sense in found.senses)
+        if not is_beside:
+            yield f"{word!r} was taken for {synsets}; {found.color} is the color"
+            continue
+        heaviest = max(weights.pop(key, 0.0) for key in found.keys)
+        weights[found.color] = max(heaviest, weights.get(found.color, 0.0))
+        yield f"{word!r} was taken for the color; {synsets} is what else it means"
+
+
+def described(weights: Collection[str]) -> tuple[str, ...]:
+    """The synsets beside which colors are asked for; none where either is missing."""
+    synsets = tuple(key for key in weights if not is_color(key))
+    return synsets if len(synsets) < len(weights) else ()
+
+
+def color_key(name: str, vocabulary: Vocabulary) -> str | None:
+    """The key of the color of this name; None where there is none, or the index keeps none."""
+    return NAMED.get(normalize(name)) if vocabulary.has_colors else None
+
+
+def why_unknown(word: str, vocabulary: Vocabulary) -> str:
+    """What to say of a word that an index without colors does not know; empty of other words."""
+    if normalize(word.removeprefix(COLOR)) not in NAMED or vocabulary.has_colors:
+        return ""
+    return f"{word!r} is a color, and this index keeps none: `imgsearch reindex` adds them"

@@ -28,13 +28,13 @@ from imgsearch_es.pictures.files import whole
 from imgsearch_es.retrieval.documents import Document
 from imgsearch_es.retrieval.duplicates import DuplicateGroup, duplicate_groups, to_threshold
 from imgsearch_es.retrieval.language import Where, to_filters
-from imgsearch_es.retrieval.limits import check_own
+from imgsearch_es.retrieval.ledger import check_own
 from imgsearch_es.retrieval.queries import Query
 from imgsearch_es.search.hit import Hit
 from imgsearch_es.search.query_pictures import Named, name_of, named, to_id
 from imgsearch_es.search.suggesting import LIMIT, Suggestion, suggestions
-from imgsearch_es.vocabulary.lmf import read_lexicon
 from imgsearch_es.vocabulary.synsets import Vocabulary
+from imgsearch_es.vocabulary.wordnet import read_lexicon
 
 
 class CollectedIndex(KeptIndex):

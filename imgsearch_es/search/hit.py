@@ -17,11 +17,10 @@ from imgsearch_es.errors import QueryError
 from imgsearch_es.pictures.files import to_path
 from imgsearch_es.pictures.photo import NO_PHOTO, Photo
 from imgsearch_es.retrieval.documents import Document
-from imgsearch_es.retrieval.fusion import PartScore, fused_score
 from imgsearch_es.retrieval.language import parse_words
 from imgsearch_es.retrieval.queries import Query, part_queries
 from imgsearch_es.retrieval.scoring import Summand, score_of, summands
-from imgsearch_es.retrieval.strategies import STRATEGIES
+from imgsearch_es.retrieval.strategies import STRATEGIES, PartScore, fused_score
 from imgsearch_es.stores.base import SearchResult
 from imgsearch_es.vocabulary.synsets import Vocabulary
 

@@ -15,8 +15,6 @@ from imgsearch_es.errors import QueryError, UnknownWordError
 from imgsearch_es.pictures.files import filename, in_memory, picture_id
 from imgsearch_es.retrieval.conditions import METADATA, OCR, ON_MAPS, Filter, shown_value
 from imgsearch_es.retrieval.feedback import Example, Rocchio, features, mean_embedding, mean_terms
-from imgsearch_es.retrieval.fusion import Part, to_fusion
-from imgsearch_es.retrieval.hints import unknown_word
 from imgsearch_es.retrieval.language import Words, free_text, parse_words, to_filters
 from imgsearch_es.retrieval.queries import (
     MAX_COSTLY,
@@ -26,9 +24,9 @@ from imgsearch_es.retrieval.queries import (
     synset_vector,
     to_candidates,
 )
-from imgsearch_es.retrieval.strategies import DENSE
-from imgsearch_es.retrieval.texts import searched
-from imgsearch_es.retrieval.traces import TRACE
+from imgsearch_es.retrieval.spans import searched
+from imgsearch_es.retrieval.strategies import DENSE, Part, to_fusion
+from imgsearch_es.retrieval.traces import TRACE, unknown_word
 from imgsearch_es.search.query_pictures import PictureReader, several
 from imgsearch_es.search.request import SearchRequest, VectorLike
 from imgsearch_es.stores.base import Store, known_settings

@@ -41,8 +41,8 @@ from imgsearch_es.retrieval.feedback import (
     mean_terms,
     views_of,
 )
-from imgsearch_es.retrieval.patterns import wildcard_matches
 from imgsearch_es.retrieval.queries import Query
+from imgsearch_es.retrieval.spans import wildcard_matches
 from imgsearch_es.search.hit import Hit
 from imgsearch_es.stores.base import Store, known_settings
 

@@ -14,9 +14,8 @@ from numpy.typing import NDArray
 
 from imgsearch_es.errors import QueryError
 from imgsearch_es.retrieval.feedback import ROCCHIO, Region, Rocchio
-from imgsearch_es.retrieval.fusion import Fusion
 from imgsearch_es.retrieval.language import Where
-from imgsearch_es.retrieval.strategies import StrategyName
+from imgsearch_es.retrieval.strategies import Fusion, StrategyName
 from imgsearch_es.search.query_pictures import QueryImages, told_apart
 from imgsearch_es.stores.base import Store
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from imgsearch_es.retrieval.conditions import Filter, shown_value
 from imgsearch_es.retrieval.facets import MAX_VALUES, VALUE_FIELDS
 from imgsearch_es.retrieval.queries import Query, Selection
+from imgsearch_es.retrieval.tokens import phrases
 from imgsearch_es.stores.base import Store
-from imgsearch_es.vocabulary.completion import phrases
 from imgsearch_es.vocabulary.synsets import Vocabulary
 from imgsearch_es.vocabulary.words import normalize
 

@@ -20,10 +20,10 @@ from imgsearch_es.retrieval.conditions import Filter
 from imgsearch_es.retrieval.documents import Document
 from imgsearch_es.retrieval.duplicates import Fingerprint
 from imgsearch_es.retrieval.facets import Facets
-from imgsearch_es.retrieval.fusion import PartScore
 from imgsearch_es.retrieval.ledger import Ledger
 from imgsearch_es.retrieval.queries import Query, Selection
 from imgsearch_es.retrieval.scoring import Statistics
+from imgsearch_es.retrieval.strategies import PartScore
 from imgsearch_es.stores.inspecting import Harm, Inspected
 from imgsearch_es.stores.settings import IndexSettings as IndexSettings
 
@@ -202,9 +202,8 @@ class Store(Protocol):
         """Remember what ``change`` makes of the settings; it changes taught words alone.
 
         Others may change them at the same time: ``change`` is called again where they did, and must
-        give settings back as they are that say what they shall.
-
-        From now on ``write`` gives documents the taught words of these settings.
+        give settings back as they are that say what they shall. From now on ``write`` gives
+        documents the taught words of these settings.
         """
 
     def apply_taught(self, word: TaughtWord, progress: Callable[[int, int], None]) -> int:

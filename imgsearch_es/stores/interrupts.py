@@ -49,8 +49,7 @@ RAISING: tuple[Any, ...] = (signal.default_int_handler, interrupt)
 class Pending:
     """Ctrl-C that waits, as the handler of its signal, for its turn with another handler.
 
-    Attributes:
-        hurry: called at once, where that handler ends what is going on.
+    ``hurry`` is called at once, where that handler ends what is going on.
     """
 
     def __init__(self, handler: Callable[[int, FrameType | None], Any]) -> None:

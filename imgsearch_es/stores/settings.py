@@ -150,6 +150,7 @@ class IndexSettings:
         """As JSON values, to be kept with the index."""
         words = {"taught": [word.to_dict() for word in self.taught]} if self.taught else {}
         fields = {} if self.synset_fields else {"synset_fields": False}
+        schema = TAUGHT_SCHEMA if self.taught else self.schema_version
         return {
             **words,  # left out otherwise, as in indexes made before there were any
             **fields,
@@ -157,14 +158,8 @@ class IndexSettings:
             "weights": self.weights,
             "vocabulary": self.vocabulary.base.to_dict(),
             "embedding_dimensions": self.embedding_dimensions,
-            "schema_version": self._stored_schema,
+            "schema_version": COLOR_SCHEMA if self.vocabulary.has_colors else schema,
         }
-
-    @property
-    def _stored_schema(self) -> int:
-        if self.vocabulary.has_colors:
-            return COLOR_SCHEMA
-        return TAUGHT_SCHEMA if self.taught else self.schema_version
 
     def to_stored(self) -> dict[str, Any]:
         """``to_dict`` with a checksum, which tells whether what is stored is what was written."""

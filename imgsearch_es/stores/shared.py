@@ -7,9 +7,9 @@ from itertools import islice
 
 from imgsearch_es.errors import QueryError
 from imgsearch_es.retrieval.documents import Document
-from imgsearch_es.retrieval.fusion import Fusion, by_ranks
 from imgsearch_es.retrieval.queries import Query, needs_statistics, part_queries, with_weights
 from imgsearch_es.retrieval.scoring import NO_STATISTICS, Statistics
+from imgsearch_es.retrieval.strategies import Fusion, by_ranks
 from imgsearch_es.stores.base import Scored, SearchResult, Store, known_settings
 
 
@@ -52,13 +52,10 @@ def check_features(store: Store, query: Query) -> None:
 
 def weighted_all(store: Store, queries: Sequence[Query]) -> list[tuple[Query, Statistics]]:
     """Each query with its synsets weighted by its strategy's formula, and what that is based on."""
-    needs = list(map(needs_statistics, queries))
-    keys = dict.fromkeys(
-        term.key for query, needed in zip(queries, needs, strict=True) if needed
-        for term in query.terms
-    )  # fmt: skip
-    known = store.statistics(list(keys)) if any(needs) else NO_STATISTICS
-    based_on = [known if needed else NO_STATISTICS for needed in needs]
+    in_need = list(filter(needs_statistics, queries))
+    keys = dict.fromkeys(term.key for query in in_need for term in query.terms)
+    known = store.statistics(list(keys)) if in_need else NO_STATISTICS
+    based_on = [known if needs_statistics(query) else NO_STATISTICS for query in queries]
     return [(with_weights(*item), item[1]) for item in zip(queries, based_on, strict=True)]
 
 

@@ -1,5 +1,5 @@
 """Vocabulary: words become synsets.
 
-To be read in this order: ``words`` (spelling), ``lexicon`` (words in running text), ``synsets``
-(the 1,000 of ImageNet, or own labels), ``completion`` (of a query that is being typed).
+To be read in this order: ``words`` (spelling, and words in running text), ``wordnet``, ``synsets``
+(the 1,000 of ImageNet, or own labels). ``colors`` are terms beside synsets.
 """

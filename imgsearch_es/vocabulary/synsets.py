@@ -14,19 +14,21 @@ from functools import cached_property, lru_cache
 
 from imgsearch_es.errors import ConfigurationError, SchemaError
 from imgsearch_es.vocabulary.colors import COLOR_SYNSETS, NAMED, is_color
-from imgsearch_es.vocabulary.graph import above, below
-from imgsearch_es.vocabulary.lexicon import Lexicon, Match
-from imgsearch_es.vocabulary.meanings import Resolution as Resolution
-from imgsearch_es.vocabulary.meanings import alike, doubts, near
+from imgsearch_es.vocabulary.wordnet import Resolution as Resolution
 from imgsearch_es.vocabulary.wordnet import Synset as Synset
 from imgsearch_es.vocabulary.wordnet import (
+    above,
+    alike,
+    below,
     check_labels,
+    doubts,
     imagenet_synsets,
+    near,
     noun,
     own_synset,
     wordnet_synsets,
 )
-from imgsearch_es.vocabulary.words import normalize, safe_keys
+from imgsearch_es.vocabulary.words import Lexicon, Match, normalize, safe_keys
 
 
 @dataclass(frozen=True, repr=False)
@@ -98,11 +100,9 @@ class Vocabulary:
 
     def classes(self, keys: Iterable[str]) -> set[str]:
         """The classes at or below some terms; a taught word is one."""
-        return {b for key in keys for b in self._below[key] if not self._is_sum(b)}
-
-    def _is_sum(self, key: str) -> bool:
-        synset = self._known[key]
-        return synset.class_index is None and key not in self.taught_keys and not is_color(key)
+        found = {own for key in keys for own in self._below[key]}
+        sums = {key for key in found if self._known[key].class_index is None}
+        return found - {key for key in sums - self.taught_keys if not is_color(key)}
 
     def with_hypernyms(self) -> Vocabulary:
         """The vocabulary whose terms are these and then all their hypernyms, by wnid."""
@@ -148,7 +148,7 @@ class Vocabulary:
         )
 
     def with_lexicon(self, words: tuple[tuple[str, str], ...]) -> Vocabulary:
-        """This vocabulary with words of other languages; see ``lmf.read_lexicon``."""
+        """This vocabulary with words of other languages; see ``read_lexicon``."""
         return replace(self, lexicon=words)
 
     @cached_property
@@ -253,19 +253,15 @@ class Vocabulary:
         weights = {} if how == "wnid" else self._doubts(match.phrase, keys)
         if weights:
             keys, how = tuple(weights), "doubtful"
-        else:
-            weights, named = {}, {*named}
+        may_be_color = self.has_colors and not is_color(keys[0])
         return Resolution(
             phrase=match.phrase,
             senses=tuple(self._known[key] for key in keys),
             keys=keys if weights else tuple(sorted(named, key=self._position.__getitem__)),
             how=how,
             weights=tuple(weights.values()),
-            color="" if is_color(keys[0]) else self._color(match.phrase),
+            color=NAMED.get(normalize(match.phrase), "") if may_be_color else "",
         )
-
-    def _color(self, phrase: str) -> str:
-        return NAMED.get(normalize(phrase), "") if self.has_colors else ""
 
     def _doubts(self, phrase: str, keys: Sequence[str]) -> dict[str, float]:
         """What a phrase stands for that names some synsets, by weight, if its sense is doubtful.
@@ -280,7 +276,6 @@ class Vocabulary:
         return weights if {self[k].wnid for k in self.classes(keys)} == there else {}
 
     def _near(self, form: str) -> dict[str, float]:
-        """The terms to which a normalized phrase comes near, with weights."""
         found = near(form)
         for known in filter(None, map(noun, () if found else self._foreign.get(form, ()))):
             found = found or near(normalize(known.lemmas[0]))
@@ -288,7 +283,6 @@ class Vocabulary:
         return {key: weight for key, weight in keys if key in self}
 
     def _alike(self, word: str) -> list[str]:
-        """Words of terms that are alike in meaning."""
         known = self._by_wnid
         return [self[k].lemmas[0] for w in alike(word) if (k := known.get(w, "")) in self]
 
@@ -298,7 +292,6 @@ class Vocabulary:
 
     @cached_property
     def _foreign(self) -> dict[str, list[str]]:
-        """The wnids of the lexicon by normalized word."""
         found: dict[str, list[str]] = {}
         for word, wnid in self.lexicon:
             found.setdefault(normalize(word), []).append(wnid)
@@ -340,7 +333,6 @@ class Vocabulary:
 
     @cached_property
     def _below(self) -> dict[str, list[str]]:
-        """The terms at or below every synset."""
         return below(self._known, self.keys, self.parents)
 
     @cached_property

@@ -17,7 +17,7 @@ from imgsearch_es.retrieval.queries import Query
 from imgsearch_es.search.hits import Hits
 from imgsearch_es.stores import open_store
 from imgsearch_es.stores.base import IndexSettings, SearchResult, Store
-from imgsearch_es.stores.elastic import shown
+from imgsearch_es.stores.elastic import fetching
 from imgsearch_es.stores.embedded import pruning, snapshot_writing
 from imgsearch_es.stores.embedded.store import EmbeddedStore
 from imgsearch_es.vocabulary.synsets import imagenet
@@ -39,7 +39,7 @@ INNER = ("auto", "impact", "script", "script-filtered")
 STRATEGIES = tuple(os.environ.get("IMGSEARCH_TEST_STRATEGIES", ",".join(INNER)).split(","))
 """Fewer on a server that lacks the module for the others (see tests/integration)."""
 if "IMGSEARCH_TEST_STRATEGIES" in os.environ:  # it lacks the one for languages, too
-    shown.FIELDS["words"] = {"type": "text"}
+    fetching.FIELDS["words"] = {"type": "text"}
 STORES = ("embedded", pytest.param("elasticsearch", marks=pytest.mark.node))
 
 

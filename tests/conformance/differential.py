@@ -36,7 +36,7 @@ from imgsearch_es.retrieval.strategies import DENSE, STRATEGIES
 from imgsearch_es.stores import open_store
 from imgsearch_es.stores.base import SearchResult, Store
 from imgsearch_es.stores.elastic import aliased, waiting
-from imgsearch_es.stores.elastic.impacts import OFFERED
+from imgsearch_es.stores.elastic.fetching import OFFERED
 from imgsearch_es.stores.embedded import store as embedded
 from imgsearch_es.vocabulary.synsets import imagenet
 from tests.conformance.collections import DIMENSIONS, KEYS, document

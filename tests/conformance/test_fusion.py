@@ -14,9 +14,8 @@ from imgsearch_es.analysis.analyzer import Term
 from imgsearch_es.errors import QueryError
 from imgsearch_es.retrieval.conditions import parse_filters
 from imgsearch_es.retrieval.documents import Document
-from imgsearch_es.retrieval.fusion import Fusion
 from imgsearch_es.retrieval.queries import Query, fused_terms, synset_vector
-from imgsearch_es.retrieval.strategies import DISTANCES
+from imgsearch_es.retrieval.strategies import DISTANCES, Fusion
 from imgsearch_es.search.hits import Hits
 from tests.conformance.collections import DIMENSIONS, KEYS, posteriors, rectified, ties
 from tests.conformance.collections import document as one_document
@@ -39,7 +38,7 @@ def check(case: Case, query: Query, tolerance: float = 2e-6) -> Hits:
 
 
 def expected_of(case: Case, query: Query) -> dict[str, float]:
-    """The definitions of ``imgsearch_es.retrieval.fusion``, one document at a time."""
+    """The definitions of ``imgsearch_es.retrieval.strategies``, one document at a time."""
     parts = [part_scores(case, query, i) for i in range(len(query.parts))]
     wanted = [d.id for d in case.documents if _is_wanted(d, query)]
     weights = [np.float32(part.weight) for part in query.parts]

@@ -17,7 +17,7 @@ from imgsearch_es.retrieval.language import parse_words
 from imgsearch_es.retrieval.queries import Query, synset_vector
 from imgsearch_es.stores import open_store
 from imgsearch_es.stores.base import SearchResult, Store
-from imgsearch_es.stores.elastic.impacts import OFFERED
+from imgsearch_es.stores.elastic.fetching import OFFERED
 from imgsearch_es.vocabulary.synsets import imagenet
 from tests.conformance import test_large_vocabulary as large
 from tests.conformance.collections import KEYS, extremes, posteriors, ties

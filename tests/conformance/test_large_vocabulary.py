@@ -11,9 +11,9 @@ from imgsearch_es.analysis.analyzer import Term
 from imgsearch_es.errors import QueryError
 from imgsearch_es.retrieval.conditions import parse_filters
 from imgsearch_es.retrieval.documents import Document
-from imgsearch_es.retrieval.fusion import Fusion, Part
 from imgsearch_es.retrieval.language import parse_words
 from imgsearch_es.retrieval.queries import Query, Selection
+from imgsearch_es.retrieval.strategies import Fusion, Part
 from imgsearch_es.search.hits import Hits
 from imgsearch_es.search.many import pages
 from imgsearch_es.stores.base import known_settings

@@ -16,9 +16,8 @@ from imgsearch_es.analysis.terms import TaughtWord
 from imgsearch_es.errors import ConfigurationError
 from imgsearch_es.interfaces.cli import serve
 from imgsearch_es.retrieval.conditions import parse_filters
-from imgsearch_es.retrieval.fusion import Fusion, Part
 from imgsearch_es.retrieval.queries import Query
-from imgsearch_es.retrieval.strategies import STRATEGIES
+from imgsearch_es.retrieval.strategies import STRATEGIES, Fusion, Part
 from imgsearch_es.search.many import pages
 from imgsearch_es.stores import open_store
 from imgsearch_es.stores.base import Store, known_settings
@@ -198,8 +197,10 @@ def test_from_layout_to_layout(place, tmp_path, monkeypatch):
 def test_an_index_of_before_stays_as_it_was_made(place, monkeypatch):
     """Its vectors are in its sources, and its checksums and names of synsets have doc values."""
 
+    made = mapping.index_body
+
     def before(*given: object) -> dict:
-        body = deepcopy(mapping.index_body(*given))
+        body = deepcopy(made(*given))
         fields = body["mappings"]["properties"]
         body["mappings"]["_source"] = {"excludes": ["hit"]}
         del body["settings"]["index.codec"]
@@ -215,7 +216,7 @@ def test_an_index_of_before_stays_as_it_was_made(place, monkeypatch):
 
     location = place()
     with monkeypatch.context() as patch:
-        patch.setattr(aliased, "index_body", before)
+        patch.setattr(mapping, "index_body", before)
         open_store(location).create(IMPORTED)
     with ImageIndex(location) as index:
         assert index.store.write(DOCUMENTS).rejected == []

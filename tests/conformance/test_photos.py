@@ -258,13 +258,11 @@ def make_old(monkeypatch):
 
     def make(location: str, documents: Sequence[Document]) -> None:
         if location.startswith("http"):
-            from imgsearch_es.stores.elastic import aliased, mapping, writing
+            from imgsearch_es.stores.elastic import mapping
 
             with monkeypatch.context() as patch:
                 kept = {"checksum": mapping.LATER["checksum"]}
                 patch.setattr(mapping, "LATER", kept)
-                patch.setattr(aliased, "LATER", kept)
-                patch.setattr(writing, "LATER", kept)
                 plain = [replace(d, metadata={}, text=None) for d in documents]
                 documents[:] = plain  # type: ignore[index]
                 with filled(location, plain, IMPORTED):

@@ -15,7 +15,7 @@ from imgsearch_es.errors import IndexNotFoundError, StoreError
 from imgsearch_es.retrieval.conditions import parse_filters
 from imgsearch_es.retrieval.documents import Document
 from imgsearch_es.retrieval.facets import FACETS
-from imgsearch_es.retrieval.limits import DEPTH, TEXT_BYTES
+from imgsearch_es.retrieval.ledger import DEPTH, TEXT_BYTES
 from imgsearch_es.retrieval.queries import Query, Selection
 from imgsearch_es.stores import open_store
 from imgsearch_es.stores.base import Known, Store

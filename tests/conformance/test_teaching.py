@@ -14,11 +14,11 @@ from PIL import Image
 from imgsearch_es import ImageIndex
 from imgsearch_es.errors import ConfigurationError, QueryError, SchemaError
 from imgsearch_es.retrieval.queries import Query
+from imgsearch_es.retrieval.tokens import complete
 from imgsearch_es.search import teaching
 from imgsearch_es.stores.base import known_settings
 from imgsearch_es.stores.elastic import aliased
 from imgsearch_es.stores.embedded import schema
-from imgsearch_es.vocabulary.completion import complete
 from imgsearch_es.vocabulary.synsets import imagenet
 from tests.conformance.conftest import ranking
 from tests.conformance.reference import Reference

@@ -13,7 +13,7 @@ from imgsearch_es.errors import ConfigurationError, UnknownWordError
 from imgsearch_es.retrieval.documents import Document
 from imgsearch_es.retrieval.language import parse_words
 from imgsearch_es.retrieval.queries import Query
-from imgsearch_es.retrieval.texts import marked
+from imgsearch_es.retrieval.spans import marked
 from imgsearch_es.stores.base import IndexSettings
 from imgsearch_es.vocabulary.synsets import imagenet
 from tests.conformance.collections import posteriors
@@ -139,13 +139,11 @@ def make_old(monkeypatch):
         from tests.conformance.conftest import filled
 
         if location.startswith("http"):
-            from imgsearch_es.stores.elastic import aliased, mapping, writing
+            from imgsearch_es.stores.elastic import mapping
 
             kept = {k: v for k, v in mapping.LATER.items() if k not in ("text", "ocr")}
             with monkeypatch.context() as patch:
                 patch.setattr(mapping, "LATER", kept)
-                patch.setattr(aliased, "LATER", kept)
-                patch.setattr(writing, "LATER", kept)
                 with filled(location, documents, IMPORTED):
                     return
         import duckdb

@@ -14,7 +14,7 @@ from imgsearch_es.analysis.filters import PARTS
 from imgsearch_es.retrieval.documents import Document
 from imgsearch_es.retrieval.queries import Query
 from imgsearch_es.stores.base import IndexSettings
-from imgsearch_es.stores.elastic import aliased
+from imgsearch_es.stores.elastic import mapping
 from tests.conformance.collections import posteriors, ties
 from tests.conformance.conftest import SETTINGS, Case, case_of
 
@@ -75,7 +75,7 @@ def without_views(body: Callable[..., dict]) -> Callable[..., dict]:
 def test_an_index_of_before_there_were_views(place, photos, monkeypatch):
     location = place()
     with monkeypatch.context() as patch:
-        patch.setattr(aliased, "index_body", without_views(aliased.index_body))
+        patch.setattr(mapping, "index_body", without_views(mapping.index_body))
         with ImageIndex(location, model="fake") as index:
             index.add(photos / "cats")
     if not location.startswith("http"):

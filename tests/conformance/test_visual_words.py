@@ -15,8 +15,8 @@ from imgsearch_es.errors import ConfigurationError, QueryError
 from imgsearch_es.indexing.exchange.documents import export_documents, import_documents
 from imgsearch_es.indexing.reindexing import Rebuild
 from imgsearch_es.retrieval.documents import Document
-from imgsearch_es.retrieval.fusion import Fusion
 from imgsearch_es.retrieval.queries import Query
+from imgsearch_es.retrieval.strategies import Fusion
 from imgsearch_es.search.hits import Hits
 from imgsearch_es.stores import open_store
 from tests.conformance.collections import posteriors

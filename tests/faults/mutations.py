@@ -33,8 +33,7 @@ from imgsearch_es.indexing.verifying import VerifyReport
 from imgsearch_es.pictures.files import picture_id
 from imgsearch_es.retrieval.documents import Document
 from imgsearch_es.stores.elastic import inspecting
-from imgsearch_es.stores.elastic.fetching import WHOLE, sent_words
-from imgsearch_es.stores.elastic.shown import shown_by
+from imgsearch_es.stores.elastic.fetching import WHOLE, sent_words, shown_by
 from imgsearch_es.vocabulary.synsets import imagenet
 from tests.fakes import pictures, register
 

@@ -13,7 +13,7 @@ with atheris.instrument_imports(include=["imgsearch_es"]):
     from imgsearch_es.errors import QueryError
     from imgsearch_es.retrieval import conditions  # noqa: F401 - to be instrumented
     from imgsearch_es.retrieval.language import parse_words
-    from imgsearch_es.vocabulary import lexicon, words  # noqa: F401 - to be instrumented
+    from imgsearch_es.vocabulary import words  # noqa: F401 - to be instrumented
     from imgsearch_es.vocabulary.synsets import imagenet
 
 VOCABULARY = imagenet()

@@ -6,7 +6,7 @@ from string import ascii_lowercase
 
 import pytest
 
-from imgsearch_es.vocabulary.completion import complete, phrases
+from imgsearch_es.retrieval.tokens import complete, phrases
 from imgsearch_es.vocabulary.synsets import from_labels, imagenet
 
 VOCABULARY = imagenet()

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from imgsearch_es.errors import QueryError
 from imgsearch_es.retrieval.conditions import Filter, compare, parse_filters
-from imgsearch_es.retrieval.patterns import wildcard_matches
+from imgsearch_es.retrieval.spans import wildcard_matches
 from imgsearch_es.vocabulary.synsets import imagenet
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from imgsearch_es.errors import QueryError
+from imgsearch_es.retrieval.dense import near_pairs
 from imgsearch_es.retrieval.duplicates import (
     NEAR,
     Fingerprint,
@@ -15,7 +16,6 @@ from imgsearch_es.retrieval.duplicates import (
     find_groups,
     to_threshold,
 )
-from imgsearch_es.retrieval.near_pairs import near_pairs
 from tests.conformance.collections import document
 
 

@@ -12,6 +12,7 @@ from imgsearch_es.retrieval.queries import Query
 from imgsearch_es.stores import open_store
 from imgsearch_es.stores.base import IndexSettings
 from imgsearch_es.stores.elastic.aliased import harmful_action, next_name
+from imgsearch_es.stores.elastic.fetching import MOST_NAMES
 from imgsearch_es.stores.elastic.mapping import (
     KINDS,
     MAX_DIMENSIONS,
@@ -21,7 +22,6 @@ from imgsearch_es.stores.elastic.mapping import (
     index_body,
     shards_for,
 )
-from imgsearch_es.stores.elastic.shown import MOST_NAMES
 from imgsearch_es.vocabulary.synsets import Vocabulary, from_labels, imagenet
 
 ANALYZER = {"model": {"name": "fake"}, "image_filters": [], "term_filters": []}

@@ -18,7 +18,7 @@ from imgsearch_es.retrieval.scoring import FORMULAS, Context, Statistics
 from imgsearch_es.retrieval.strategies import MAX_RESULTS
 from imgsearch_es.stores.elastic.answers import SMALLEST_WINDOW, first_window, is_proven
 from imgsearch_es.stores.elastic.clauses import matching, scale_of, sparse_clause
-from imgsearch_es.stores.elastic.impacts import impacts_of
+from imgsearch_es.stores.elastic.fetching import impacts_of
 from imgsearch_es.vocabulary.colors import COLOR
 from tests.conformance.collections import document
 

@@ -15,7 +15,7 @@ from imgsearch_es.evaluation import Collection, Judgements, Run, Topic, make_tas
 from imgsearch_es.evaluation.systems import System, parse_systems
 from imgsearch_es.pictures.files import picture_id
 from imgsearch_es.retrieval.documents import Document
-from imgsearch_es.retrieval.fusion import Fusion
+from imgsearch_es.retrieval.strategies import Fusion
 
 
 def document(uri: str, *labels: str) -> Document:

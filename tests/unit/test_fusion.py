@@ -15,11 +15,11 @@ from imgsearch_es.errors import QueryError
 from imgsearch_es.interfaces.gallery import gallery_html
 from imgsearch_es.retrieval.conditions import parse_filters
 from imgsearch_es.retrieval.documents import to_score
-from imgsearch_es.retrieval.fusion import Part, by_ranks
 from imgsearch_es.retrieval.queries import Query, fused_terms, part_queries
 from imgsearch_es.retrieval.scoring import NO_STATISTICS, Statistics
+from imgsearch_es.retrieval.strategies import Part, by_ranks
+from imgsearch_es.stores.elastic.dense import read_fused
 from imgsearch_es.stores.elastic.fetching import NOT_FETCHED
-from imgsearch_es.stores.elastic.fusion import read_fused
 from tests.unit.test_documents import SOURCE
 
 PICTURE = (Term("tabby", 0.5), Term("lynx", 0.25))

@@ -9,9 +9,8 @@ import pytest
 
 from imgsearch_es.errors import ConfigurationError
 from imgsearch_es.retrieval.language import parse_words
-from imgsearch_es.vocabulary.lmf import FIRST_NOUN, LONGEST_TAG, read_lexicon
 from imgsearch_es.vocabulary.synsets import from_wnids, imagenet
-from imgsearch_es.vocabulary.wordnet import nouns
+from imgsearch_es.vocabulary.wordnet import FIRST_NOUN, LONGEST_TAG, nouns, read_lexicon
 
 VOCABULARY = imagenet()
 GERMAN = """<?xml version="1.0" encoding="UTF-8"?>
@@ -119,11 +118,11 @@ def test_a_bad_lexicon(tmp_path, text, said):
 def test_a_large_lexicon(tmp_path, monkeypatch):
     path = tmp_path / "large.xml.gz"
     path.write_bytes(gzip.compress(b"<a>" + b" " * 300_000 + b"</a>"))
-    monkeypatch.setattr("imgsearch_es.vocabulary.lmf.MOST_BYTES", 100_000)
+    monkeypatch.setattr("imgsearch_es.vocabulary.wordnet.MOST_BYTES", 100_000)
     with pytest.raises(ConfigurationError, match="more than"):
         read_lexicon(path)
     long = "".join(f'<Sense synset="{n}{"b" * 30_000}"/>' for n in range(3))
     path.write_bytes(gzip.compress(f'<a><Lemma writtenForm="Hund"/>{long}</a>'.encode()))
-    monkeypatch.setattr("imgsearch_es.vocabulary.lmf.MOST_KEPT", 80_000)
+    monkeypatch.setattr("imgsearch_es.vocabulary.wordnet.MOST_KEPT", 80_000)
     with pytest.raises(ConfigurationError, match="more senses and synsets than any wordnet"):
         read_lexicon(path)

@@ -14,7 +14,7 @@ from imgsearch_es import ImageIndex
 from imgsearch_es.indexing.photos import words_of
 from imgsearch_es.pictures.photo import read_photo
 from imgsearch_es.pictures.sidecars import HIERARCHY, SUBJECT, SidecarError, tag
-from imgsearch_es.retrieval.language import TRACE
+from imgsearch_es.retrieval.traces import TRACE
 from imgsearch_es.vocabulary.synsets import imagenet
 from tests.unit.test_photos import dng
 

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from imgsearch_es.index import ImageIndex
-    from imgsearch_es.retrieval.fusion import Fusion
+    from imgsearch_es.retrieval.strategies import Fusion
 
 Positive = Annotated[int, typer.Option(min=1)]
 Natural = Annotated[int, typer.Option(min=0)]
@@ -279,7 +279,7 @@ def parameters(texts: list[str] | None) -> dict[str, float]:
 
 def fusion(text: str | None, method: str, rank_constant: int, window: int) -> Fusion | None:
     """Read ``part=weight,...``; a part without a weight has 1."""
-    from imgsearch_es.retrieval.fusion import Fusion
+    from imgsearch_es.retrieval.strategies import Fusion
 
     if text is not None:
         items = [item if "=" in item or not item else f"{item}=1" for item in text.split(",")]

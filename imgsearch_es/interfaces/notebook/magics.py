@@ -18,7 +18,7 @@ from IPython.core.magic_arguments import MagicArgumentParser, argument, magic_ar
 from imgsearch_es.errors import ImgsearchError
 from imgsearch_es.index import ImageIndex
 from imgsearch_es.retrieval.strategies import STRATEGIES
-from imgsearch_es.vocabulary.completion import complete
+from imgsearch_es.retrieval.tokens import complete
 
 DEFAULT = "index"
 """The variable that is searched unless --index says otherwise."""

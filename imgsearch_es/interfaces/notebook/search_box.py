@@ -31,8 +31,8 @@ from imgsearch_es.pictures.thumbnails import embed
 from imgsearch_es.retrieval.conditions import Filter
 from imgsearch_es.retrieval.queries import Query
 from imgsearch_es.retrieval.strategies import MAX_RESULTS, STRATEGIES, strategy_of
+from imgsearch_es.retrieval.tokens import complete
 from imgsearch_es.search.hits import Hits
-from imgsearch_es.vocabulary.completion import complete
 from imgsearch_es.vocabulary.synsets import imagenet
 
 _PICTURE_PIXELS, _PICTURE_BYTES = 112, 400_000

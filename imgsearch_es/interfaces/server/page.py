@@ -26,8 +26,8 @@ from imgsearch_es.interfaces.server.services import Notice, Parts, Services, ser
 from imgsearch_es.interfaces.server.view import PAGE_SIZE, State, value_name
 from imgsearch_es.pictures.files import in_memory
 from imgsearch_es.retrieval.facets import ALBUM, MONTH, PLACE, YEAR, FacetCount, Facets
-from imgsearch_es.retrieval.places import Box, box_of_tile, to_box
 from imgsearch_es.retrieval.queries import Query
+from imgsearch_es.retrieval.spans import Box, box_of_tile, to_box
 from imgsearch_es.search.hits import Hits
 from imgsearch_es.search.query_building import LISTED_BY
 from imgsearch_es.stores.base import known_settings

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from imgsearch_es.retrieval.documents import Document
-from imgsearch_es.retrieval.fusion import HEAVIEST
+from imgsearch_es.retrieval.strategies import HEAVIEST
 
 MAX_K = 1000
 

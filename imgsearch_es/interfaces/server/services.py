@@ -33,9 +33,9 @@ from imgsearch_es.pictures.files import cache_folder
 from imgsearch_es.retrieval.conditions import WITHIN
 from imgsearch_es.retrieval.facets import FACETS, MONTH, PLACE, YEAR, Facets
 from imgsearch_es.retrieval.feedback import ROCCHIO, Rocchio
-from imgsearch_es.retrieval.fusion import Fusion
 from imgsearch_es.retrieval.language import to_filters
 from imgsearch_es.retrieval.queries import Query
+from imgsearch_es.retrieval.strategies import Fusion
 from imgsearch_es.search.hit import Explanation
 from imgsearch_es.search.hits import Hits
 from imgsearch_es.search.query_building import LISTED_BY

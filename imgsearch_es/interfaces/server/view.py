@@ -40,8 +40,8 @@ from imgsearch_es.retrieval.facets import (
     range_of,
 )
 from imgsearch_es.retrieval.language import MAX_PARTS
-from imgsearch_es.retrieval.places import box_of_tile, to_box
 from imgsearch_es.retrieval.queries import Query
+from imgsearch_es.retrieval.spans import box_of_tile, to_box
 from imgsearch_es.retrieval.strategies import STRATEGIES
 from imgsearch_es.search.hits import Hits
 from imgsearch_es.stores.base import IndexSettings

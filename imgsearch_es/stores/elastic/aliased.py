@@ -23,22 +23,10 @@ from imgsearch_es.errors import (
 )
 from imgsearch_es.retrieval.documents import COLOR_SCHEMA, SCHEMA_VERSION
 from imgsearch_es.stores.base import IndexSettings, Store, known_settings
+from imgsearch_es.stores.elastic import mapping
 from imgsearch_es.stores.elastic.connection import Version, connect, parse_address, translated
-from imgsearch_es.stores.elastic.fetching import WHOLE_INDEX
-from imgsearch_es.stores.elastic.impacts import NONE, impacts_in, wanted_impacts
-from imgsearch_es.stores.elastic.ledger import ElasticLedger
-from imgsearch_es.stores.elastic.mapping import (
-    FULL,
-    LATER,
-    LEAN,
-    NO_NEIGHBORS,
-    REBUILT,
-    UNLEAN,
-    Layout,
-    Neighbors,
-    index_body,
-    is_lean,
-)
+from imgsearch_es.stores.elastic.fetching import NONE, WHOLE_INDEX, impacts_in, wanted_impacts
+from imgsearch_es.stores.elastic.mapping import NO_NEIGHBORS, Layout, Neighbors
 from imgsearch_es.stores.settings import read_settings
 
 if TYPE_CHECKING:
@@ -71,7 +59,6 @@ class AliasedIndex(Store):
         self._neighbors = NO_NEIGHBORS
         self._wanted_impacts = wanted_impacts(impacts)
         self._impacts: tuple[str, ...] = ()
-        self.ledger = ElasticLedger(lambda: self.client, self._address, self._layout.replicas or 0)
         self._index = f"{self._name}-000001"  # behind the alias
         self._settings: IndexSettings | None = None
         self._written_as = self._name  # see ``_own_alias``
@@ -115,7 +102,6 @@ class AliasedIndex(Store):
 
     @property
     def keeps_thumbnails(self) -> bool:  # type: ignore[override]
-        """All but lean ones do."""
         return not (self._layout.is_lean if self.stored_settings() is None else self._is_lean)
 
     @property
@@ -126,8 +112,7 @@ class AliasedIndex(Store):
 
     @property
     def layout(self) -> str:
-        """The layout of the documents of an index that was opened."""
-        return LEAN if self._is_lean else FULL
+        return mapping.LEAN if self._is_lean else mapping.FULL
 
     def stored_settings(self) -> IndexSettings | None:
         if self._settings is None:
@@ -187,15 +172,14 @@ class AliasedIndex(Store):
                 f"{data['schema_version']}, this one knows {COLOR_SCHEMA}): upgrade this "
                 "installation"
             )
-        own = _own_alias(index)
+        own, properties = _own_alias(index), facts["mappings"]["properties"]
         self._written_as = own if own in facts["aliases"] else self._name
         self._index, self._looked_at = index, time.monotonic()
-        self._neighbors = Neighbors.of(facts["mappings"]["properties"])
-        self._impacts = impacts_in(facts["mappings"]["properties"])
-        self._is_lean = is_lean(facts["mappings"])
-        self._lacks = (LATER.keys() | REBUILT) - facts["mappings"]["properties"].keys()
+        self._neighbors, self._impacts = Neighbors.of(properties), impacts_in(properties)
+        self._is_lean = mapping.is_lean(facts["mappings"])
+        self._lacks = (mapping.LATER.keys() | mapping.REBUILT) - properties.keys()
         if self._is_lean:
-            self._lacks -= {*UNLEAN}
+            self._lacks -= {*mapping.UNLEAN}
         self._settings = read_settings(data, self.location)
 
     def _known_index(self) -> str:
@@ -204,10 +188,7 @@ class AliasedIndex(Store):
         return self._index
 
     def _check_index(self, answers: Sequence[Mapping[str, Any]]) -> None:
-        """The queries were made for the index that answered, and not for the one before it.
-
-        Only hits name their index. Where an answer has none, the alias tells.
-        """
+        """The index that answered is the queries' own; where there is no hit, the alias tells."""
         found = [answer.get("hits", {}).get("hits") for answer in answers]
         names = {hits[0]["_index"] for hits in found if hits}
         if not all(found):
@@ -234,7 +215,7 @@ class AliasedIndex(Store):
         client, version = self._connection
         neighbors = self._wanted or NO_NEIGHBORS
         impacts = self._wanted_impacts or ()
-        body = index_body(settings, version, self._layout, neighbors, impacts)
+        body = mapping.index_body(settings, version, self._layout, neighbors, impacts)
         aliases: dict[str, Any] = {_own_alias(self._index): {}}
         if self._name != self._index:  # else it is built beside one that has the name
             aliases[self._name] = {"is_write_index": True}
@@ -246,10 +227,7 @@ class AliasedIndex(Store):
         self._settings = None  # to be read as they are
 
     def beside(self) -> Self:
-        """The index with the next number, ``<name>-000002``, which no alias leads to yet.
-
-        One that was begun with other options than these is deleted.
-        """
+        """The index with the next number; one that was begun with other options is deleted."""
         known_index = self._known_index()
         new = copy(self)
         new._name = new._index = next_name(known_index, self.location)
@@ -272,7 +250,7 @@ class AliasedIndex(Store):
             facts = self.client.indices.get(index=index, features=["settings", "mappings"])[index]
         found = facts["settings"]["index"]
         return Layout(
-            layout=LEAN if is_lean(facts["mappings"]) else FULL,
+            layout=mapping.LEAN if mapping.is_lean(facts["mappings"]) else mapping.FULL,
             shards=int(found["number_of_shards"]),
             replicas=int(found["number_of_replicas"]),
             refresh_interval=found.get("refresh_interval"),
@@ -340,19 +318,12 @@ class AliasedIndex(Store):
 
 
 def _own_alias(index: str) -> str:
-    """An alias that leads to this index only, whatever replaces it.
-
-    What is written by it cannot get into an index that was rebuilt meanwhile with another analyzer.
-    """
+    """Of this index only: writing by it cannot get into one that was rebuilt meanwhile."""
     return f"{index}-writes"
 
 
 def next_name(index: str, location: str) -> str:
-    """``pets-000002`` for ``pets-000001``.
-
-    Raises:
-        StoreError: the index has no such name.
-    """
+    """``pets-000002`` for ``pets-000001``; StoreError where the index has no such name."""
     found = re.fullmatch(r"(.+)-(\d{6})", index)
     if found is None:
         raise StoreError(
@@ -372,8 +343,7 @@ def _check_lifecycle(client: Elasticsearch, policy: str | None) -> None:
         raise ConfigurationError(f"the server has no lifecycle policy {policy!r}") from error
     except elasticsearch.BadRequestError as error:
         raise ConfigurationError("this server has no index lifecycle management") from error
-    harm = harmful_action(found)
-    if harm is not None:
+    if harm := harmful_action(found):
         raise ConfigurationError(
             f"the lifecycle policy {policy!r} has the action {harm!r}: an index of pictures is one "
             "index, whose ids are unique, and it does not age (see docs/scaling.md)"
@@ -381,7 +351,7 @@ def _check_lifecycle(client: Elasticsearch, policy: str | None) -> None:
 
 
 def harmful_action(policy: Mapping[str, Any]) -> str | None:
-    """The first action of a lifecycle policy that an index of pictures does not survive.
+    """The first action of a policy that an index does not survive.
 
     A rollover would put a picture that changes into a second index beside its older self.
     """

@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 from elasticsearch import Elasticsearch
 
 from imgsearch_es.errors import QueryError
-from imgsearch_es.retrieval.documents import Document, to_score
+from imgsearch_es.retrieval.documents import to_score
 from imgsearch_es.retrieval.queries import Query, counted, needs_statistics, with_weights
 from imgsearch_es.retrieval.scoring import NO_STATISTICS, Statistics, score_of, summands
 from imgsearch_es.retrieval.strategies import (
@@ -37,6 +37,7 @@ from imgsearch_es.retrieval.strategies import (
     WORDS,
 )
 from imgsearch_es.stores.base import Scored, SearchResult, best_first
+from imgsearch_es.stores.elastic import dense, fetching
 from imgsearch_es.stores.elastic.clauses import (
     at_least,
     at_most,
@@ -49,17 +50,7 @@ from imgsearch_es.stores.elastic.clauses import (
     sorting,
     sparse_clause,
 )
-from imgsearch_es.stores.elastic.dense import compared, dense_body, is_above, read_dense, words_body
-from imgsearch_es.stores.elastic.fetching import (
-    SOURCE,
-    Search,
-    all_answers,
-    document_of,
-    result,
-    terms_of,
-)
-from imgsearch_es.stores.elastic.fusion import fused_body, read_fused
-from imgsearch_es.stores.elastic.impacts import field_of
+from imgsearch_es.stores.elastic.fetching import SOURCE, Search, result
 from imgsearch_es.stores.shared import listing
 from imgsearch_es.vocabulary.colors import is_color
 
@@ -79,7 +70,7 @@ def first_window(query: Query) -> int:
 
 def first_pass(query: Query, statistics: Statistics, window: int) -> dict[str, Any]:
     """The best by the inverted index, by their scores before rescoring."""
-    wanted = bool_query(query, must=[sparse_clause(query.terms, field_of(query))])
+    wanted = bool_query(query, must=[sparse_clause(query.terms, fetching.field_of(query))])
     return {"query": wanted, "size": window, **_cut(query, statistics), **SOURCE}
 
 
@@ -92,10 +83,7 @@ def _cut(query: Query, statistics: Statistics) -> dict[str, Any]:
 
 
 def rescored(query: Query, statistics: Statistics, window: int) -> dict[str, Any]:
-    """The first pass with a second one, so that its answer is ranked already: for people.
-
-    Without fields of synsets it is the first pass, whose scores are a little too low.
-    """
+    """The first pass ranked by a second one, for people; as it is without fields of synsets."""
     if not query.synset_fields:
         return first_pass(query, statistics, window)
     again = rescoring(window, {"function_score": exact_scoring(query.terms)})
@@ -136,7 +124,7 @@ def read_scored(
 ) -> SearchResult:
     """The result in an answer in which the server scored every document exactly."""
     means = f"{'all' if query.strategy == 'script' else 'matching'} pictures were scored"
-    ranked = as_scored(answer["hits"]["hits"])
+    ranked = best_first(_as_scored(answer["hits"]["hits"]))
     counted = _counted(answer, len(ranked), sum(item.score > 0 for item in ranked))
     return result(query, statistics, answer, ranked, means=means, **counted)
 
@@ -153,15 +141,9 @@ def listing_body(query: Query) -> dict[str, Any]:
     }
 
 
-def read_listed(query: Query, answer: Mapping[str, Any]) -> SearchResult:
-    """The list in an answer to ``listing_body``."""
-    total, documents = answer["hits"]["total"]["value"], map(document_of, answer["hits"]["hits"])
-    return listing(query, documents, total, answer["took"])
-
-
-def as_scored(hits: Sequence[Mapping[str, Any]]) -> list[Scored]:
-    """Hits by the server's scores."""
-    return best_first(Scored(document_of(hit), to_score(hit["_score"])) for hit in hits)
+def _as_scored(hits: Sequence[Mapping[str, Any]]) -> list[Scored]:
+    """Hits with the server's scores; 0 where it sorted by something else."""
+    return [Scored(fetching.document_of(hit), to_score(hit["_score"] or 0.0)) for hit in hits]
 
 
 def read_first_pass(
@@ -176,7 +158,7 @@ def read_first_pass(
     means = f"the best {window} were rescored, and no other picture can enter"
     best = [item for item in ranked if item.score >= least_of(query)]
     page = best[query.offset : query.offset + query.k]
-    found = [Scored(document_of(item.hit), item.score) for item in page]
+    found = [Scored(fetching.document_of(item.hit), item.score) for item in page]
     counted = _counted(answer, len(ranked), len(best))
     counted["total_is_exact"] &= query.min_score is None or len(hits) < window
     return result(query, statistics, answer, found, means=means, windows=1, **counted)
@@ -187,7 +169,7 @@ def _of_first_pass(
 ) -> list[Scored]:
     least = least_of(query)
     found = (item for item in _rescored(query, statistics, hits) if item.score >= least)
-    return [Scored(document_of(item.hit), item.score) for item in found]
+    return [Scored(fetching.document_of(item.hit), item.score) for item in found]
 
 
 class _Rescored(NamedTuple):
@@ -206,11 +188,11 @@ def _rescored(
     found = []
     for hit in hits:
         if not query.formula.is_linear:
-            document = document_of(hit)
+            document = fetching.document_of(hit)
             score = score_of(summands(document, *ways))
             found.append(_Rescored(score, document.id, hit))
             continue
-        key, scores = terms_of(hit)
+        key, scores = fetching.terms_of(hit)
         total = 0.0
         for term in query.terms:  # not sum(), which since Python 3.12 rounds otherwise
             total += term.score * scores.get(term.key, 0.0)
@@ -234,16 +216,9 @@ def is_proven(
 ) -> bool:
     """Whether the best offset + k of a rescored window are certainly the best of the index.
 
-    No document outside the window has a first-pass score above the window's last one. When the last
-    exact score wanted is above all that this may stand for, no such document can enter, nor tie.
-    With several shards it is the last of all that they found together.
-
-    Args:
-        query: the query.
-        scores: exact scores of the window, best first.
-        last: the server's own score of the window's last document.
-        fetched_all: whether the window holds every document that matches.
-        statistics: on which the weights are based.
+    No document outside the window has a first-pass score above ``last``, the server's own score of
+    the window's last document. When the last exact score wanted is above all that this may stand
+    for, no such document can enter, nor tie. With several shards it is the last of all.
     """
     if fetched_all:
         return True
@@ -274,8 +249,8 @@ class Way(NamedTuple):
 IMPACT = Way(first_pass, read_first_pass)
 FALLBACK = Way(factored, read_scored)
 """What answers when no window of ``IMPACT`` proves the ranking."""
-_DENSE, _FUSED = Way(dense_body, read_dense), Way(fused_body, read_fused)
-_WORDS = Way(words_body, read_dense)
+_DENSE, _FUSED = Way(dense.dense_body, dense.read_dense), Way(dense.fused_body, dense.read_fused)
+_WORDS = Way(dense.words_body, dense.read_dense)
 _WAYS = {
     POSTINGS: IMPACT,
     SHARING: Way(scripted, read_scored),
@@ -329,37 +304,33 @@ def pages(
 ) -> Generator[SearchResult, None, None]:
     """The hits of a query that is weighted already, ``query.k`` at a time from its offset on.
 
-    ``way`` is the query's own.
-
     A point in time keeps the index as it is, and ``search_after`` goes on where the page before
     ended. All matching documents are scored; where the server's scores are not exact, one is given
     when none that the server has not sent yet can score as much.
-
-    Raises:
-        StoreError: a page was asked for so late that the server no longer has the point in time.
     """
-    if query.sort is not None:
-        yield from _listed_pages(client, index, query, search)
-        return
     way = FALLBACK if way is IMPACT and query.synset_fields else way
-    size, is_bound = max(query.k, _LEAST), way in (_DENSE, _WORDS, IMPACT)
-    read = partial(_of_first_pass, statistics) if way is IMPACT else compared
-    above = partial(_is_above, query, statistics) if way is IMPACT else partial(is_above, query)
-    asked = query if is_bound else replace(query, k=size, offset=0)
-    body = way.body(asked, statistics, size)
-    body |= {"sort": [{"_score": "desc"}, {"id": "asc"}], "track_total_hits": True}
+    is_listed, size = query.sort is not None, max(query.k, _LEAST)
+    is_bound = not is_listed and way in (_DENSE, _WORDS, IMPACT)
+    read = partial(_of_first_pass, statistics) if way is IMPACT else dense.compared
+    of_server = partial(_is_above, query, statistics)
+    above = of_server if way is IMPACT else partial(dense.is_above, query)
+    if is_listed:
+        body = listing_body(query) | {"size": size}
+    else:
+        body = way.body(query if is_bound else replace(query, k=size, offset=0), statistics, size)
+        body |= {"sort": [{"_score": "desc"}, {"id": "asc"}], "track_total_hits": True}
     body.pop("from", None)
     waiting: list[Scored] = []  # not certain yet
     ready: list[Scored] = []  # not given yet
     total, skip, took = 0, query.offset, 0.0
-    with closing(all_answers(client, index, body, KEEP_ALIVE, search)) as answers:
+    with closing(fetching.all_answers(client, index, body, KEEP_ALIVE, search)) as answers:
         for answer in answers:
             hits = answer["hits"]["hits"]
             is_last, took = len(hits) < size, took + answer["took"]
-            found = read(query, hits) if is_bound else as_scored(hits)
+            found = read(query, hits) if is_bound else _as_scored(hits)
             counted = answer["hits"].get("total", {"value": total})
             total = counted["value"] - len(hits) + len(found)
-            waiting = best_first([*waiting, *found])
+            waiting = found if is_listed else best_first([*waiting, *found])
             count = len(waiting)
             if is_bound and not is_last:
                 ahead = (above(item.score, hits[-1]["_score"]) for item in waiting)
@@ -367,29 +338,13 @@ def pages(
             ready, waiting = [*ready, *waiting[:count]], waiting[count:]
             ready, skip = ready[skip:], max(0, skip - len(ready))
             while len(ready) >= query.k or (is_last and ready):
-                yield result(
-                    query, statistics, {"took": took}, ready[: query.k],
-                    total=total, total_is_exact=query.min_score is None or is_last, exact=True,
-                    means="all matching pictures were scored, at one point in time",
-                )  # fmt: skip
-                ready, took = ready[query.k :], 0.0
-
-
-def _listed_pages(
-    client: Elasticsearch, index: str, query: Query, search: Search
-) -> Generator[SearchResult, None, None]:
-    """A list that is sorted, page by page, at one point in time."""
-    body, total, skip = listing_body(query), 0, query.offset
-    del body["from"]
-    waiting: list[Document] = []
-    body["size"] = max(query.k, _LEAST)
-    with closing(all_answers(client, index, body, KEEP_ALIVE, search)) as answers:
-        for answer in answers:
-            hits = answer["hits"]["hits"]
-            total = answer["hits"].get("total", {"value": total})["value"]
-            waiting += map(document_of, hits)
-            waiting, skip = waiting[skip:], max(0, skip - len(waiting))
-            is_last = len(hits) < body["size"]
-            while len(waiting) >= query.k or (is_last and waiting):
-                yield listing(query, waiting[: query.k], total, answer["took"])
-                waiting = waiting[query.k :]
+                page, ready = ready[: query.k], ready[query.k :]
+                if is_listed:
+                    yield listing(query, (one.document for one in page), total, took)
+                else:
+                    yield result(
+                        query, statistics, {"took": took}, page, total=total, exact=True,
+                        total_is_exact=query.min_score is None or is_last,
+                        means="all matching pictures were scored, at one point in time",
+                    )  # fmt: skip
+                took = 0.0

@@ -24,11 +24,9 @@ from imgsearch_es.retrieval.conditions import (
     limits,
     order,
 )
-from imgsearch_es.retrieval.places import to_box, widened
 from imgsearch_es.retrieval.queries import Query, Selection
 from imgsearch_es.retrieval.scoring import Statistics
-from imgsearch_es.retrieval.spans import Limits, ordered_text
-from imgsearch_es.retrieval.texts import searched
+from imgsearch_es.retrieval.spans import Limits, ordered_text, searched, to_box, widened
 from imgsearch_es.stores.settings import MOST_FIELDS
 from imgsearch_es.vocabulary.colors import is_color
 
@@ -114,10 +112,7 @@ def least_of(query: Query) -> float:
 
 
 def vanishing(terms: Sequence[Term], *, is_linear: bool = True) -> dict[str, float]:
-    """Up to which score of a synset a document's own may be 0 although it shares that synset.
-
-    Only very light weights have such scores.
-    """
+    """Up to which score of a synset, if its weight is very light, a document's own may be 0."""
     least = 1.0 if is_linear else _DIVISOR
     return {
         term.key: ABOVE_ZERO * least / term.score for term in terms if term.score <= _SAFE * least
@@ -126,10 +121,8 @@ def vanishing(terms: Sequence[Term], *, is_linear: bool = True) -> dict[str, flo
 
 def exact_scoring(terms: Sequence[Term]) -> dict[str, Any]:
     """Formula (1) without a script, for a function_score: the sum of weight times stored score."""
-    factors = [
-        {"field": f"synset.{term.key}.score", "factor": term.score, "missing": 0.0}
-        for term in terms
-    ]
+    names = ((f"synset.{term.key}.score", term.score) for term in terms)
+    factors = [{"field": name, "factor": weight, "missing": 0.0} for name, weight in names]
     functions = [{"field_value_factor": factor} for factor in factors]
     return {"functions": functions, "score_mode": "sum", "boost_mode": "replace"}
 
@@ -243,7 +236,9 @@ def _condition(item: Filter) -> dict[str, Any]:
         at = {"place": {"lat": latitude, "lon": longitude}}
         return {"geo_distance": {**at, "distance": f"{meters}m", "ignore_unmapped": True}}
     if item.field == OCR and item.operator == "in":
-        return _any([_phrase(searched(str(value)).strip()) for value in item.values])
+        words = (searched(str(value)).strip() for value in item.values)
+        asked = ({"query": each, "analyzer": "whitespace"} for each in words)
+        return _any([{"match_phrase": {OCR: each}} for each in asked])
     if item.operator == WITHIN:
         south, west, north, east = widened(to_box(item.values))
         box = {"bottom": south, "left": west, "top": north, "right": east}
@@ -265,10 +260,6 @@ def _condition(item: Filter) -> dict[str, Any]:
     return _any([*ways, named] if exact or not ways else ways)
 
 
-def _phrase(words: str) -> dict[str, Any]:
-    return {"match_phrase": {OCR: {"query": words, "analyzer": "whitespace"}}}
-
-
 def _in_folder(item: Filter) -> dict[str, Any]:
     """Whether a picture lies in a folder, and in none within it; "/" counts as none."""
     if item.operator == "wildcard":
@@ -278,17 +269,11 @@ def _in_folder(item: Filter) -> dict[str, Any]:
         within = {"regexp": {"uri": {"value": f"{pattern}/[^/]*", "flags": "NONE"}}}
         top = {"regexp": {"uri": {"value": "/[^/]*", "flags": "NONE"}}}
         return {"bool": {"filter": [within], "must_not": [top]}}
-    ways = []
+    ways: list[dict[str, Any]] = []
     for folder in filter(None, map(str, item.values)):
-        below = _literal(folder) + "/*/*"
-        ways.append(
-            {
-                "bool": {
-                    "filter": [{"prefix": {"uri": {"value": f"{folder}/"}}}],
-                    "must_not": [{"wildcard": {"uri": {"value": below}}}],
-                }
-            }
-        )
+        within = {"prefix": {"uri": {"value": f"{folder}/"}}}
+        below = {"wildcard": {"uri": {"value": _literal(folder) + "/*/*"}}}
+        ways.append({"bool": {"filter": [within], "must_not": [below]}})
     return _any(ways) if ways else {"match_none": {}}
 
 
@@ -299,7 +284,6 @@ def _any(ways: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _literal(text: str) -> str:
-    """A pattern of the text itself."""
     return re.sub(r"([\\*?])", r"\\\1", text)
 
 

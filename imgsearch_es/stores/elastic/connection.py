@@ -59,11 +59,7 @@ def parse_address(url: str, *, timeout: float = 60.0, **credentials: Any) -> Add
 
 
 def split_url(url: str) -> tuple[SplitResult, str]:
-    """The parts of a URL, and its scheme, host and port, written in one way.
-
-    Raises:
-        ConfigurationError: it is no URL with a host, or its port is not a number.
-    """
+    """The parts of a URL, and its scheme, host and port, written in one way."""
     try:
         parts = urlsplit(url)
     except ValueError as error:
@@ -112,10 +108,8 @@ def client_options(
     username = username or environment("IMGSEARCH_ES_USERNAME")
     password = password or unquote(parts.password or "") or environment("IMGSEARCH_ES_PASSWORD")
     ca_certs = ca_certs or given.get("ca_certs") or environment("IMGSEARCH_ES_CA_CERTS")
-    options: dict[str, Any] = {}
-    if api_key:
-        options["api_key"] = api_key
-    elif username:
+    options: dict[str, Any] = {"api_key": api_key} if api_key else {}
+    if username and not api_key:
         options["basic_auth"] = (username, password or "")
     if parts.scheme.lower() == "https":
         options |= {"verify_certs": verify_certs, "ssl_show_warn": False}
@@ -127,12 +121,7 @@ def client_options(
 
 
 def connect(address: Address) -> tuple[Elasticsearch, Version]:
-    """A client, and the server's version.
-
-    Raises:
-        ServerError: the server cannot be reached or refuses us.
-        UnsupportedServerError: it is too old, does not fit the client, or is not Elasticsearch.
-    """
+    """A client, and the server's version; UnsupportedServerError where we cannot work with it."""
     client = Elasticsearch(
         address.server,
         transport_class=PatientTransport,

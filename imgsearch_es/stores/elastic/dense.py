@@ -1,6 +1,15 @@
-"""Comparing deep features on Elasticsearch: a script over all vectors, float64 for the best.
+"""Comparing deep features on Elasticsearch, and weighted sums of scores.
 
-Approximately: the same script over the candidates that an index of nearest neighbors gives.
+Deep features are compared by a script over all vectors, and in float64 for the best; approximately,
+by the same script over the candidates that an index of nearest neighbors gives.
+
+A fusion by "sum" is one request. Parts that share synsets with a document are clauses of a bool
+query with the part's weight as boost: the inverted index for formula (1) and TF-IDF, a script for
+the others. Where deep features are compared, a script adds them to ``_score``. The server never
+ranks by too low a score: what it may lose (see ``_fused_script`` and ``_above``) is added, so that
+its score bounds the exact one from above. The client computes the exact scores of a window from the
+stored scores and vectors, and if the last one wanted is above the bound of the window's last,
+nothing outside can enter, nor tie.
 """
 
 from __future__ import annotations
@@ -11,21 +20,36 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from imgsearch_es.retrieval.dense import COMPARISONS, direction
-from imgsearch_es.retrieval.queries import Query
-from imgsearch_es.retrieval.scoring import Statistics
-from imgsearch_es.retrieval.strategies import MAX_RESULTS
+from imgsearch_es.retrieval.dense import COMPARISONS, TO_POSITIVE, direction
+from imgsearch_es.retrieval.documents import Document
+from imgsearch_es.retrieval.queries import Query, part_queries
+from imgsearch_es.retrieval.scoring import Statistics, score_of, summands
+from imgsearch_es.retrieval.strategies import MAX_RESULTS, Part, fused_score, summed
 from imgsearch_es.stores.base import Scored, SearchResult, best_first
 from imgsearch_es.stores.elastic.clauses import (
+    ROUNDING,
+    TRUNCATION,
     at_least,
     at_most,
     bool_query,
     least_of,
+    lost_by,
     matching,
     rescoring,
+    scale_of,
+    script,
+    sparse_clause,
+    vanishing,
     words_clause,
 )
-from imgsearch_es.stores.elastic.fetching import WHOLE, document_of, embedding_of, result
+from imgsearch_es.stores.elastic.fetching import (
+    SOURCE,
+    WHOLE,
+    document_of,
+    embedding_of,
+    result,
+    with_feature,
+)
 
 _ROUNDING = 4 * 2.0**-24
 """Error of the server's float32 sums, per dimension, relative to the score."""
@@ -40,7 +64,11 @@ def dense_body(query: Query, statistics: Statistics, window: int) -> dict[str, A
         search, window = _of_candidates(query), query.offset + query.k + _SPARE
         window = min(window, search["rescore"]["window_size"])
     else:
-        search = {"query": _of_all(query)}
+        scored: dict[str, Any] = {"query": matching(query), "script": _script(query)}
+        if query.min_score is not None:
+            least = COMPARISONS[query.strategy].to_painless(query.min_score)
+            scored["min_score"] = max(0.0, least * (1 - _tolerance(query)))
+        search = {"query": {"script_score": scored}}
     return {**search, "size": window, "track_total_hits": True, **WHOLE}
 
 
@@ -52,18 +80,10 @@ def words_body(query: Query, statistics: Statistics, window: int) -> dict[str, A
     return {**body, "track_total_hits": True}
 
 
-def _of_all(query: Query) -> dict[str, Any]:
-    scored: dict[str, Any] = {"query": matching(query), "script": _script(query)}
-    if query.min_score is not None:
-        least = COMPARISONS[query.strategy].to_painless(query.min_score)
-        scored["min_score"] = max(0.0, least * (1 - tolerance(query)))
-    return {"script_score": scored}
-
-
 def _of_candidates(query: Query) -> dict[str, Any]:
     """The nearest of those that meet the conditions, then all of these scored by the script."""
     by_cosine = query.strategy == "dense-cosine"
-    vector = feature(query)
+    vector = _feature(query)
     count = max(query.candidates, query.offset + query.k)
     scored = {"query": {"match_all": {}}, "script": _script(query)}
     again = rescoring(count, {"script_score": scored})
@@ -81,7 +101,7 @@ def _of_candidates(query: Query) -> dict[str, Any]:
 
 
 def _script(query: Query) -> dict[str, Any]:
-    vector = feature(query)
+    vector = _feature(query)
     by_cosine = query.strategy == "dense-cosine"
     given = {"direction": direction(vector)} if by_cosine else {"q": vector}
     parameters = {name: value.tolist() for name, value in given.items()}
@@ -124,7 +144,7 @@ def compared(query: Query, hits: Sequence[Mapping[str, Any]]) -> list[Scored]:
     vectors = [vector for hit in hits if (vector := embedding_of(hit)) is not None]
     least = -np.inf if query.min_score is None else query.min_score
     least = least_of(query) if query.by_words else least
-    scored = map(Scored, map(document_of, hits), exact_scores(query, vectors))
+    scored = map(Scored, map(document_of, hits), _exact_scores(query, vectors))
     return best_first(item for item in scored if item.score >= least)
 
 
@@ -133,23 +153,137 @@ def is_above(query: Query, score: float, server: float) -> bool:
     if query.by_words:
         return score > at_most(query.word_terms, server)
     wanted = COMPARISONS[query.strategy].to_painless(score)
-    return wanted > server * (1 + 2 * tolerance(query))
+    return wanted > server * (1 + 2 * _tolerance(query))
 
 
-def exact_scores(query: Query, vectors: Sequence[NDArray[np.float32]]) -> list[float]:
-    """Scores as the embedded store computes them."""
+def _exact_scores(query: Query, vectors: Sequence[NDArray[np.float32]]) -> list[float]:
     if not vectors:
         return []
     scores = query.compare(np.stack(vectors))
     return [float(score) for score in scores.astype(np.float32)]
 
 
-def tolerance(query: Query) -> float:
+def _tolerance(query: Query) -> float:
     """How far the server's score, as a number above 0, may be from the exact one, relative."""
-    return _ROUNDING * len(feature(query))
+    return _ROUNDING * len(_feature(query))
 
 
-def feature(query: Query) -> NDArray[np.float32]:
-    """The deep feature of a query that compares deep features, which has one."""
+def _feature(query: Query) -> NDArray[np.float32]:
     assert query.embedding is not None  # noqa: S101  (checked when the query was made)
     return query.embedding
+
+
+# -- weighted sums -----------------------------------------------------------------------------
+
+
+def fused_body(query: Query, statistics: Statistics, window: int) -> dict[str, Any]:
+    """The body of the search request for the best ``window`` of a query fused by "sum"."""
+    parts = zip(query.parts, part_queries(query), strict=True)
+    clauses = [
+        _clause(part, single, statistics) for part, single in parts if not single.compares_all
+    ]
+    if not query.compares_all:
+        inner = bool_query(query, should=clauses)
+        inner["bool"]["minimum_should_match"] = 1
+        return {"query": inner, "size": window, **(WHOLE if query.has_features else SOURCE)}
+    inner = matching(query)
+    if clauses:
+        inner["bool"] |= {"should": clauses, "minimum_should_match": 0}
+    scored = {"query": inner, "script": _fused_script(query)}
+    return {"query": {"script_score": scored}, "track_total_hits": True, "size": window, **WHOLE}
+
+
+def _clause(part: Part, query: Query, statistics: Statistics) -> dict[str, Any]:
+    """A part's score times its weight, for the documents that share a synset or word with it."""
+    if query.by_words:
+        return {"bool": {"must": [words_clause(query)], "boost": part.weight}}
+    if part.formula.is_linear:
+        boost = part.weight / scale_of(part.terms)
+        return {"bool": {"must": [sparse_clause(part.terms)], "boost": boost}}
+    scored = {"query": matching(query), "script": script(query, statistics)}
+    return {"script_score": {**scored, "boost": part.weight}}
+
+
+def _fused_script(query: Query) -> dict[str, Any]:
+    """Adds the comparisons of deep features to ``_score``, and what the server may lack of them."""
+    dense = [part for part in query.parts if part.strategy in COMPARISONS]
+    lines = ["double total = _score * params.truncation;"]
+    for i, part in enumerate(dense):
+        comparison = COMPARISONS[part.strategy]
+        lines += [
+            "if (doc['embedding'].size() != 0) {",
+            "double s = 0;",
+            comparison.statement,
+            f"total += params.weights[{i}] * (s + params.tolerance * (1 + {comparison.size}));",
+            "}",
+        ]
+    lines.append(TO_POSITIVE.format("total"))
+    vector = _feature(query)
+    parameters = {
+        "q": vector.tolist(),
+        "direction": direction(vector).tolist(),
+        "length": float(np.linalg.norm(vector.astype(np.float64))),
+        "weights": [part.weight for part in dense],
+        "tolerance": _tolerance(query),
+        "truncation": (1 + TRUNCATION) * (1 + ROUNDING),
+    }
+    return {"source": "\n".join(lines), "params": parameters}
+
+
+def read_fused(
+    query: Query, statistics: Statistics, answer: Mapping[str, Any], window: int
+) -> SearchResult | None:
+    """The result in an answer to ``fused_body``; None where a wider window is needed."""
+    hits, total = answer["hits"]["hits"], answer["hits"]["total"]
+    ranked = _fused(query, statistics, list(map(with_feature, hits)))
+    fetched_all = total == {"value": len(hits), "relation": "eq"}
+    last = query.offset + query.k
+    proven = fetched_all or (
+        len(ranked) >= last and ranked[last - 1].score > _above(query, hits[-1]["_score"])
+    )
+    if not proven and window < MAX_RESULTS:
+        return None
+    vanish = any(vanishing(part.terms) for part in query.parts)
+    rest = "no other picture can enter" if proven else "others are equally near"
+    return result(
+        query, statistics, answer, ranked[query.offset : last],
+        total=len(ranked) if fetched_all or vanish else total["value"],
+        total_is_exact=fetched_all or (not vanish and total["relation"] == "eq"),
+        exact=proven, means=f"the best {window} were summed again exactly, and {rest}", windows=1,
+        part_terms=tuple(part.terms for part in query.parts),
+    )  # fmt: skip
+
+
+def _above(query: Query, score: float) -> float:
+    """The most that a document can score which the server gives this score."""
+    terms = [(part.terms or query.word_terms) for part in query.parts]
+    pairs = zip(query.parts, terms, strict=True)
+    lost = sum(part.weight * lost_by(own) for part, own in pairs if own)
+    if not query.compares_all:
+        return score * (1 + TRUNCATION) * (1 + ROUNDING) + lost
+    given = score * (1 + ROUNDING)
+    return (given - 1 if given >= 1 else 1 - 1 / given) + lost
+
+
+def _fused(query: Query, statistics: Statistics, documents: Sequence[Document]) -> list[Scored]:
+    """The exact scores of documents that have one of the parts: best first, ties by id."""
+    columns = [_part_scores(single, statistics, documents) for single in part_queries(query)]
+    scored = []
+    for document, *scores in zip(documents, *columns, strict=True):
+        parts = summed(query.parts, scores)
+        if any(part.score is not None for part in parts):
+            scored.append(Scored(document, fused_score(parts), parts))
+    return best_first(scored)
+
+
+def _part_scores(
+    query: Query, statistics: Statistics, documents: Sequence[Document]
+) -> list[float | None]:
+    """The part's scores; None where a sum is 0, because score 0 is no hit."""
+    if not query.is_dense:
+        ways = query.formula, query.parameters, query.terms, statistics.average_length
+        return [score_of(summands(document, *ways)) or None for document in documents]
+    vectors = [d.embedding for d in documents if d.embedding is not None]
+    scores = iter(_exact_scores(query, vectors))
+    found = [None if document.embedding is None else next(scores) for document in documents]
+    return [score or None for score in found] if query.by_words else found

@@ -40,7 +40,8 @@ def esql(query: Query, index: str, statistics: Statistics | None = None) -> str:
     query = with_weights(query, statistics)
     keys = [term.key for term in query.terms]
     wanted = [_asked(sharing(keys))] if keys else []
-    lines = [f"FROM {index}", *(f"| WHERE {part}" for part in (*wanted, *_conditions(query)))]
+    wanted += _every(bool_query(query).get("bool", {}), _condition)
+    lines = [f"FROM {index}", *(f"| WHERE {part}" for part in wanted)]
     if query.sort is None:
         sign = ">=" if query.min_score is not None else ">"
         least = least_of(query) if query.min_score is not None else 0.0
@@ -58,7 +59,6 @@ def esql(query: Query, index: str, statistics: Statistics | None = None) -> str:
 
 
 def _score(query: Query, statistics: Statistics) -> str:
-    """The sum over the query's synsets, in their order."""
     formula = query.formula
     values: dict[str, float] = {}
     if formula.parameters:
@@ -72,10 +72,6 @@ def _summand(formula: Formula, key: str, weight: float, values: Mapping[str, flo
     names |= {f"params.{name}": repr(float(value)) for name, value in values.items()}
     text = re.sub(r"[A-Za-z][\w.]*", lambda found: names.get(found[0], found[0]), formula.painless)
     return f"COALESCE({text}, 0.0)"
-
-
-def _conditions(query: Query) -> list[str]:
-    return _every(bool_query(query).get("bool", {}), _condition)
 
 
 def _condition(clause: Mapping[str, Any]) -> str:
@@ -101,7 +97,6 @@ def _condition(clause: Mapping[str, Any]) -> str:
 
 
 def _is_lucene(clause: Mapping[str, Any]) -> bool:
-    """Whether a query string can say it."""
     ((kind, body),) = clause.items()
     if kind != "bool":
         return kind not in ("function_score", "geo_distance", "geo_bounding_box")
@@ -110,13 +105,11 @@ def _is_lucene(clause: Mapping[str, Any]) -> bool:
 
 
 def _every(body: Mapping[str, Any], shown: _Shown) -> list[str]:
-    """What a ``bool`` wants and does not want."""
     unwanted = (f"NOT {shown(each)}" for each in body.get("must_not", ()))
     return [*map(shown, body.get("filter", ())), *unwanted]
 
 
 def _together(every: Sequence[str], body: Mapping[str, Any], shown: _Shown) -> str:
-    """A ``bool``: all of these, and one of what it should have."""
     some = " OR ".join(map(shown, body.get("should", ())))
     return f"({' AND '.join([*every, *([f'({some})'] if some else [])])})"
 
@@ -129,7 +122,6 @@ def _asked(clause: Mapping[str, Any]) -> str:
 
 
 def _lucene(clause: Mapping[str, Any]) -> str:
-    """A clause of a search request as a query string."""
     ((kind, body),) = clause.items()
     if kind == "match_none":
         return "NOT *:*"
@@ -181,5 +173,4 @@ def _name(field: str) -> str:
 
 
 def _quoted(text: str) -> str:
-    """In quotation marks: of ES|QL and of query strings."""
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'

@@ -25,15 +25,17 @@ from imgsearch_es.stores.elastic.connection import Version
 from imgsearch_es.stores.elastic.fetching import (
     AS_BYTES,
     HIT,
+    IMPACTS,
+    KINDS,
     NOT_FETCHED,
     SOURCE,
     WHOLE_INDEX,
     by_doc_values,
     embedding_of,
+    impacts_of,
     sent_words,
+    shown_by,
 )
-from imgsearch_es.stores.elastic.impacts import IMPACTS, impacts_of
-from imgsearch_es.stores.elastic.shown import KINDS, shown_by
 from imgsearch_es.stores.inspecting import DIFFERS, Harm, Inspected, inspected
 
 _TRUNCATION = 1 + 2.0**-8

@@ -23,9 +23,7 @@ from imgsearch_es.retrieval.strategies import APPROXIMABLE
 from imgsearch_es.stores.base import IndexSettings
 from imgsearch_es.stores.elastic.clauses import VISUAL_WORDS
 from imgsearch_es.stores.elastic.connection import Version
-from imgsearch_es.stores.elastic.fetching import HIT
-from imgsearch_es.stores.elastic.impacts import IMPACTS
-from imgsearch_es.stores.elastic.shown import FIELDS, MADE, MOST_NAMES, TEMPLATES
+from imgsearch_es.stores.elastic.fetching import FIELDS, HIT, IMPACTS, MADE, MOST_NAMES, TEMPLATES
 
 FULL, LEAN = "full", "lean"
 """Layouts of documents."""
@@ -52,7 +50,7 @@ Elasticsearch's own and a person's additions."""
 
 _SHOWN = {"type": "keyword", "index": False, "doc_values": False}
 _TERM: dict[str, Any] = {
-    "properties": {"wind": _SHOWN, "words": _SHOWN, "score": {"type": "float"}},
+    "properties": {"wind": _SHOWN, "words": _SHOWN, "score": {"type": "float"}}
 }
 """Of ``synset.<key>``: the paper's Figure 2. wind and words say what the key says, so they have no
 index."""
@@ -145,7 +143,6 @@ class Layout:
         return self.layout == LEAN
 
     def settings(self, embedding_dimensions: int) -> dict[str, Any]:
-        """As settings of an index."""
         pictures = self.expected_pictures or 1
         chosen: dict[str, Any] = {
             "index.codec": "best_compression",
@@ -184,12 +181,10 @@ class Neighbors:
 
     @property
     def strategies(self) -> tuple[str, ...]:
-        """The strategies that can be answered approximately: one, or none."""
         return () if self.kind == NONE else (SIMILARITIES[self.similarity],)
 
     @property
     def has_directions(self) -> bool:
-        """Whether documents have the field ``direction``."""
         return self.kind != NONE and self.similarity == "cosine"
 
     def __str__(self) -> str:
@@ -233,7 +228,6 @@ class Neighbors:
         )
 
     def fields(self, dimensions: int, version: Version) -> dict[str, Any]:
-        """The mapping of ``embedding`` and, where there is one, of ``direction``."""
         stored: dict[str, Any] = {"type": "dense_vector", "dims": dimensions, "index": False}
         if version >= _RESTORED_SINCE:
             flat = {"similarity": "l2_norm", "index_options": {"type": "flat"}}
@@ -285,11 +279,7 @@ def index_body(
     neighbors: Neighbors = NO_NEIGHBORS,
     impacts: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Settings and mappings with which to create the index, its own in ``_meta``.
-
-    Raises:
-        ConfigurationError: the server cannot index deep features so.
-    """
+    """Settings and mappings with which to create the index, its own in ``_meta``."""
     neighbors.check(settings.embedding_dimensions, version)
     limit = field_limit(len(settings.vocabulary) if settings.synset_fields else 0)
     chosen = layout.settings(settings.embedding_dimensions)

@@ -11,48 +11,29 @@ import elasticsearch
 from elasticsearch import helpers
 
 from imgsearch_es.errors import QueryError, StoreError
+from imgsearch_es.retrieval import facets
 from imgsearch_es.retrieval.conditions import METADATA, Filter
 from imgsearch_es.retrieval.documents import Document, to_score
 from imgsearch_es.retrieval.duplicates import Fingerprint
-from imgsearch_es.retrieval.facets import (
-    ALBUM,
-    BOUNDS,
-    MAX_VALUES,
-    MONTH,
-    PERIODS,
-    PLACE,
-    YEAR,
-    FacetCount,
-    Facets,
-    by_time,
-    most_frequent,
-    not_empty,
-    ranges,
-)
-from imgsearch_es.retrieval.places import ZOOM
+from imgsearch_es.retrieval.facets import FacetCount, Facets
 from imgsearch_es.retrieval.queries import Query, Selection, counted
 from imgsearch_es.retrieval.scoring import Statistics
+from imgsearch_es.retrieval.spans import ZOOM
 from imgsearch_es.stores.base import Known, known_settings
-from imgsearch_es.stores.elastic import inspecting, waiting
+from imgsearch_es.stores.elastic import fetching, inspecting, waiting
 from imgsearch_es.stores.elastic.aliased import AliasedIndex
 from imgsearch_es.stores.elastic.clauses import matching, orders_metadata
 from imgsearch_es.stores.elastic.connection import translated
-from imgsearch_es.stores.elastic.fetching import (
-    HIT,
-    SOURCE,
-    WHOLE,
-    WHOLE_INDEX,
-    all_answers,
-    document_of,
-    embedding_of,
-    in_full,
-    whole_document_of,
-)
 from imgsearch_es.stores.inspecting import Harm, Inspected
 
 S = TypeVar("S", bound=Selection)
 _LONGEST_PREFIX = 1000
 """Of a prefix query: the server's index.max_regex_length."""
+_FOLDER = (
+    "String uri = doc['uri'].value; int end = uri.lastIndexOf('/'); "
+    "return end > 0 ? uri.substring(0, end) : null"
+)
+"""The folder of a picture, in Painless."""
 _SCANNED, _KEEP_ALIVE = 500, "10m"
 """Documents in one answer of a scan, and how long the server keeps its view between two."""
 
@@ -62,39 +43,34 @@ class Reading(AliasedIndex):
 
     def get(self, ids: Sequence[str]) -> dict[str, Document]:
         with translated(self._address):
-            return {hit["_id"]: whole_document_of(hit) for hit in self._of_ids(ids)}
+            return {hit["_id"]: fetching.whole_document_of(hit) for hit in self._of_ids(ids)}
 
     def _in_full(self, body: Mapping[str, Any]) -> dict[str, Any]:
         settings = self.stored_settings()
         if settings is not None and not settings.embedding_dimensions:  # needs no script for it
             body = {name: value for name, value in body.items() if name != "fields"}
-        return in_full(body, self._connection[1], lean=self._is_lean)
+        return fetching.in_full(body, self._connection[1], lean=self._is_lean)
 
     def _of_ids(self, ids: Sequence[str], **more: Any) -> Iterator[dict[str, Any]]:
         for part in waiting.parts(ids):
-            body = {"query": {"ids": {"values": part}}, "size": len(part), **WHOLE, **more}
+            body = {"query": {"ids": {"values": part}}, "size": len(part), **fetching.WHOLE, **more}
             yield from self._request(body=self._in_full(body))["hits"]["hits"]
 
     def known(self, ids: Sequence[str]) -> dict[str, Known]:
         """As written, whether the server has refreshed the index or not."""
         fields = ["sha256", "label", "metadata", "text"]
         if self.stored_settings() is not None and self._is_lean:
-            return self._known_by_hits(ids)
+            with translated(self._address):  # by hits, after a refresh if any of these is there
+                there = [k for k, _ in waiting.sources_by_id(self.client, self._name, ids, False)]
+                if there:
+                    self.client.indices.refresh(index=self._name)
+                found = map(fetching.document_of, self._of_ids(there))
+                return {d.id: Known(d.sha256, d.labels, d.metadata, d.text) for d in found}
         with translated(self._address):
             return {
                 key: Known(each["sha256"], tuple(each["label"]), each["metadata"], each.get("text"))
                 for key, each in waiting.sources_by_id(self.client, self._name, ids, fields)
             }
-
-    def _known_by_hits(self, ids: Sequence[str]) -> dict[str, Known]:
-        """What ``known`` gives of a lean index, which is refreshed if any of these is there."""
-        with translated(self._address):
-            there = [key for key, _ in waiting.sources_by_id(self.client, self._name, ids, False)]
-            if there:
-                self.client.indices.refresh(index=self._name)
-            hits = [hit for part in waiting.parts(there) for hit in self._of_ids(part)]
-        found = [document_of(hit) for hit in hits]
-        return {d.id: Known(d.sha256, d.labels, d.metadata, d.text) for d in found}
 
     def by_content(self, hashes: Sequence[str]) -> dict[str, str]:
         """The least id of each of these sha256 that a document has, as far as refreshed."""
@@ -216,12 +192,19 @@ class Reading(AliasedIndex):
         }
 
     def facets(self, query: Selection, fields: Sequence[str], size: int) -> Facets:
-        """Count by aggregations; where shards cut a list short, by all values of that field."""
+        """Count by aggregations; where shards cut a list short, by all values of that field.
+
+        Fields go by their number, because the server forbids some characters in a name. A shard
+        counts its MAX_VALUES most frequent values, so that several shards agree on the best
+        ``size``; answers tell where that was not enough.
+        """
         query = self._of_fields(query)
         if not fields:
             return {}
+        wanted = {str(i): _aggregation(field, size) for i, field in enumerate(fields)}
+        body = {"query": matching(counted(query)), "size": 0, "aggs": wanted}
         with translated(self._address):
-            answer = self._request(body=facets_body(query, fields, size))["aggregations"]
+            answer = self._request(body=body)["aggregations"]
             return {
                 field: self._counted(query, field, answer[str(i)], size)
                 for i, field in enumerate(fields)
@@ -230,38 +213,41 @@ class Reading(AliasedIndex):
     def _counted(
         self, query: Selection, field: str, found: Mapping[str, Any], size: int
     ) -> list[FacetCount]:
-        if field in PERIODS:
-            return by_time((each["key_as_string"], each["doc_count"]) for each in found["buckets"])
-        counts = [(bucket["key"], bucket["doc_count"]) for bucket in found["buckets"]]
-        if field in BOUNDS:
-            return not_empty(counts)
-        if field == PLACE or not found["doc_count_error_upper_bound"]:
-            return most_frequent(counts, size)
+        name = "key_as_string" if field in facets.PERIODS else "key"
+        counts = [(bucket[name], bucket["doc_count"]) for bucket in found["buckets"]]
+        if field in facets.PERIODS:
+            return facets.by_time(counts)
+        if field in facets.BOUNDS:
+            return facets.not_empty(counts)
+        if field == facets.PLACE or not found["doc_count_error_upper_bound"]:
+            return facets.most_frequent(counts, size)
         # Composite aggregations do not count metadata right, and have no fields for folders.
-        if field == ALBUM or field.startswith(METADATA):
+        if field == facets.ALBUM or field.startswith(METADATA):
             raise StoreError(
-                f"{self.location} has more than {MAX_VALUES:,} values of {field} on several "
+                f"{self.location} has more than {facets.MAX_VALUES:,} values of {field} on several "
                 "shards, which cannot be counted exactly: narrow them by where="
             )
-        return most_frequent(self._all_values(query, field), size)
+        return facets.most_frequent(self._all_values(query, field), size)
 
     def _all_values(self, query: Selection, field: str) -> Iterator[tuple[str, int]]:
-        body: dict[str, Any] | None = all_values_body(query, field)
-        while body is not None:
-            found = self._request(body=body)["aggregations"]["all"]
-            for bucket in found["buckets"]:
+        sources = [{"value": {"terms": {"field": field}}}]
+        composite: dict[str, Any] = {"sources": sources, "size": facets.MAX_VALUES}
+        body = {"query": matching(counted(query)), "size": 0}
+        while composite.get("after", {}) is not None:
+            found = self._request(body={**body, "aggs": {"all": {"composite": composite}}})
+            for bucket in found["aggregations"]["all"]["buckets"]:
                 yield bucket["key"]["value"], bucket["doc_count"]
-            after = found.get("after_key")
-            body = after and all_values_body(query, field, after)
+            composite["after"] = found["aggregations"]["all"].get("after_key")
 
     def fingerprints(self, *, embeddings: bool) -> Iterator[Fingerprint]:
         known_settings(self)
-        body = self._in_full(WHOLE) if embeddings else {}
-        vectors = (item for item in body.get("docvalue_fields", ()) if item != HIT)
+        body = self._in_full(fetching.WHOLE) if embeddings else {}
+        vectors = (item for item in body.get("docvalue_fields", ()) if item != fetching.HIT)
         body["docvalue_fields"] = ["sha256", *vectors]
         with translated(self._address):
             for hit in self._scan(body, size=_SCANNED):
-                yield Fingerprint(hit["_id"], hit["fields"]["sha256"][0], embedding_of(hit))
+                (sha256,) = hit["fields"]["sha256"]
+                yield Fingerprint(hit["_id"], sha256, fetching.embedding_of(hit))
 
     def _scan(self, body: dict[str, Any], **options: Any) -> Iterable[dict[str, Any]]:
         """All hits, without sources."""
@@ -269,9 +255,9 @@ class Reading(AliasedIndex):
         return helpers.scan(self.client, query=body, index=self._name, **options)
 
     def documents(self, filters: Sequence[Filter] = ()) -> Iterator[Document]:
-        """Every document that meets conditions, as the index is when the first is asked for."""
         with translated(self._address):
-            yield from map(whole_document_of, self._hits(filters, self._in_full(WHOLE)))
+            hits = self._hits(filters, self._in_full(fetching.WHOLE))
+            yield from map(fetching.whole_document_of, hits)
 
     def glance(self) -> list[Harm]:
         settings = known_settings(self)
@@ -281,9 +267,8 @@ class Reading(AliasedIndex):
             )
 
     def inspect(self) -> Iterator[Inspected]:
-        """Every document as the index is when the first is asked for."""
         settings = known_settings(self)
-        wanted = WHOLE if settings.embedding_dimensions else SOURCE
+        wanted = fetching.WHOLE if settings.embedding_dimensions else fetching.SOURCE
         asked = inspecting.body(wanted, self._connection[1], lean=self._is_lean)
         with translated(self._address):
             for hit in self._hits((), asked):
@@ -300,56 +285,27 @@ class Reading(AliasedIndex):
         body["track_total_hits"] = False
 
         def search(body: dict[str, Any]) -> dict[str, Any]:
-            return dict(self.client.search(body=body, **WHOLE_INDEX).body)
+            return dict(self.client.search(body=body, **fetching.WHOLE_INDEX).body)
 
-        for answer in all_answers(self.client, self._name, body, _KEEP_ALIVE, search):
+        for answer in fetching.all_answers(self.client, self._name, body, _KEEP_ALIVE, search):
             yield from answer["hits"]["hits"]
 
 
-_FOLDER = (
-    "String uri = doc['uri'].value; int end = uri.lastIndexOf('/'); "
-    "return end > 0 ? uri.substring(0, end) : null"
-)
-"""The folder of a picture, in Painless."""
-
-
-def facets_body(query: Selection, fields: Sequence[str], size: int) -> dict[str, Any]:
-    """The body of the request that counts.
-
-    Fields go by their number, because the server forbids some characters in a name. A shard counts
-    its MAX_VALUES most frequent values, so that several shards agree on the best ``size``; answers
-    tell where that was not enough.
-    """
-    return {
-        "query": matching(counted(query)),
-        "size": 0,
-        "aggs": {str(i): _aggregation(field, size) for i, field in enumerate(fields)},
-    }
-
-
-def all_values_body(query: Selection, field: str, after: object = None) -> dict[str, Any]:
-    """The body of a request for the next values of a field, all of them in the end."""
-    composite: dict[str, Any] = {
-        "sources": [{"value": {"terms": {"field": field}}}],
-        "size": MAX_VALUES,
-    }
-    if after is not None:
-        composite["after"] = after
-    return {"query": matching(counted(query)), "size": 0, "aggs": {"all": {"composite": composite}}}
-
-
 def _aggregation(field: str, size: int) -> dict[str, Any]:
-    if field in PERIODS:
-        shown = {YEAR: "yyyy", MONTH: "yyyy-MM"}[field]
+    if field in facets.PERIODS:
+        shown = {facets.YEAR: "yyyy", facets.MONTH: "yyyy-MM"}[field]
         periods = {"calendar_interval": field, "format": shown, "min_doc_count": 1}
         return {"date_histogram": {"field": "taken_at", **periods}}
-    if field == PLACE:
-        return {"geotile_grid": {"field": PLACE, "precision": ZOOM, "size": MAX_VALUES}}
-    if field not in BOUNDS:
+    if field == facets.PLACE:
+        grid = {"field": facets.PLACE, "precision": ZOOM, "size": facets.MAX_VALUES}
+        return {"geotile_grid": grid}
+    if field not in facets.BOUNDS:
         order = [{"_count": "desc"}, {"_key": "asc"}]
-        of = {"script": _FOLDER} if field == ALBUM else {"field": field}
-        terms = {**of, "size": size, "shard_size": MAX_VALUES, "order": order}
+        of = {"script": _FOLDER} if field == facets.ALBUM else {"field": field}
+        terms = {**of, "size": size, "shard_size": facets.MAX_VALUES, "order": order}
         return {"terms": terms}
-    limits = [{"key": item.value, "from": item.low, "to": item.high} for item in ranges(field)]
+    limits = [
+        {"key": item.value, "from": item.low, "to": item.high} for item in facets.ranges(field)
+    ]
     given = [{k: v for k, v in limit.items() if v is not None} for limit in limits]
     return {"range": {"field": field, "ranges": given}}

@@ -23,7 +23,6 @@ from imgsearch_es.stores.elastic.answers import (
     first_window,
     listing_body,
     pages,
-    read_listed,
     read_scored,
     way_of,
 )
@@ -32,11 +31,12 @@ from imgsearch_es.stores.elastic.connection import translated
 from imgsearch_es.stores.elastic.fetching import (
     WHOLE_INDEX,
     by_doc_values,
+    document_of,
     is_complete,
     whole_document_of,
 )
 from imgsearch_es.stores.elastic.writing import Writing
-from imgsearch_es.stores.shared import check_features, search_parts, weighted_all
+from imgsearch_es.stores.shared import check_features, listing, search_parts, weighted_all
 
 _UNDER_WAY = 4
 """Requests of many queries at a time: the server answers some while others are read."""
@@ -60,9 +60,9 @@ class ElasticStore(Writing):
         vectors: how an index that is created indexes deep features for approximate answers: not
             at all ("none", the default), or as one of ``mapping.KINDS``, such as "int8_hnsw".
         similarity: by what they are neighbors: "cosine" (the default), "dot" or "euclidean".
-        impacts: the formulas of ``impacts.OFFERED`` for which an index that is created has inverted
-            indexes: a list, or text such as "cosine,bm25"; by default none. Their searches take as
-            long as those by ``auto``.
+        impacts: the formulas of ``fetching.OFFERED`` for which an index that is created has
+            inverted indexes: a list, or text such as "cosine,bm25"; by default none. Their searches
+            take as long as those by ``auto``.
         api_key, username, password, ca_certs, verify_certs, timeout: see ``parse_address``, which
             also reads them from the environment.
     """
@@ -90,7 +90,9 @@ class ElasticStore(Writing):
 
     def _listed(self, query: Query) -> SearchResult:
         with translated(self._address):
-            return read_listed(query, self._ask(listing_body(query)))
+            answer = self._ask(listing_body(query))
+        documents = map(document_of, answer["hits"]["hits"])
+        return listing(query, documents, answer["hits"]["total"]["value"], answer["took"])
 
     def _search_many(self, queries: Sequence[Query]) -> list[SearchResult]:
         ready, found = weighted_all(self, queries), dict[int, SearchResult]()
@@ -153,13 +155,15 @@ class ElasticStore(Writing):
         """How each query is executed.
 
         A document may share a synset with a query and yet score 0. Where there is one, the first
-        pass would count it.
+        pass would count it; without fields to ask for, it may.
         """
-        ways = [self._way(*item) for item in queries]
+        ways = [way_of(*item, self._impacts) for item in queries]
         light = {
             i: scores
             for i, ((query, _), way) in enumerate(zip(queries, ways, strict=True))
-            if way is IMPACT and (scores := _vanishing(query))
+            if way is IMPACT
+            and query.synset_fields
+            and (scores := vanishing(query.terms, is_linear=query.formula.is_linear))
         }
         most: dict[str, float] = {}
         for scores in light.values():
@@ -227,29 +231,23 @@ class ElasticStore(Writing):
 
     def _answer(self, body: Mapping[str, Any], **where: Any) -> dict[str, Any]:
         """An answer with its documents by doc values; by ``_source`` if one has none."""
-        answer = self.client.search(body=self._quick(body), **WHOLE_INDEX, **where).body
+        self.stored_settings()
+        quick = by_doc_values(body, self._connection[1], lean=self._is_lean)
+        answer = self.client.search(body=quick, **WHOLE_INDEX, **where).body
         if not (is_complete(answer) or self._is_lean):
             answer = self.client.search(body=self._in_full(body), **WHOLE_INDEX, **where).body
         return dict(answer)
 
-    def _quick(self, body: Mapping[str, Any]) -> dict[str, Any]:
-        self.stored_settings()
-        return by_doc_values(body, self._connection[1], lean=self._is_lean)
-
     def pages(self, query: Query) -> Iterator[SearchResult]:
-        """Read on from page to page, at one point in time."""
         ((query, statistics),) = weighted_all(self, [self._checked(query)])
         with translated(self._address):
-            yield from self._pages(query, statistics, self._way(query, statistics))
+            yield from self._pages(query, statistics, way_of(query, statistics, self._impacts))
 
     def _pages(
         self, query: Query, statistics: Statistics, way: Way
     ) -> Generator[SearchResult, None, None]:
         # By the index's own name, not the alias: the query was made for this index.
         return pages(self.client, self._index, query, statistics, way, self._answer)
-
-    def _way(self, query: Query, statistics: Statistics) -> Way:
-        return way_of(query, statistics, self._impacts)
 
     def mend(self) -> None:
         """Write documents of a lean index again whose weights are wrong, which they do not show."""
@@ -264,13 +262,6 @@ class ElasticStore(Writing):
                         found.append(whole_document_of(hit))
             self.write(found)
         self.finish()
-
-
-def _vanishing(query: Query) -> dict[str, float]:
-    """See ``vanishing``; none without fields to ask for, where such documents may be counted."""
-    if not query.synset_fields:
-        return {}
-    return vanishing(query.terms, is_linear=query.formula.is_linear)
 
 
 def _batches(sizes: Sequence[int]) -> Iterator[slice]:

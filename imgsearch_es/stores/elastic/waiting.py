@@ -54,7 +54,6 @@ class Patience:
 
     @property
     def is_on(self) -> bool:
-        """Whether requests wait."""
         return self._users > 0
 
     @contextmanager
@@ -76,11 +75,7 @@ class Patience:
             self._end.notify_all()
 
     def call(self, attempt: Callable[[], T]) -> T:
-        """Do something until it raises no BusyError.
-
-        Raises:
-            ServerError: it did so for too long, or waiting was ended or is off.
-        """
+        """Do something until it raises no BusyError; ServerError if it did so for too long."""
         retrying = tenacity.Retrying(
             retry=tenacity.retry_if_exception_type(BusyError),
             stop=self._is_over,
@@ -135,7 +130,6 @@ class PatientTransport(Transport):
         self.patience = Patience(f"{node.scheme}://{node.host}:{node.port}{node.path_prefix}")
 
     def perform_request(self, method: str, target: str, **options: Any) -> TransportApiResponse:
-        """Send a request; see elastic_transport."""
         send = super().perform_request
         if not self.patience.is_on:
             return send(method, target, **options)
@@ -169,16 +163,10 @@ def bulk(
     action: Callable[[T], dict[str, Any]],
     **options: Any,
 ) -> list[dict[str, Any]]:
-    """Send items, which are given by id, in bulk; what the server is too busy for is sent again.
+    """Send items, given by id, in bulk; what the server is too busy for is sent again.
 
     ``action`` makes of an item what ``elasticsearch.helpers`` takes, when it is sent; ``options``
-    are those of ``elasticsearch.helpers.streaming_bulk``.
-
-    Returns:
-        The server's last word on each item, with "_id" and "status".
-
-    Raises:
-        ServerError: the server was too busy for too long.
+    are those of ``elasticsearch.helpers.streaming_bulk``. Gives the last word on each item.
     """
     left, answers = dict(items), []
     options |= {"index": index, "raise_on_error": False, "max_chunk_bytes": _BULK_BYTES}
@@ -213,10 +201,8 @@ def sources_by_id(
 ) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Id and source, or these fields of it, of those of the ids that are stored, as written.
 
-    Of an index that is gone, none. With False sources are empty.
-
-    Raises:
-        ServerError: a shard cannot answer, which does not say that a document is not there.
+    Of an index that is gone, none. With False sources are empty. ServerError where a shard cannot
+    answer, which does not say that a document is not there.
     """
 
     def attempt(part: Sequence[str]) -> list[Mapping[str, Any]]:

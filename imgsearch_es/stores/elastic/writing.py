@@ -1,4 +1,9 @@
-"""What is written to an index on Elasticsearch: documents, and the words that it is taught."""
+"""What is written to Elasticsearch: documents, the words that an index is taught, and its ledger.
+
+The ledger is an index of its own, ``<name>-rejected``, made with its first entry. So searches,
+counts and facets never meet a rejected picture, and Kibana shows it by a data view of that name
+(docs/decisions/007-the-ledger.md).
+"""
 
 from __future__ import annotations
 
@@ -6,28 +11,29 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from datetime import datetime
 from functools import partial, partialmethod
 from itertools import islice
 from typing import Any
 
 import elasticsearch
 import numpy as np
+from elasticsearch import Elasticsearch, helpers
 
 from imgsearch_es.analysis.terms import TaughtWord
 from imgsearch_es.errors import StoreError
+from imgsearch_es.pictures.files import filename
 from imgsearch_es.retrieval.conditions import Filter
 from imgsearch_es.retrieval.dense import direction
 from imgsearch_es.retrieval.documents import Document, storable, without_thumbnails
+from imgsearch_es.retrieval.ledger import Ledger, Rejected
 from imgsearch_es.stores.base import WriteReport, known_settings
-from imgsearch_es.stores.elastic import waiting
+from imgsearch_es.stores.elastic import fetching, mapping, waiting
 from imgsearch_es.stores.elastic.aliased import TRUSTED_SECONDS
 from imgsearch_es.stores.elastic.clauses import VISUAL_WORDS
-from imgsearch_es.stores.elastic.connection import is_missing_index, translated
-from imgsearch_es.stores.elastic.fetching import sent_vector, sent_words, whole_document_of
-from imgsearch_es.stores.elastic.impacts import IMPACTS, impacts_of
-from imgsearch_es.stores.elastic.mapping import LATER, REBUILT, field_limit, term_fields
+from imgsearch_es.stores.elastic.connection import Address, is_missing_index, translated
+from imgsearch_es.stores.elastic.fetching import shown_by
 from imgsearch_es.stores.elastic.reading import Reading
-from imgsearch_es.stores.elastic.shown import shown_by
 from imgsearch_es.stores.settings import IndexSettings, fitted
 
 _SENDERS = 4
@@ -50,12 +56,12 @@ _NO_NUMBERS: Mapping[str, tuple[int, int]] = {}
 class Writing(Reading):
     """An index that is read and written."""
 
-    def write(self, documents: Sequence[Document]) -> WriteReport:
-        """Add or replace documents in bulk; a refused document does not stop the others.
+    def __init__(self, location: str, **options: Any) -> None:
+        super().__init__(location, **options)
+        self.ledger = ElasticLedger(lambda: self.client, self._address, self._layout.replicas or 0)
 
-        Several requests are on their way at once: while the server works on one, the next is put
-        into JSON.
-        """
+    def write(self, documents: Sequence[Document]) -> WriteReport:
+        """Several requests at once: while the server works on one, the next is put into JSON."""
         self._look_for_taught()
         settings = known_settings(self)
         self._add_fields()
@@ -79,10 +85,10 @@ class Writing(Reading):
 
         Not those that follow from a document: they would answer by some, until it is reindexed.
         """
-        if lacking := self._lacks - REBUILT:
+        if lacking := self._lacks - mapping.REBUILT:
             denied = elasticsearch.AuthorizationException
             with translated(self._address), suppress(denied):
-                properties = {name: LATER[name] for name in sorted(lacking)}
+                properties = {name: mapping.LATER[name] for name in sorted(lacking)}
                 self.client.indices.put_mapping(index=self._index, properties=properties)
                 self._lacks -= lacking
 
@@ -101,7 +107,7 @@ class Writing(Reading):
         def action(document: Document) -> dict[str, Any]:
             source = document.to_source(
                 settings.vocabulary,
-                lambda vector: sent_vector(vector, version),
+                lambda vector: fetching.sent_vector(vector, version),
                 synset_fields=settings.synset_fields,
                 lean=self._is_lean,
             )
@@ -109,11 +115,13 @@ class Writing(Reading):
             for name in self._lacks:
                 source.pop(name, None)
             if document.embedding is not None and self._neighbors.has_directions:
-                source["direction"] = sent_vector(direction(document.embedding), version)
+                source["direction"] = fetching.sent_vector(direction(document.embedding), version)
             if document.embedding is not None and settings.visual_words:
-                source[VISUAL_WORDS] = sent_words(document.embedding, settings.visual_words)
+                source[VISUAL_WORDS] = fetching.sent_words(
+                    document.embedding, settings.visual_words
+                )
             if self._impacts:
-                source[IMPACTS] = impacts_of(document, self._impacts)
+                source[fetching.IMPACTS] = fetching.impacts_of(document, self._impacts)
             made: dict[str, Any] = {"_id": document.id, "_source": source}
             if document.id in unless_changed:
                 made["_if_seq_no"], made["_if_primary_term"] = unless_changed[document.id]
@@ -171,9 +179,9 @@ class Writing(Reading):
             known = found.get("synset", {}).get("properties", {})
             new = [k for k in settings.vocabulary.keys if k not in known]
             new = new if settings.synset_fields else []
-            properties = {"synset": term_fields(new, lean=self._is_lean)} if new else {}
+            properties = {"synset": mapping.term_fields(new, lean=self._is_lean)} if new else {}
             if new:
-                limit = field_limit(len(known) + len(new))
+                limit = mapping.field_limit(len(known) + len(new))
                 indices.put_settings(
                     index=index, settings={"index.mapping.total_fields.limit": limit}
                 )
@@ -181,7 +189,6 @@ class Writing(Reading):
             indices.put_mapping(index=index, meta=meta, properties=properties)
 
     def apply_taught(self, word: TaughtWord, progress: Callable[[int, int], None]) -> int:
-        """Compare the deep features here, and send documents that change."""
         self.finish()
         has, changed, done, total = self._scores_of(word), 0, 0, self.count()
         prints = self.fingerprints(embeddings=True)
@@ -210,7 +217,6 @@ class Writing(Reading):
         }
 
     def _rewrite(self, ids: Sequence[str]) -> int:
-        """Give documents the taught words that they must have."""
         report = self.change(ids, lambda document: document)
         for uri, reason in report.rejected:
             raise StoreError(f"{uri} cannot be written: {reason}")
@@ -225,7 +231,7 @@ class Writing(Reading):
             self._add_fields()
             hits = list(self._numbered(left))
             numbers = {hit["_id"]: (hit["_seq_no"], hit["_primary_term"]) for hit in hits}
-            old = [whole_document_of(hit) for hit in hits]
+            old = [fetching.whole_document_of(hit) for hit in hits]
             new = fitted([change(document) for document in old], settings)
             differ = {b: a.id for a, b in zip(old, new, strict=True) if a is not b}
             taken, unfit = storable(differ)
@@ -277,3 +283,93 @@ def _why(answer: Mapping[str, Any]) -> str:
         return str(error)[:_LONGEST_REASON]
     texts = error.get("reason", "refused"), error.get("caused_by", {}).get("reason")
     return ": ".join(str(text)[:_LONGEST_REASON] for text in texts if text)
+
+
+_KEPT = ("uri", "reason", "sha256", "tried_with", "given")
+_MAPPINGS: dict[str, Any] = {
+    "dynamic": "strict",
+    "properties": {
+        **{name: {"type": "keyword"} for name in ("filename", *_KEPT[:-1])},
+        "rejected_at": {"type": "date"},
+        "given": {"type": "keyword", "index": False, "doc_values": False},
+    },
+}
+
+
+class ElasticLedger(Ledger):
+    """The rejected pictures of an index; ``client`` gives the connected client."""
+
+    def __init__(
+        self, client: Callable[[], Elasticsearch], address: Address, replicas: int
+    ) -> None:
+        self._client, self._address, self._replicas = client, address, replicas
+        self.name = f"{address.index}-rejected"
+
+    def write(self, entries: Sequence[Rejected]) -> None:
+        actions = {}
+        for entry in entries:
+            source = {name: getattr(entry, name) for name in _KEPT}
+            source |= {
+                "filename": filename(entry.uri),
+                "rejected_at": entry.rejected_at.isoformat(),
+            }
+            actions[entry.id] = {"_id": entry.id, "_source": source}
+        if actions:
+            self._create()
+            self._bulk(actions)
+
+    def read(self, ids: Sequence[str] | None = None) -> list[Rejected]:
+        client = self._client()
+        with translated(self._address), suppress(elasticsearch.NotFoundError):
+            if ids is None:
+                client.indices.refresh(index=self.name)
+                found = [hit["_source"] for hit in helpers.scan(client, index=self.name)]
+            else:
+                found = [source for _, source in waiting.sources_by_id(client, self.name, ids)]
+            return sorted(map(_entry, found), key=lambda entry: entry.uri)
+        return []
+
+    def remove(self, ids: Sequence[str]) -> None:
+        self._bulk(waiting.deletions([entry.id for entry in self.read(ids)]))
+
+    def _create(self) -> None:
+        indices = self._client().indices
+        with translated(self._address):
+            if indices.exists(index=self.name):
+                self._check(dict(indices.get_mapping(index=self.name)))
+                return
+            try:
+                indices.create(
+                    index=self.name,
+                    settings={"number_of_replicas": self._replicas},
+                    mappings={**_MAPPINGS, "_meta": {"rejected_of": self._address.index}},
+                )
+            except elasticsearch.BadRequestError as error:
+                if error.error != "resource_already_exists_exception":  # another run was faster
+                    raise
+
+    def _check(self, found: Mapping[str, Any]) -> None:
+        """The index that is there is a ledger; one of an older version gets what it lacks."""
+        (only,) = found.values() if len(found) == 1 else ({},)
+        mappings = only.get("mappings", {})
+        if not mappings.get("_meta", {}).get("rejected_of"):
+            raise StoreError(
+                f"rejected pictures of {self._address} are noted in the index {self.name}, "
+                "but another one has this name: rename it, or index under another name"
+            )
+        if "given" not in mappings["properties"]:
+            given = {"given": _MAPPINGS["properties"]["given"]}
+            self._client().indices.put_mapping(index=self.name, properties=given)
+
+    def _bulk(self, actions: Mapping[str, dict[str, Any]]) -> None:
+        with translated(self._address):
+            answers = waiting.bulk(self._client(), self.name, actions, dict)
+        for answer in answers:
+            if "error" in answer:
+                reason = answer["error"].get("reason", "refused")
+                raise StoreError(f"{self._address}: a rejected picture is not noted: {reason}")
+
+
+def _entry(source: Mapping[str, Any]) -> Rejected:
+    kept = {name: source.get(name, "") for name in _KEPT}
+    return Rejected(**kept, rejected_at=datetime.fromisoformat(source["rejected_at"]))

@@ -20,7 +20,7 @@ from imgsearch_es.retrieval.conditions import Filter
 from imgsearch_es.retrieval.documents import Document, terms_of
 from imgsearch_es.retrieval.duplicates import Fingerprint
 from imgsearch_es.retrieval.queries import Selection
-from imgsearch_es.retrieval.texts import searched
+from imgsearch_es.retrieval.spans import searched
 from imgsearch_es.stores.base import IndexSettings
 from imgsearch_es.stores.embedded.schema import checksums, posting_tables, views
 from imgsearch_es.stores.embedded.selecting import selection

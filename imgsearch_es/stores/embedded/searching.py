@@ -25,9 +25,9 @@ from imgsearch_es.retrieval.facets import (
     not_empty,
     ranges,
 )
-from imgsearch_es.retrieval.fusion import summed
 from imgsearch_es.retrieval.queries import Query, Selection, counted, part_queries
 from imgsearch_es.retrieval.scoring import NO_STATISTICS, Statistics
+from imgsearch_es.retrieval.strategies import summed
 from imgsearch_es.stores.base import Scored, SearchResult
 from imgsearch_es.stores.embedded.nearest import Scores
 from imgsearch_es.stores.embedded.pruning import least_score

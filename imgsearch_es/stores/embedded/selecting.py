@@ -18,11 +18,19 @@ from imgsearch_es.retrieval.conditions import (
     keyword,
     limits,
 )
-from imgsearch_es.retrieval.patterns import wildcard_matches
-from imgsearch_es.retrieval.places import TILES, ZOOM, to_box, widened
 from imgsearch_es.retrieval.queries import Query, Selection
-from imgsearch_es.retrieval.spans import DATE, EARTH, NUMBER, Limits
-from imgsearch_es.retrieval.texts import searched
+from imgsearch_es.retrieval.spans import (
+    DATE,
+    EARTH,
+    NUMBER,
+    TILES,
+    ZOOM,
+    Limits,
+    searched,
+    to_box,
+    widened,
+    wildcard_matches,
+)
 from imgsearch_es.vocabulary.colors import is_color
 
 _MATCHES = "regexp_full_match(x, {}, 's')"

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from imgsearch_es.errors import DamagedIndexError
 from imgsearch_es.retrieval.documents import Document, to_score
-from imgsearch_es.retrieval.fusion import PartScore
 from imgsearch_es.retrieval.queries import Query, Selection
 from imgsearch_es.retrieval.scoring import Statistics
+from imgsearch_es.retrieval.strategies import PartScore
 from imgsearch_es.stores.base import LazyHits, Scored, best_first
 from imgsearch_es.stores.embedded.nearest import (
     Scores,

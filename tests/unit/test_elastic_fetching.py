@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from imgsearch_es.analysis.analyzer import Term
-from imgsearch_es.stores.elastic.shown import MADE, shown_by
+from imgsearch_es.stores.elastic.fetching import MADE, shown_by
 from imgsearch_es.vocabulary.synsets import from_labels, imagenet
 from tests.unit.test_documents import DOCUMENT
 
