@@ -17,12 +17,9 @@ from numpy.typing import NDArray
 
 from imgsearch_es.retrieval.queries import Query
 from imgsearch_es.stores.embedded.nearest import Scores
-from imgsearch_es.stores.embedded.snapshot import Snapshot
+from imgsearch_es.stores.embedded.sections import Sections
 
 ABOVE_0: np.float32 = np.nextafter(np.float32(0), np.float32(1))
-_FEW = 1 << 15
-"""So many postings are added up in less time than blocks are chosen; twice as many where the lists
-were read for other queries."""
 _FIRST = 32
 """Blocks that are added up first; more where many hits are wanted."""
 _SLACK = 1 + 2.0**-40
@@ -102,7 +99,7 @@ class Lists:
 
     def __init__(
         self,
-        snapshot: Snapshot,
+        snapshot: Sections,
         table: str,
         asked: Asked,
         spans: Mapping[int, tuple[int, int]],
@@ -115,11 +112,8 @@ class Lists:
         self._spans = [spans[term] for term, _ in asked]
         self._asked = [pair for pair, (a, b) in zip(asked, self._spans, strict=True) if a < b]
 
-    def can_be_pruned(self, *, alone: bool) -> bool:
-        """Whether it pays, and each document that has a term scores above 0."""
-        count = sum(end - first for first, end in self._spans)
-        if not count or count < (_FEW if alone else 2 * _FEW):
-            return False
+    def can_be_pruned(self) -> bool:
+        """Whether each document that has a term scores above 0."""
         terms, weights = map(np.array, zip(*self._asked, strict=True))
         least = self.snapshot.column(f"{self._table}.least")[terms].astype(np.float64)
         length, norm = (np.full(len(terms), most) for most in self.snapshot.column("greatest"))

@@ -20,7 +20,7 @@ from imgsearch_es.retrieval.conditions import (
 )
 from imgsearch_es.retrieval.patterns import wildcard_matches
 from imgsearch_es.retrieval.places import TILES, ZOOM, to_box, widened
-from imgsearch_es.retrieval.queries import Query, Selection
+from imgsearch_es.retrieval.queries import Query, Selection, counted
 from imgsearch_es.retrieval.spans import DATE, EARTH, NUMBER, Limits
 from imgsearch_es.retrieval.texts import searched
 from imgsearch_es.vocabulary.colors import is_color
@@ -73,7 +73,26 @@ def selection(query: Selection, numbers: dict[str, int]) -> tuple[str, dict[str,
     return " AND ".join(conditions), parameters
 
 
-def having(keys: Sequence[str], numbers: dict[str, int], parameters: dict[str, Any]) -> str:
+def matching(query: Selection, numbers: dict[str, int]) -> tuple[str, dict[str, Any]]:
+    """The documents that a query matches, as a WHERE clause and its parameters."""
+    query = counted(query)
+    where, parameters = selection(query, numbers)
+    if not isinstance(query, Query):
+        return where, parameters
+    has_feature = "document IN (SELECT document FROM embeddings)"
+    if query.fusion is not None and query.fusion.needs_features:
+        return f"{where} AND {has_feature}", parameters
+    if query.sort is not None and not query.terms:
+        return where, parameters
+    ways = [has_feature] if query.compares_all else []
+    if query.by_words:
+        ways.append(_having_words(query, parameters))
+    if not query.is_dense:
+        ways.append(_having([term.key for term in query.terms], numbers, parameters))
+    return f"{where} AND ({' OR '.join(ways)})", parameters
+
+
+def _having(keys: Sequence[str], numbers: dict[str, int], parameters: dict[str, Any]) -> str:
     """Whether the document has one of these terms."""
     name = f"terms{len(parameters)}"
     parameters[name] = [numbers[key] for key in keys if key in numbers]
@@ -81,7 +100,7 @@ def having(keys: Sequence[str], numbers: dict[str, int], parameters: dict[str, A
     return f"document IN (SELECT document FROM postings JOIN {listed} USING (term))"
 
 
-def having_words(query: Query, parameters: dict[str, Any]) -> str:
+def _having_words(query: Query, parameters: dict[str, Any]) -> str:
     """Whether the document has one of the query's visual words."""
     name = f"words{len(parameters)}"
     parameters[name] = [word for word, _ in query.words]

@@ -1,31 +1,18 @@
-"""Making the copy of an index file that ``snapshot`` reads, and keeping it open."""
+"""Making the copy of an index file that ``snapshot`` reads."""
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Generic, TypeVar
 
 import duckdb
 import numpy as np
-from numpy.typing import NDArray
 
 from imgsearch_es.analysis.views import PARTS
-from imgsearch_es.errors import MissingDependencyError
-from imgsearch_es.stores.embedded.beside import Gate
-from imgsearch_es.stores.embedded.drafting import Draft
-from imgsearch_es.stores.embedded.rows import Reader
-from imgsearch_es.stores.embedded.schema import posting_tables, views
-from imgsearch_es.stores.embedded.snapshot import (
-    Snapshot,
-    SnapshotError,
-    mark_of,
-    settled_mark_of,
-    snapshot_path,
-)
+from imgsearch_es.stores.embedded.schema import Reader, posting_tables, views
+from imgsearch_es.stores.embedded.sections import Array, Draft, SnapshotError
 
 _DOCUMENTS = 1 << 15
 """Read at a time; of postings and deep features _POSTINGS and _FEATURES."""
@@ -35,7 +22,7 @@ _RECORD = (
     "json_array(uri, filename, sha256, width, height, bytes, format, indexed_at, label, "
     "metadata::VARCHAR, {views}, photo, text)"
 )
-"""As ``Snapshot.row`` reads it: ``rows.COLUMNS`` without the id, terms and scores."""
+"""As ``Snapshot.row`` reads it: ``schema.COLUMNS`` without the id, terms and scores."""
 _SOUND = (
     "uri || filename || sha256 || format IS NOT NULL AND width + height + bytes IS NOT NULL "
     "AND isfinite(indexed_at) AND json_type(metadata) = 'OBJECT' "
@@ -44,7 +31,7 @@ _SOUND = (
     "AND coalesce(len({views}::UTINYINT[]) = len(terms), true) "
     f"AND coalesce(list_max({{views}}::UTINYINT[]) < {len(PARTS)}, true)"
 )
-"""Whether ``rows.to_document`` makes a document of it."""
+"""Whether ``schema.to_document`` makes a document of it."""
 
 _ROWS = 512
 """Documents of a block, where lists are cut."""
@@ -58,93 +45,11 @@ _FIRST = (
 _MEMORY = 256_000_000
 """Bytes that DuckDB may keep in memory of what is read once."""
 
-_LONG, _PAUSE = 0.5, 20
-"""What takes more seconds to make is made again after so many times of them."""
-
-Array = NDArray[Any]
-Kind = TypeVar("Kind", bound=Snapshot)
-_log = logging.getLogger(__name__)
-
-
-class KeptSnapshot(Generic[Kind]):
-    """The copy of an index file, open as long as it is of the file's state."""
-
-    def __init__(self, path: Path, kind: Callable[[Path], Kind], ending: str = "snapshot") -> None:
-        self._file, self._path, self._kind = path, snapshot_path(path, ending), kind
-        self._open: Kind | None = None
-        self._opened = ""
-
-    def of_now(self) -> Kind | None:
-        """The copy of the file as it is now, if there is one; a stale one is opened once."""
-        mark = mark_of(self._file)
-        if self._open is not None and not self._open.is_untouched():
-            self._open, self._opened = None, "of what another program cut off or wrote over"
-        if self._open is not None and self._open.mark == mark:
-            return self._open
-        there = mark_of(self._path)
-        if there != self._opened:
-            self._open, self._opened = None, there
-            try:
-                self._open = self._kind(self._path)
-            except FileNotFoundError:
-                pass
-            except (OSError, SnapshotError, ValueError, LookupError, TypeError) as error:
-                self.give_up(error)
-        found = self._open
-        return found if found is not None and found.mark == mark else None
-
-    def mark(self) -> str:
-        """The state of the file, if there is a copy of it: any change makes another; else ""."""
-        found = self.of_now()
-        return "" if found is None else found.mark
-
-    def give_up(self, error: Exception) -> None:
-        """Use it no more, as it is damaged; searches read the index file, which is slower."""
-        _log.warning("%s is not used: %s", self._path, error)
-        self._open = None
-
-    def make(self, write: Callable[[Path, str, Callable[[], bool]], None]) -> None:
-        """Make it anew, unless it is of this state, or somebody else makes it or waits to write.
-
-        A large one is not made again soon: whoever adds a picture a minute would write all day.
-        """
-        if self.of_now() is not None or self._is_too_soon():
-            return
-        draft = self._path.with_name(f".{self._path.name}")
-        gate, wanted = Gate(self._path), Gate(self._file)
-        try:
-            mark = settled_mark_of(self._file)
-            if gate.shut():  # else the draft is somebody else's
-                try:
-                    write(draft, mark, lambda: not wanted.is_shut())
-                    draft.replace(self._path)
-                finally:
-                    draft.unlink(missing_ok=True)
-        except (OSError, NotPossibleError, SnapshotError, MissingDependencyError) as error:
-            _log.info("%s was not made: %s", self._path, error)
-        finally:
-            gate.open()
-
-    def _is_too_soon(self) -> bool:
-        last = self._open
-        if last is None or last.seconds <= _LONG:
-            return False
-        return time.time() - last.written_at < _PAUSE * last.seconds
-
-    def delete(self) -> None:
-        """Remove it."""
-        self._open = None
-        self._path.unlink(missing_ok=True)
-
-
-class NotPossibleError(Exception):
-    """No copy is made: the tables contradict each other, or somebody wants to write."""
-
 
 def write_snapshot(reader: Reader, path: Path, mark: str, is_wanted: Callable[[], bool]) -> None:
     """Write the copy of what a reader reads, which is the state of a mark.
 
-    NotPossibleError where none can be made, or it is no longer wanted.
+    SnapshotError where none can be made, or it is no longer wanted.
     """
     started = time.monotonic()
     with path.open("w+b") as file, _little_memory(reader.connection):
@@ -201,7 +106,7 @@ class _Copy:
                     values[first:end] = block[name]
                 first = end
         except UnicodeEncodeError as error:
-            raise NotPossibleError("an id is not as ids are") from error
+            raise SnapshotError("an id is not as ids are") from error
         order = self._order = np.argsort(found.pop("key"), kind="stable")
         ids, length, norm = (found.pop(name)[order] for name in ("id", "length", "norm"))
         self._places = _inverse(order)
@@ -247,7 +152,7 @@ class _Copy:
             ordered = np.lexsort((where, block["term"]))
             term, where, score = block["term"][ordered], where[ordered], block["score"][ordered]
             if ((term[1:] == term[:-1]) & (where[1:] == where[:-1])).any():
-                raise NotPossibleError("there are postings that stand twice")
+                raise SnapshotError("there are postings that stand twice")
             to_places.write(where)
             to_scores.write(score)
             cut.add(int(starts[first]), term, where, score)
@@ -280,8 +185,8 @@ class _Copy:
             numbers, values = _flat(block["terms"]), _flat(block["scores"])
             is_known = np.isin(numbers, list(reader.keys))
             if not (block["sound"].all() and is_known.all() and np.isfinite(values).all()):
-                raise NotPossibleError("there are documents that are not as they were written")
-            records.write(b"".join(texts))
+                raise SnapshotError("there are documents that are not as they were written")
+            records.write(np.frombuffer(b"".join(texts), np.uint8))
             terms.write(numbers)
             scores.write(values)
             lengths = [len(found) for found in block["terms"]]
@@ -296,7 +201,7 @@ class _Copy:
         having = np.asarray(found.fetchnumpy()["document"], np.int32)
         where = self._places_of(having)
         if (having[1:] == having[:-1]).any():
-            raise NotPossibleError("there are deep features that stand twice")
+            raise SnapshotError("there are deep features that stand twice")
         dimensions = self._reader.settings.embedding_dimensions
         rows = np.argsort(np.argsort(where))
         self._draft.add("feature.places", "<i4", np.sort(where))
@@ -306,7 +211,7 @@ class _Copy:
         for block in self._blocks("embedding", having, "embeddings"):
             vectors = np.concatenate([np.empty(0, np.float32), *block["embedding"]])
             if {len(vector) for vector in block["embedding"]} - {dimensions}:
-                raise NotPossibleError("deep features differ in length")
+                raise SnapshotError("deep features differ in length")
             matrix = vectors.reshape(-1, dimensions)
             some = rows[first : first + len(matrix)]
             lengths[some] = np.linalg.norm(matrix.astype(np.float64), axis=1)
@@ -316,12 +221,12 @@ class _Copy:
         self._draft.add("feature.lengths", "<f8", lengths)
 
     def _places_of(self, documents: Array) -> Array:
-        """The places of documents, by number; NotPossibleError where there is no such document."""
+        """The places of documents, by number; SnapshotError where there is no such document."""
         if not len(documents):
             return np.empty(0, np.int32)
         at = np.searchsorted(self._numbers, documents)
         if at.max() >= len(self._numbers) or (self._numbers[at] != documents).any():
-            raise NotPossibleError("there are postings or deep features without documents")
+            raise SnapshotError("there are postings or deep features without documents")
         found: Array = self._places[at]
         return found
 
@@ -338,12 +243,12 @@ class _Copy:
                 [int(some[0]), int(some[-1])],
             ).fetchnumpy()
             if any(np.ma.is_masked(one) or len(one) != len(some) for one in block.values()):
-                raise NotPossibleError("a value is missing, or a number stands twice")
+                raise SnapshotError("a value is missing, or a number stands twice")
             yield block
 
     def _go_on(self) -> None:
         if not self._is_wanted():
-            raise NotPossibleError("the file is wanted by a writer")
+            raise SnapshotError("the file is wanted by a writer")
 
 
 class _Cut:
@@ -369,7 +274,7 @@ class _Cut:
         self._parts.append((blocks[begins], np.maximum.reduceat(score, begins), start + begins))
 
     def write(self, table: str, draft: Draft) -> None:
-        """All of them, as ``Snapshot.span`` says."""
+        """All of them, as ``Sections.span`` says."""
         nothing = np.empty(0, np.int32), np.empty(0, np.float32), np.empty(0, np.int64)
         blocks, greatest, firsts = map(np.concatenate, zip(nothing, *self._parts, strict=True))
         draft.add(f"{table}.least", "<f4", self._least)
