@@ -68,7 +68,6 @@ class DatabaseFile:
 
     @classmethod
     def at(cls, path: Path) -> DatabaseFile:
-        """The one object of this process for this file."""
         path = Path(os.path.realpath(path))  # resolve() fails on links that lead in circles
         with deferred(), cls._open_files_lock:
             found = cls._open_files.get(path)
@@ -96,13 +95,8 @@ class DatabaseFile:
         self._ended = False
 
     def exists(self) -> bool:
-        """Whether there is a file with something in it."""
         with translated(self.path):
             return self.path.is_file() and self.path.stat().st_size > 0
-
-    def _check_there(self) -> None:
-        if not self.exists():
-            raise IndexNotFoundError.at(self.path)
 
     @contextmanager
     def patient(self) -> Iterator[Callable[[], None]]:
@@ -123,13 +117,14 @@ class DatabaseFile:
 
         IndexLockedError where another process is writing, for longer than the wait.
         """
-        self._check_there()
+        if not self.exists():
+            raise IndexNotFoundError.at(self.path)
         with deferred() as interrupt:
             asked_at = time.monotonic()
             self._wait(lambda: self._may_read(asked_at), interrupt, says=True)
             try:
                 with translated(self.path), self.opened.cursor() as cursor:
-                    interrupt.hurry = lambda: _stop(cursor)
+                    interrupt.hurry = partial(_stop, cursor)
                     yield cursor
             finally:
                 with self._changed:
@@ -175,7 +170,6 @@ class DatabaseFile:
                 gate.open()
 
     def close(self) -> None:
-        """Let go of the file now; it opens again when needed."""
         with deferred(), self._changed:
             if not self._readers and self._writer is None:
                 self.opened.detach()
@@ -228,7 +222,10 @@ class DatabaseFile:
                 self._said_at = began + self.wait_seconds  # the next one to say it, of any thread
                 _log.warning("waiting for %s: it is in use by %s", self.path, self._holder())
             if self._ended or late:
-                error = self._locked()
+                error = IndexLockedError(
+                    f"{self.path} has been in use by {self._holder()} for "
+                    f"{self.wait_seconds:.0f} seconds; wait until it is done, or stop it"
+                )
                 if self._ended or not self._patient:
                     raise error
                 _log.warning("%s; still waiting", error)
@@ -262,14 +259,9 @@ class DatabaseFile:
         if self._readers:
             return False
         self.opened.detach()
-        self._check_there()  # DuckDB would make a file
+        if not self.exists():  # DuckDB would make a file
+            raise IndexNotFoundError.at(self.path)
         return self.opened.attach(read_only=False)
-
-    def _locked(self) -> IndexLockedError:
-        return IndexLockedError(
-            f"{self.path} has been in use by {self._holder()} for {self.wait_seconds:.0f} seconds; "
-            "wait until it is done, or stop it"
-        )
 
     def _holder(self) -> str:
         with self._changed:
@@ -346,7 +338,6 @@ class KnownIds:
         return [ids[place] for place in np.flatnonzero(found).tolist()]
 
     def add(self, connection: duckdb.DuckDBPyConnection, ids: Sequence[str]) -> None:
-        """These are about to be written."""
         if self._sorted is None:
             all_ids = connection.execute("SELECT hash(id) AS key FROM documents").fetchnumpy()
             self._sorted = [np.sort(np.asarray(all_ids["key"], np.uint64))]

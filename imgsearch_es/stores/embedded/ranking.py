@@ -20,8 +20,15 @@ from imgsearch_es.retrieval.fusion import summed
 from imgsearch_es.retrieval.queries import Query, Selection, part_queries
 from imgsearch_es.retrieval.scoring import NO_STATISTICS, Context, Statistics
 from imgsearch_es.stores.base import Scored, SearchResult
-from imgsearch_es.stores.embedded.nearest import BOUNDED, Scores
-from imgsearch_es.stores.embedded.pruning import ABOVE_0, Asked, Posting, Summand, least_score
+from imgsearch_es.stores.embedded.pruning import (
+    ABOVE_0,
+    BOUNDED,
+    Asked,
+    Posting,
+    Scores,
+    Summand,
+    least_score,
+)
 from imgsearch_es.stores.embedded.sources import Best, Places, Source
 
 _BLOCK = 512

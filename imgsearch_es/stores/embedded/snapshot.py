@@ -23,15 +23,20 @@ from imgsearch_es.retrieval.documents import Document, to_score
 from imgsearch_es.retrieval.queries import Query, Selection
 from imgsearch_es.retrieval.scoring import Statistics
 from imgsearch_es.stores.base import LazyHits, Scored
-from imgsearch_es.stores.embedded.nearest import (
+from imgsearch_es.stores.embedded.pruning import (
     STRATEGY,
+    Asked,
+    Lists,
     Neighbors,
+    Numbers,
+    Posting,
     Scores,
+    Summand,
     among_neighbors,
+    best_of,
     candidates,
     nearest,
 )
-from imgsearch_es.stores.embedded.pruning import Asked, Lists, Numbers, Posting, Summand, best_of
 from imgsearch_es.stores.embedded.schema import Reader, to_document
 from imgsearch_es.stores.embedded.sections import Array, Sections
 from imgsearch_es.stores.embedded.selecting import selection

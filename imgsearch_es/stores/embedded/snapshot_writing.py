@@ -1,18 +1,30 @@
-"""Making the copy of an index file that ``snapshot`` reads."""
+"""Making the copies of an index file that searches read: a snapshot, and a graph of neighbors."""
 
 from __future__ import annotations
 
 import time
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import numpy as np
 
 from imgsearch_es.analysis.views import PARTS
-from imgsearch_es.stores.embedded.schema import Reader, posting_tables, views
-from imgsearch_es.stores.embedded.sections import Array, Draft, SnapshotError
+from imgsearch_es.errors import ConfigurationError
+from imgsearch_es.retrieval.dense import direction
+from imgsearch_es.stores.embedded.pruning import KIND, usearch
+from imgsearch_es.stores.embedded.schema import NONE, Reader, posting_tables, views
+from imgsearch_es.stores.embedded.sections import (
+    BLOCK,
+    Array,
+    Draft,
+    Sections,
+    SnapshotError,
+    footer,
+)
 
 _DOCUMENTS = 1 << 15
 """Read at a time; of postings and deep features _POSTINGS and _FEATURES."""
@@ -44,6 +56,13 @@ _FIRST = (
 
 _MEMORY = 256_000_000
 """Bytes that DuckDB may keep in memory of what is read once."""
+_GRAPH: dict[str, Any] = {
+    "metric": "ip", "dtype": "i8", "connectivity": 16, "expansion_add": 128,
+}  # fmt: skip
+_TOGETHER = 4096
+"""Nodes added before it is asked whether the graph is still wanted."""
+_ALONE = 1
+"""Threads that add the first ones: of a few nodes some could be cut off by who adds others."""
 
 
 def write_snapshot(reader: Reader, path: Path, mark: str, is_wanted: Callable[[], bool]) -> None:
@@ -295,3 +314,43 @@ def _flat(lists: Array) -> Array:
     """The numbers of many lists."""
     found: Array = np.concatenate([np.empty(0), *lists])
     return found
+
+
+def check_kind(kind: str | None, location: str) -> None:
+    """ConfigurationError where a file has no such index of neighbors, or usearch is missing."""
+    if kind not in (None, NONE, KIND):
+        raise ConfigurationError(
+            f"vectors={kind!r} is none of a file's ways to index deep features: {location} takes "
+            f"{KIND} or {NONE}"
+        )
+    if kind == KIND:
+        usearch()
+
+
+def write_neighbors(
+    snapshot: Sections, path: Path, mark: str, is_wanted: Callable[[], bool]
+) -> None:
+    """Write the graph of a snapshot's deep features; SnapshotError where it is not wanted."""
+    started = time.monotonic()
+    if snapshot.mark != mark:
+        raise SnapshotError("the file was written to meanwhile")
+    features = snapshot.features()
+    if not len(features):
+        raise SnapshotError("there are no deep features")
+    try:
+        index = usearch().Index(ndim=snapshot.dimensions, **_GRAPH)
+        for first in range(0, len(features), _TOGETHER):
+            if not is_wanted():
+                raise SnapshotError("the file is wanted by a writer")
+            some = features[first : first + _TOGETHER]
+            rows, nodes = np.arange(first, first + len(some)), np.stack(list(map(direction, some)))
+            index.add(rows, nodes, threads=0 if first else _ALONE)
+        index.save(str(path))
+    except RuntimeError as error:  # no room
+        raise SnapshotError(str(error)) from error
+    with path.open("r+b") as file:
+        sums = [zlib.crc32(block) for block in iter(lambda: file.read(BLOCK), b"")]
+        known = {"mark": mark, "average_length": 0, "dimensions": snapshot.dimensions}
+        place = [0, "|u1", file.tell(), sums]
+        seconds = time.monotonic() - started
+        file.write(footer({**known, "seconds": seconds, "sections": {"graph": place}}))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import json
 import threading
-import time
 from collections import defaultdict
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgsearch_es.errors import DamagedIndexError
-from imgsearch_es.retrieval.conditions import METADATA, order
+from imgsearch_es.retrieval.conditions import order
 from imgsearch_es.retrieval.documents import to_score
 from imgsearch_es.retrieval.facets import (
     ALBUM,
@@ -31,14 +31,19 @@ from imgsearch_es.retrieval.facets import (
 from imgsearch_es.retrieval.fusion import PartScore
 from imgsearch_es.retrieval.queries import Query, Selection
 from imgsearch_es.retrieval.scoring import Statistics
-from imgsearch_es.stores.base import Scored, SearchResult, best_first
+from imgsearch_es.stores.base import Scored, best_first
 from imgsearch_es.stores.embedded import selecting
-from imgsearch_es.stores.embedded.nearest import Scores, compared
-from imgsearch_es.stores.embedded.pruning import Asked, Numbers, Posting, Summand
-from imgsearch_es.stores.embedded.schema import Reader, stored, to_document
-from imgsearch_es.stores.embedded.selecting import TILE, column_of, leaves, order_of, selection
-from imgsearch_es.stores.shared import listing
-from imgsearch_es.vocabulary.colors import COLOR, is_color
+from imgsearch_es.stores.embedded.pruning import Asked, Numbers, Posting, Scores, Summand, compared
+from imgsearch_es.stores.embedded.schema import Reader, to_document
+from imgsearch_es.stores.embedded.selecting import (
+    TILE,
+    Parameters,
+    column_of,
+    leaves,
+    order_of,
+    selection,
+)
+from imgsearch_es.vocabulary.colors import is_color
 
 _POSTINGS = """
 SELECT term, document, score {lengths}
@@ -241,48 +246,12 @@ class Source:
         return {number: scores[number] for number, _ in ids[: query.offset + query.k]}
 
 
-def listed(reader: Reader, query: Query) -> SearchResult:
-    """The page of a query that is sorted and not scored."""
-    started = time.perf_counter()
-    ids = sorted_ids(reader, query)
-    page = ids[query.offset : query.offset + query.k]
-    documents = stored(reader, page, embeddings=False)
-    took_ms = (time.perf_counter() - started) * 1000
-    return listing(query, [documents[key] for key in page], len(ids), took_ms)
-
-
-def sorted_ids(reader: Reader, query: Query) -> list[str]:
-    """The ids of all documents that a query matches, in the order that it asks for."""
+def matching(reader: Reader, query: Query) -> list[str]:
+    """The ids of all documents that a query matches, in the order that it asks for, or by id."""
     where, parameters = selecting.matching(query, reader.numbers)
-    field, descending = order(query.sort or "")
-    by = order_of(field, descending=descending, parameters=parameters)
+    by = "id" if query.sort is None else order_of(*order(query.sort), parameters)
     rows = reader.rows(f"SELECT id FROM documents {where} ORDER BY {by}", parameters)
     return [key for (key,) in rows]
-
-
-def matching(reader: Reader, query: Query) -> list[str]:
-    """The ids of all documents that a query matches."""
-    where, parameters = selecting.matching(query, reader.numbers)
-    rows = reader.rows(f"SELECT id FROM documents {where} ORDER BY id", parameters)
-    return [key for (key,) in rows]
-
-
-def figures(reader: Reader, size: int) -> dict[str, Any]:
-    """How many documents and postings there are in so many bytes, and the most frequent synsets."""
-    top = reader.rows(
-        "SELECT synset, count(*) AS documents, avg(score) FROM postings "
-        "JOIN terms USING (term) WHERE NOT starts_with(synset, $1) "
-        "GROUP BY synset ORDER BY documents DESC, synset LIMIT 10",
-        [COLOR],
-    )
-    labels = facets(reader, Selection(), ["label"], 10)["label"]
-    return {
-        "documents": reader.one("SELECT count(*) FROM documents"),
-        "postings": reader.one("SELECT count(*) FROM postings"),
-        "bytes": size,
-        "synsets": [{"synset": key, "documents": n, "mean_score": mean} for key, n, mean in top],
-        "labels": [{"label": item["value"], "documents": item["count"]} for item in labels],
-    }
 
 
 def facets(reader: Reader, query: Selection, fields: Sequence[str], size: int) -> Facets:
@@ -308,38 +277,32 @@ def facets(reader: Reader, query: Selection, fields: Sequence[str], size: int) -
 
 
 class Counted:
-    """What was counted lately, by what was asked and of which state of the file."""
+    """What was counted lately, by what was asked and of which state of the file: as JSON."""
 
     def __init__(self, most: int = 2_000_000) -> None:
-        self._known: dict[Hashable, tuple[Facets, int]] = {}
+        self._known: dict[Hashable, str] = {}
         self._size, self._most = 0, most
         self._lock = threading.Lock()
 
     def get(self, key: Hashable) -> Facets | None:
-        """A copy of it, if it is still here."""
-        found = self._known.get(key)
-        return None if found is None else _copy(found[0])
+        text = self._known.get(key)
+        return None if text is None else dict(json.loads(text))
 
     def keep(self, key: Hashable, counts: Facets) -> None:
-        """Keep a copy, and of all together, with their keys, so many characters: the latest."""
-        size = len(repr((key, counts)))
+        """Of all together, with their keys, so many characters are kept: the latest."""
         with self._lock:
             self._drop(key)
-            self._known[key] = _copy(counts), size
-            self._size += size
+            text = self._known[key] = json.dumps(counts)
+            self._size += len(repr(key)) + len(text)
             while self._size > self._most:
                 self._drop(next(iter(self._known)))
 
     def _drop(self, key: Hashable) -> None:
-        _, size = self._known.pop(key, (None, 0))
-        self._size -= size
+        if (text := self._known.pop(key, None)) is not None:
+            self._size -= len(repr(key)) + len(text)
 
 
-def _copy(counts: Facets) -> Facets:
-    return {field: [{**item} for item in items] for field, items in counts.items()}
-
-
-def _values(field: str, parameters: dict[str, Any]) -> str:
+def _values(field: str, parameters: Parameters) -> str:
     """SQL for the list of a document's values of a field, as texts."""
     if field in BOUNDS:
         *lower, highest = ranges(field)
@@ -347,9 +310,7 @@ def _values(field: str, parameters: dict[str, Any]) -> str:
         return f"[CASE {cases} ELSE '{highest.value}' END]"
     if field in _VALUES:
         return f"{_VALUES[field]}::VARCHAR[]"
-    name = f"counted{len(parameters)}"
-    parameters[name] = field.removeprefix(METADATA)
-    return f"list_distinct(ARRAY({leaves(name)}))"
+    return f"list_distinct(ARRAY({leaves(field, parameters)}))"
 
 
 def _facet(reader: Reader, field: str, counts: dict[str, int], size: int) -> list[FacetCount]:

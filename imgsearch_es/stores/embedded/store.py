@@ -15,18 +15,23 @@ from typing import Any, Generic, TypeVar
 from imgsearch_es.errors import MissingDependencyError
 from imgsearch_es.retrieval.facets import Facets
 from imgsearch_es.retrieval.queries import Query, Selection, counted
-from imgsearch_es.retrieval.scoring import Statistics
+from imgsearch_es.retrieval.scoring import NO_STATISTICS, Statistics
 from imgsearch_es.stores.base import Scored, SearchResult
 from imgsearch_es.stores.embedded import ranking, schema, sources
-from imgsearch_es.stores.embedded.nearest import STRATEGY, Neighbors, check_kind, write_neighbors
 from imgsearch_es.stores.embedded.open_file import Gate, mark_of, settled_mark_of, snapshot_path
 from imgsearch_es.stores.embedded.open_index import OpenIndex
+from imgsearch_es.stores.embedded.pruning import STRATEGY, Neighbors
 from imgsearch_es.stores.embedded.schema import NONE, stored
 from imgsearch_es.stores.embedded.sections import Sections, SnapshotError
 from imgsearch_es.stores.embedded.snapshot import Snapshot, SnapshotSource
-from imgsearch_es.stores.embedded.snapshot_writing import write_snapshot
+from imgsearch_es.stores.embedded.snapshot_writing import (
+    check_kind,
+    write_neighbors,
+    write_snapshot,
+)
 from imgsearch_es.stores.embedded.sources import Source
 from imgsearch_es.stores.shared import check_features, listing, search_parts, weighted_all
+from imgsearch_es.vocabulary.colors import COLOR
 
 _LONG, _PAUSE = 0.5, 20
 """What takes more seconds to make is made again after so many times of them."""
@@ -92,8 +97,13 @@ class EmbeddedStore(OpenIndex):
         return search_parts(self._search_many, self._listed, queries)
 
     def _listed(self, query: Query) -> SearchResult:
+        started = time.perf_counter()
         with self._reading() as reader:
-            return sources.listed(reader, query)
+            ids = sources.matching(reader, query)
+            page = ids[query.offset : query.offset + query.k]
+            documents = stored(reader, page, embeddings=False)
+        took_ms = (time.perf_counter() - started) * 1000
+        return listing(query, [documents[key] for key in page], len(ids), took_ms)
 
     def _search_many(self, queries: Sequence[Query]) -> list[SearchResult]:
         ready, results = weighted_all(self, queries), list[SearchResult]()
@@ -130,14 +140,14 @@ class EmbeddedStore(OpenIndex):
         Ids and scores of all hits stay in memory, about 100 bytes a hit.
         """
         check_features(self, query)
+        started, statistics = time.perf_counter(), NO_STATISTICS
         if query.sort is not None:
-            yield from self._listed_pages(query)
-            return
-        ((query, statistics),) = weighted_all(self, [query])
-        started = time.perf_counter()
-        ids, scores = self._ask(
-            [query], partial(ranking.ranked, query=query, statistics=statistics)
-        )
+            ids: Sequence[str] = self.matching(query)
+            scores: Sequence[float] = [0.0] * len(ids)
+        else:
+            ((query, statistics),) = weighted_all(self, [query])
+            ask = partial(ranking.ranked, query=query, statistics=statistics)
+            ids, scores = self._ask([query], ask)
         for start in range(query.offset, len(ids), query.k):
             page = ids[start : start + query.k]
             with self._reading() as reader:
@@ -147,20 +157,14 @@ class EmbeddedStore(OpenIndex):
                 for key, score in zip(page, scores[start:], strict=False)
                 if key in documents
             )
+            if query.sort is not None:
+                yield listing(query, [hit.document for hit in hits], len(ids), 0.0)
+                continue
             took_ms = (time.perf_counter() - started) * 1000
             means = "all matching pictures were ranked once, before the first page"
             found = ranking.result(query, statistics, hits, len(ids), took_ms)
             yield replace(found, means=means)
             started = time.perf_counter()
-
-    def _listed_pages(self, query: Query) -> Iterator[SearchResult]:
-        with self._reading() as reader:
-            ids = sources.sorted_ids(reader, query)
-        for start in range(query.offset, len(ids), query.k):
-            page = ids[start : start + query.k]
-            with self._reading() as reader:
-                found = stored(reader, page, embeddings=False)
-            yield listing(query, (found[key] for key in page if key in found), len(ids), 0.0)
 
     def facets(self, query: Selection, fields: Sequence[str], size: int) -> Facets:
         wanted, mark = counted(query), self._copy.mark()
@@ -181,8 +185,7 @@ class EmbeddedStore(OpenIndex):
 
     def count(self, query: Query | None = None) -> int:
         if query is not None and query.counts is not None:
-            ask = partial(ranking.count, query=query, counts=query.counts)
-            return self._ask([query], ask)
+            return self._ask([query], partial(ranking.count, query=query, counts=query.counts))
         if query is not None:
             return len(self.matching(query))
         return int(self._rows("SELECT count(*) FROM documents")[0][0])
@@ -192,8 +195,22 @@ class EmbeddedStore(OpenIndex):
 
     def stats(self) -> dict[str, Any]:
         with self._reading() as reader:
-            figures = sources.figures(reader, self._file.path.stat().st_size)
-        return {"store": "embedded", "location": self.location, **figures}
+            top = reader.rows(
+                "SELECT synset, count(*) AS documents, avg(score) FROM postings "
+                "JOIN terms USING (term) WHERE NOT starts_with(synset, $1) "
+                "GROUP BY synset ORDER BY documents DESC, synset LIMIT 10",
+                [COLOR],
+            )
+            labels = sources.facets(reader, Selection(), ["label"], 10)["label"]
+            return {
+                "store": "embedded",
+                "location": self.location,
+                "documents": reader.one("SELECT count(*) FROM documents"),
+                "postings": reader.one("SELECT count(*) FROM postings"),
+                "bytes": self._file.path.stat().st_size,
+                "synsets": [{"synset": k, "documents": n, "mean_score": m} for k, n, m in top],
+                "labels": [{"label": i["value"], "documents": i["count"]} for i in labels],
+            }
 
     def beside(self) -> EmbeddedStore:
         """The file of the same name with ``.new`` after it."""
