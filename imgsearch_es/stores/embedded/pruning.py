@@ -63,12 +63,10 @@ Asked = Sequence[tuple[int, float]]
 
 
 class Scores(NamedTuple):
-    """What documents score by a query; some may be no hits, see ``ranking.least_score``.
+    """What documents score by a query; some may be no hits, see ``least_score``.
 
-    Attributes:
-        places: of documents; None where each place, from 0 on, has a score.
-        scores: of these.
-        total: how many match; None where all that do are here.
+    ``places`` is None where each place, from 0 on, has a score; ``total``, which is how many match,
+    where all that do are here.
     """
 
     places: NDArray[np.integer[Any]] | None
@@ -98,14 +96,7 @@ def least_score(query: Query) -> np.float32:
 def best_of(
     lists: Lists, query: Query, meets: NDArray[np.bool_] | None, out: Sequence[int]
 ) -> Scores:
-    """A query's best offset + k and what ties with the last.
-
-    Args:
-        lists: of the query's terms, which can be pruned.
-        query: how many are wanted, or from which score on.
-        meets: by place, the documents that may be hits; None for all.
-        out: places of documents that may not.
-    """
+    """The best offset + k and what ties with the last, of what meets conditions (by place)."""
     bounds, rows, least = lists.bounds(), lists.snapshot.block_rows, least_score(query)
     if meets is not None:
         bounds[~np.logical_or.reduceat(meets, np.arange(0, len(meets), rows))] = 0
@@ -133,15 +124,7 @@ def best_of(
 
 
 class Lists:
-    """The lists of a query's terms in a snapshot, cut into blocks.
-
-    Args:
-        snapshot: which has them.
-        table: in which of its tables.
-        asked: the terms.
-        spans: where the list of each is.
-        summand: of the query's formula, which ``needs_lengths`` of documents or not.
-    """
+    """The lists of a query's terms in a table of a snapshot, cut into blocks."""
 
     def __init__(
         self,
@@ -230,13 +213,9 @@ def nearest(
     meets: NDArray[np.bool_] | None,
     left_out: Sequence[Sequence[int]],
 ) -> list[Scores]:
-    """The best offset + k of each query and what ties with the last, among other documents.
+    """The best offset + k of each query in BOUNDED, what ties with the last, and others.
 
-    Args:
-        snapshot: with deep features.
-        queries: of strategies in BOUNDED.
-        meets: by place, the documents to compare; None for all.
-        left_out: of each query the places that are no hits: they are found and counted, too.
+    Places that are left out are found and counted, too.
     """
     if not queries:
         return []

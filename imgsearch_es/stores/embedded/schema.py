@@ -31,14 +31,11 @@ from imgsearch_es.stores.settings import read_settings as read_settings_of
 
 NONE = "none"
 """How deep features are indexed where nobody asked for a graph."""
-PHOTO = (
-    "STRUCT(taken_at TIMESTAMP, camera VARCHAR, lens VARCHAR, latitude DOUBLE, longitude DOUBLE, "
-    "caption VARCHAR, keywords VARCHAR[])"
-)
 LATER = {
     "checksum": "VARCHAR",
     "views": "UTINYINT[]",
-    "photo": PHOTO,
+    "photo": "STRUCT(taken_at TIMESTAMP, camera VARCHAR, lens VARCHAR, latitude DOUBLE, "
+    "longitude DOUBLE, caption VARCHAR, keywords VARCHAR[])",
     "text": "VARCHAR",
     "ocr": "VARCHAR",
 }
@@ -99,16 +96,11 @@ class Reader(NamedTuple):
         return ", ".join([*COLUMNS[:-3], views(self.settings), "photo", "text"])
 
     def rows(self, sql: str, parameters: object = None) -> list[Any]:
-        """All rows that a statement answers."""
         return self.connection.execute(sql, parameters).fetchall()
 
     def one(self, sql: str) -> int:
         """The one number that a statement answers; 0 for NULL."""
         return int(self.rows(sql)[0][0] or 0)
-
-    def documents(self, sql: str, parameters: object) -> list[Document]:
-        """Documents of rows of COLUMNS, their deep features and checksums."""
-        return [self.document(row) for row in self.rows(sql, parameters)]
 
     def document(self, row: Sequence[Any]) -> Document:
         """The document of a row of COLUMNS, its deep feature and checksum."""
@@ -307,12 +299,12 @@ def stored(reader: Reader, ids: Sequence[str], *, embeddings: bool) -> dict[str,
     """Documents by id, with or without embeddings."""
     vectors = "LEFT JOIN embeddings USING (document)" if embeddings else ""
     more = f"embedding, {checksums(reader.connection)}" if embeddings else "NULL, NULL"
-    found = reader.documents(
+    rows = reader.rows(
         f"SELECT {reader.columns}, {more} "
         f"FROM (FROM documents JOIN (SELECT unnest($1) AS id) USING (id)) {vectors}",
         [list(ids)],
     )
-    return {document.id: document for document in found}
+    return {row[0]: reader.document(row) for row in rows}
 
 
 def next_documents(
@@ -331,14 +323,14 @@ def next_documents(
     if not found:
         return [], None
     numbers = [number for (number,) in found]
-    documents = reader.documents(
+    rows = reader.rows(
         f"SELECT {reader.columns}, embedding, {checksums(reader.connection)} FROM "
         "(FROM documents WHERE document BETWEEN $1 AND $2 AND list_contains($3, document)) "
         "LEFT JOIN (FROM embeddings WHERE document BETWEEN $1 AND $2) USING (document) "
         "ORDER BY document",
         [numbers[0], numbers[-1], numbers],
     )
-    return documents, numbers[-1]
+    return [reader.document(row) for row in rows], numbers[-1]
 
 
 def next_fingerprints(

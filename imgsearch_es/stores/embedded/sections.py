@@ -54,14 +54,12 @@ class Column:
         return len(self._array)
 
     def part(self, first: int, end: int) -> Array:
-        """The numbers from one place to another."""
         if self._unchecked:
             width = self._array.itemsize
             self._check(first * width // BLOCK, -(-end * width // BLOCK))
         return self._array[first:end]
 
     def at(self, place: int) -> Any:
-        """The number at one place."""
         return self.part(place, place + 1)[0]
 
     def check(self, first: Array, end: Array) -> None:
@@ -89,14 +87,9 @@ class Column:
 
 
 class Sections:
-    """A copy of one state of an index file.
+    """A copy of one state of an index file, which ``mark`` names.
 
-    Attributes:
-        mark: of the state that this is a copy of.
-        average_length: the mean of the documents' lengths.
-        dimensions: of the deep features; 0 without any.
-        block_rows: documents of a block, where lists are cut.
-        seconds: what it took to make it; ``written_at`` when that was.
+    Lists are cut after ``block_rows`` documents; it took ``seconds`` to make it.
     """
 
     def __init__(self, path: Path) -> None:
@@ -143,7 +136,6 @@ class Sections:
         return first, end
 
     def part(self, name: str, first: int, end: int) -> Array:
-        """The numbers of a column from one place to another."""
         return self._columns[name].part(first, end)
 
     def picked(self, name: str, first: Array, end: Array, at: Array) -> Array:
@@ -153,7 +145,6 @@ class Sections:
         return found
 
     def count(self, name: str) -> int:
-        """How many numbers a column has."""
         return len(self._columns.get(name, ()))
 
     def column(self, name: str) -> Array:
@@ -170,7 +161,6 @@ class Sections:
         return self.column("features").reshape(-1, self.dimensions)
 
     def features_of(self, rows: Array) -> NDArray[np.float32]:
-        """Some rows of them."""
         size, column = self.dimensions, self._columns["features"]
         column.check(rows * size, (rows + 1) * size)
         found: NDArray[np.float32] = column.of(slice(None)).reshape(-1, size)[rows]
@@ -187,7 +177,6 @@ class Section:
         self._size = 0
 
     def write(self, values: Array) -> None:
-        """Go on."""
         for first in range(0, len(values), _TOGETHER):
             some = values[first : first + _TOGETHER]
             given = np.ascontiguousarray(some, dtype=self._kind).tobytes()
@@ -234,11 +223,9 @@ class Draft:
         return section
 
     def add(self, name: str, kind: str, values: Array) -> None:
-        """A whole section."""
         self.section(name, kind, len(values)).write(values)
 
     def finish(self, **facts: object) -> None:
-        """Write the footer."""
         places = {name: section.place() for name, section in self._sections.items()}
         self._file.seek(0, 2)
         self._file.write(footer({**facts, "sections": places}))

@@ -61,7 +61,7 @@ class Snapshot(Sections):
         self._local = threading.local()
 
     def places(self, numbers: Array) -> Array:
-        """Where documents are, by their numbers in the file."""
+        """By the documents' numbers in the file."""
         return self.column("places")[np.searchsorted(self.column("numbers"), numbers)]
 
     def place(self, key: str) -> int | None:
@@ -77,7 +77,6 @@ class Snapshot(Sections):
         return np.lexsort((self.picked("ranks", places, places + 1, places), -scores))
 
     def ids(self, places: Array) -> list[str]:
-        """The ids of documents."""
         return [str(key, "ascii") for key in self._columns["ids"].of(places).tolist()]
 
     def row(self, place: int) -> list[Any]:
@@ -109,7 +108,6 @@ class Snapshot(Sections):
         return np.zeros(len(self)) if found is None else found
 
     def keep(self, zeros: Array) -> None:
-        """See ``zeros``."""
         self._local.zeros = zeros
 
     def _span(self, name: str, column: str, place: int) -> Array:

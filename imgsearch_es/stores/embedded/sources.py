@@ -98,18 +98,15 @@ class Source:
     """The file as searches read it; documents go by numbers, their places.
 
     Who wants to write waits until a scan ends.
-
-    Attributes:
-        together: queries answered by one scan. Their lists are in memory.
     """
 
     together = 20
+    """Queries answered by one scan, whose lists are in memory."""
 
     def __init__(self, reader: Reader) -> None:
         self.reader = reader
 
     def statistics(self, keys: Sequence[str]) -> Statistics:
-        """Counts of documents and postings."""
         reader = self.reader
         keyed = {reader.numbers[key]: key for key in keys if key in reader.numbers}
         ((count, length),) = reader.rows("SELECT count(*), coalesce(avg(length), 0) FROM documents")
@@ -121,7 +118,6 @@ class Source:
         return Statistics(count, to_score(length), {keyed[term]: n for term, n in frequencies})
 
     def places(self, ids: Sequence[str]) -> dict[str, int]:
-        """The documents of some ids."""
         return dict(self.reader.rows(_EXCLUDED, [list(ids)])) if ids else {}
 
     def lists(

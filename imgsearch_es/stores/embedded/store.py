@@ -87,11 +87,9 @@ class EmbeddedStore(OpenIndex):
             self._neighbors.make(partial(write_neighbors, copy))
 
     def search(self, query: Query) -> SearchResult:
-        """Rank in one pass over the lists of the query's terms."""
         return self.search_many([query])[0]
 
     def search_many(self, queries: Sequence[Query]) -> list[SearchResult]:
-        """Rank for many queries, some at a time by one scan."""
         for query in queries:
             check_features(self, query)
         return search_parts(self._search_many, self._listed, queries)
@@ -213,7 +211,6 @@ class EmbeddedStore(OpenIndex):
             }
 
     def beside(self) -> EmbeddedStore:
-        """The file of the same name with ``.new`` after it."""
         return EmbeddedStore(f"{self._file.path}.new")
 
     def delete(self) -> None:
@@ -313,6 +310,5 @@ class KeptSnapshot(Generic[Kind]):
         return time.time() - last.written_at < _PAUSE * last.seconds
 
     def delete(self) -> None:
-        """Remove it."""
         self._open = None
         self._path.unlink(missing_ok=True)
