@@ -11,8 +11,8 @@ import numpy as np
 
 from imgsearch_es.analysis.analyzer import Analyzer
 from imgsearch_es.analysis.taught import TaughtWord
-from imgsearch_es.analysis.visual_words import is_word
-from imgsearch_es.errors import ConfigurationError, ImageError, QueryError
+from imgsearch_es.analysis.visual_words import is_word, word_key
+from imgsearch_es.errors import ConfigurationError, ImageError, ImgsearchError, QueryError
 from imgsearch_es.indexing.kept_index import PathLike
 from imgsearch_es.indexing.reading_text import TextReport, read_texts
 from imgsearch_es.indexing.whitening import Whitening, learn_whitening
@@ -51,6 +51,8 @@ class Word:
 
 class LearningIndex(CollectedIndex):
     """What an ``ImageIndex`` learns."""
+
+    _can_name = True
 
     def teach(
         self,
@@ -126,6 +128,34 @@ class LearningIndex(CollectedIndex):
         [('coin', 4)]
         """
         return [_word(self.store, word) for word in self._settings().taught]
+
+    def word_name(self, key: str) -> str:
+        """A visual word with its best synsets, see `Analyzer.word_name`; else as it is.
+
+        >>> index.word_name("vw412")
+        'vw412: military uniform, pomegranate, coil'
+        """
+        if self._can_name:
+            try:
+                return self.analyzer.word_name(key)
+            except ImgsearchError:  # an index without a model, or its weights are not here
+                self._can_name = False
+        return key
+
+    def word_names(self) -> dict[str, str]:
+        """The names of all visual words of the index; QueryError where it has none.
+
+        >>> _ = index.reindex(visual_words=16)
+        >>> len(index.word_names())
+        2560
+        """
+        settings = self._settings()
+        if not settings.visual_words:
+            raise QueryError(
+                f"{self.location} has no visual words: `imgsearch reindex --visual-words` adds them"
+            )
+        keys = map(word_key, range(2 * settings.embedding_dimensions))
+        return {key: self.word_name(key) for key in keys}
 
     def read_text(
         self,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias, cast
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from imgsearch_es.analysis.analyzer import Analysis, Analyzer
+from imgsearch_es.analysis.analyzer import Analyzer
 from imgsearch_es.analysis.decoding import Turn
 from imgsearch_es.analysis.embedding_filters import run_embedding_filters
 from imgsearch_es.analysis.filters import Resize
@@ -65,9 +65,6 @@ QueryImages = QueryImage | Iterable[QueryImage]
 Named: TypeAlias = str | os.PathLike[str] | Hit | Document
 """A picture of the index: by id, URI, path or hit."""
 
-TextReader: TypeAlias = Callable[[Sequence[str]], NDArray[np.float32]]
-"""Texts to deep features, (texts, dimensions)."""
-
 _SIDE, _SHOWN = 4096, 1024
 """A query picture with a longer side is large: views are made of one of this side at most, and hits
 keep one of the second to show."""
@@ -117,7 +114,12 @@ class PictureReader:
                 shots = [self._analyzer().prepare(shot) for shot in views_of(part, views)]
                 opened[i] = picture.uri, picture.uri if by_name else _bounded(part, _SHOWN), shots
                 del picture, part
-        analyses = self._analyze_all([shot for *_, group in opened.values() for shot in group])
+        every = [shot for *_, group in opened.values() for shot in group]
+        analyses = (
+            analysis
+            for first in range(0, len(every), BATCH_SIZE)
+            for analysis in self._analyzer().analyze_prepared(every[first : first + BATCH_SIZE])
+        )
         for i, (uri, shown, group) in opened.items():
             mine = [next(analyses) for _ in group]
             vectors = [one.embedding for one in mine if one.embedding is not None]
@@ -130,13 +132,9 @@ class PictureReader:
     def text_feature(self, text: str) -> NDArray[np.float32]:
         """A free text as a deep feature of this index, whose model reads texts."""
         analyzer = self._analyzer()
-        read: TextReader = cast(Any, analyzer.model).text_features
-        vectors = run_embedding_filters(analyzer.embedding_filters, read([text]))
+        vectors = cast(Any, analyzer.model).text_features([text])
+        vectors = run_embedding_filters(analyzer.embedding_filters, vectors)
         return np.asarray(vectors[0], np.float32)
-
-    def _analyze_all(self, shots: Sequence[NDArray[np.uint8]]) -> Iterator[Analysis]:
-        for start in range(0, len(shots), BATCH_SIZE):
-            yield from self._analyzer().analyze_prepared(shots[start : start + BATCH_SIZE])
 
     def _open(
         self,

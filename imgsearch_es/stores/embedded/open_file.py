@@ -236,7 +236,18 @@ def drafted(path: Path) -> Iterator[duckdb.DuckDBPyConnection]:
             yield connection
             connection.commit()
             connection.execute("CHECKPOINT")  # in closing it would fail in silence
-        _take_name(draft, path)
+        is_taken = path.is_file() and path.stat().st_size > 0
+        if not is_taken:
+            path.unlink(missing_ok=True)  # an empty file, as tempfile makes it
+            path.with_name(f"{path.name}.wal").unlink(missing_ok=True)  # of a deleted one
+            try:
+                os.link(draft, path)  # unlike renaming, this does not replace
+            except FileExistsError:
+                is_taken = True
+            except OSError:  # a file system without links
+                draft.rename(path)
+        if is_taken:
+            raise StoreError(f"{path} exists already")
     finally:
         _remove(draft)
 
@@ -319,21 +330,6 @@ def _is_alive(process: int) -> bool:
     except PermissionError:
         pass
     return True
-
-
-def _take_name(draft: Path, path: Path) -> None:
-    is_taken = path.is_file() and path.stat().st_size > 0
-    if not is_taken:
-        path.unlink(missing_ok=True)  # an empty file, as tempfile makes it
-        path.with_name(f"{path.name}.wal").unlink(missing_ok=True)  # of a deleted one
-        try:
-            os.link(draft, path)  # unlike renaming, this does not replace
-        except FileExistsError:
-            is_taken = True
-        except OSError:  # a file system without links
-            draft.rename(path)
-    if is_taken:
-        raise StoreError(f"{path} exists already")
 
 
 def _remove(draft: Path) -> None:

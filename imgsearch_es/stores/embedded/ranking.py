@@ -96,7 +96,9 @@ def many_scores(
         elif is_bounded:
             all_scores = source.nearest([query for query, _ in some], conditions)
         else:
-            all_scores = _by_features(source, [query for query, _ in some], conditions)
+            own = [query for query, _ in some]
+            parts = (own[first : first + _AT_ONCE] for first in range(0, len(own), _AT_ONCE))
+            all_scores = (each for part in parts for each in source.compared(part, conditions))
         for i, scores in zip(places, all_scores, strict=True):
             query = queries[i][0]
             if np.isnan(scores.scores.max(initial=0)):  # one look, which any such number outlives
@@ -205,13 +207,6 @@ def _summand(query: Query, statistics: Statistics) -> Summand:
         return formula.summand(weight, found.scores, context)
 
     return summand
-
-
-def _by_features(
-    source: Source, queries: Sequence[Query], conditions: Selection
-) -> Iterable[Scores]:
-    for first in range(0, len(queries), _AT_ONCE):
-        yield from source.compared(queries[first : first + _AT_ONCE], conditions)
 
 
 def count(source: Source, query: Query, counts: Filter) -> int:

@@ -5,11 +5,9 @@ from __future__ import annotations
 import time
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import numpy as np
 
 from imgsearch_es.analysis.views import PARTS
@@ -70,31 +68,25 @@ def write_snapshot(reader: Reader, path: Path, mark: str, is_wanted: Callable[[]
 
     SnapshotError where none can be made, or it is no longer wanted.
     """
-    started = time.monotonic()
-    with path.open("w+b") as file, _little_memory(reader.connection):
-        draft = Draft(file)
-        copy = _Copy(reader, draft, is_wanted)
-        for table in posting_tables(reader.settings):
-            copy.write_lists(table)
-        if reader.settings.embedding_dimensions:
-            copy.write_features()
-        copy.write_records()
-        draft.finish(
-            mark=mark,
-            average_length=copy.average_length,
-            dimensions=reader.settings.embedding_dimensions,
-            rows=_ROWS,
-            seconds=time.monotonic() - started,
-        )
-
-
-@contextmanager
-def _little_memory(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
-    """Until the copy is made; searches after it have what they had."""
+    started, connection = time.monotonic(), reader.connection
     connection.execute(f"SET memory_limit = '{_MEMORY}B'")
     try:
-        yield
-    finally:
+        with path.open("w+b") as file:
+            draft = Draft(file)
+            copy = _Copy(reader, draft, is_wanted)
+            for table in posting_tables(reader.settings):
+                copy.write_lists(table)
+            if reader.settings.embedding_dimensions:
+                copy.write_features()
+            copy.write_records()
+            draft.finish(
+                mark=mark,
+                average_length=copy.average_length,
+                dimensions=reader.settings.embedding_dimensions,
+                rows=_ROWS,
+                seconds=time.monotonic() - started,
+            )
+    finally:  # searches after it have what they had
         connection.execute("RESET memory_limit")
 
 

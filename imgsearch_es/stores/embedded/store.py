@@ -286,7 +286,14 @@ class KeptSnapshot(Generic[Kind]):
 
         A large one is not made again soon: whoever adds a picture a minute would write all day.
         """
-        if self.of_now() is not None or self._is_too_soon():
+        if self.of_now() is not None:
+            return
+        last = self._open
+        if (
+            last is not None
+            and last.seconds > _LONG
+            and time.time() - last.written_at < _PAUSE * last.seconds
+        ):
             return
         draft = self._path.with_name(f".{self._path.name}")
         gate, wanted = Gate(self._path), Gate(self._file)
@@ -302,12 +309,6 @@ class KeptSnapshot(Generic[Kind]):
             _log.info("%s was not made: %s", self._path, error)
         finally:
             gate.open()
-
-    def _is_too_soon(self) -> bool:
-        last = self._open
-        if last is None or last.seconds <= _LONG:
-            return False
-        return time.time() - last.written_at < _PAUSE * last.seconds
 
     def delete(self) -> None:
         self._open = None
