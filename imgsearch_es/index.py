@@ -11,14 +11,7 @@ from typing import TYPE_CHECKING, Any, cast, overload
 from imgsearch_es.analysis.analyzer import Analysis, Analyzer
 from imgsearch_es.analysis.visual_words import word_vector
 from imgsearch_es.errors import ConfigurationError, ImageError, QueryError
-from imgsearch_es.indexing import (
-    Indexer,
-    IndexReport,
-    Options,
-    Progress,
-    as_labels,
-    is_gone,
-)
+from imgsearch_es.indexing import Indexer, IndexReport, Options, Progress, as_labels, is_gone
 from imgsearch_es.indexing.find import AddOptions
 from imgsearch_es.indexing.kept_index import PathLike
 from imgsearch_es.indexing.report import shown
@@ -33,12 +26,7 @@ from imgsearch_es.retrieval.strategies import StrategyName
 from imgsearch_es.search.hits import Hits, pages
 from imgsearch_es.search.learning_index import LearningIndex
 from imgsearch_es.search.query_building import QueryBuilder, count_facets, with_unknown_fields
-from imgsearch_es.search.query_pictures import (
-    Named,
-    PictureReader,
-    QueryImages,
-    several,
-)
+from imgsearch_es.search.query_pictures import Named, PictureReader, QueryImages, several
 from imgsearch_es.search.request import SearchRequest, asks
 from imgsearch_es.stores.base import SearchResult, known_settings
 from imgsearch_es.stores.shared import check_features

@@ -91,7 +91,11 @@ class PictureReader:
         Parts and views are of pixels, so with them every picture is analyzed. Pictures have the
         terms that they ask with.
         """
-        keys = {i: key for i, image in enumerate(images) if (key := _key(image)) is not None}
+        keys = {
+            i: to_id(image)
+            for i, image in enumerate(images)
+            if isinstance(image, str | os.PathLike | Hit | Document)
+        }
         stored = self._store.get(list(dict.fromkeys(keys.values()))) if keys else {}
         examples: dict[int, Example] = {}
         opened: dict[int, tuple[str, str | Image.Image, list[NDArray[np.uint8]]]] = {}
@@ -110,7 +114,7 @@ class PictureReader:
                 picture = self._open(image, known, turn, whole=not plain)
                 part = picture.image if region is None else crop(picture.image, region)
                 part = _bounded(part, _SIDE) if views else part
-                by_name = region is None and keys.get(i) is not None
+                by_name = region is None and i in keys
                 shots = [self._analyzer().prepare(shot) for shot in views_of(part, views)]
                 opened[i] = picture.uri, picture.uri if by_name else _bounded(part, _SHOWN), shots
                 del picture, part
@@ -266,11 +270,6 @@ def _matching(store: Store, pattern: str) -> Iterable[str]:
         for key, uri in store.below(begin)
         if wildcard_matches(rest, uri[len(begin) :])
     ]
-
-
-def _key(image: QueryImage) -> str | None:
-    """The id by which the index may know a query picture; None of pictures in memory."""
-    return to_id(image) if isinstance(image, str | os.PathLike | Hit | Document) else None
 
 
 def _is_unchanged(document: Document) -> bool:

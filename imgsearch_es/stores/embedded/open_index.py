@@ -44,21 +44,23 @@ class OpenIndex(Store):
         self._identity: Identity | None = None
         self._numbers: dict[str, int] = {}
         self._keys: dict[int, str] = {}
-        self._text, self._checked, self._written_at = "", 0, 0
-        self._read_at = ""
+        self._checked, self._written_at = 0, 0
+        self._text, self._read_at = "", ""
 
     def settings(self) -> IndexSettings | None:
         if self._settings is None and self._file.exists():
             with self._file.reading() as connection:
-                settings = schema.read_settings(connection, self.location)
                 self._identity = self._file.opened.identity
-                self._checked, self._read_at = self._file.opened.times, mark_of(self._file.path)
-                self._take(settings, schema.read_value(connection, "settings"))
+                self._read_settings(connection)
         return self._settings
 
-    def _take(self, settings: IndexSettings, text: str) -> None:
-        self._numbers, self._text = settings.numbers, text
-        self._keys = {number: key for key, number in self._numbers.items()}
+    def _read_settings(self, connection: duckdb.DuckDBPyConnection) -> None:
+        text, settings = schema.settings_text(connection, self.location), self._settings
+        if settings is None or text != self._text:
+            settings = schema.parse_settings(text, self.location)
+            self._numbers, self._text = settings.numbers, text
+            self._keys = {number: key for key, number in self._numbers.items()}
+        self._checked, self._read_at = self._file.opened.times, mark_of(self._file.path)
         self._settings = settings
 
     def renew(self) -> None:
@@ -271,12 +273,8 @@ class OpenIndex(Store):
         """The analyzer is that of the file; words may have been taught or forgotten since."""
         if self._identity not in (None, self._file.opened.identity):
             raise IndexRebuiltError(f"{self.location} was rebuilt since it was opened; try again")
-        times = self._file.opened.times
-        if self._settings is not None and self._checked != times:
-            text = schema.read_value(connection, "settings")
-            if text != self._text:
-                self._take(schema.parse_settings(text, self.location), text)
-            self._checked, self._read_at = times, mark_of(self._file.path)
+        if self._settings is not None and self._checked != self._file.opened.times:
+            self._read_settings(connection)
 
     def _forget(self) -> None:
         self._settings = self._identity = None

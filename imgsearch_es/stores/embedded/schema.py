@@ -27,7 +27,7 @@ from imgsearch_es.retrieval.queries import Selection
 from imgsearch_es.retrieval.texts import searched
 from imgsearch_es.stores.base import IndexSettings
 from imgsearch_es.stores.embedded.selecting import selection
-from imgsearch_es.stores.settings import read_settings as read_settings_of
+from imgsearch_es.stores.settings import read_settings
 
 NONE = "none"
 """How deep features are indexed where nobody asked for a graph."""
@@ -165,16 +165,16 @@ def checksums(connection: duckdb.DuckDBPyConnection) -> str:
     return "checksum" if found != (0,) else "NULL"
 
 
-def read_settings(connection: duckdb.DuckDBPyConnection, location: str) -> IndexSettings:
-    """What the index remembers; SchemaError if it is none, or was written by a newer version."""
+def settings_text(connection: duckdb.DuckDBPyConnection, location: str) -> str:
+    """What the index remembers, for ``parse_settings``; SchemaError if it is none."""
     try:
-        return parse_settings(read_value(connection, "settings"), location)
+        return read_value(connection, "settings")
     except (duckdb.ProgrammingError, KeyError) as error:
         raise _no_index(location) from error
 
 
 def parse_settings(text: str, location: str) -> IndexSettings:
-    """The settings in a text; errors as of ``read_settings``."""
+    """SchemaError of what is harmed, or was written by a newer version."""
     try:
         data = json.loads(text)
         version = int(data["schema_version"])
@@ -187,7 +187,7 @@ def parse_settings(text: str, location: str) -> IndexSettings:
             )
     except (TypeError, KeyError, ValueError) as error:
         raise _no_index(location) from error
-    return read_settings_of(data, location)
+    return read_settings(data, location)
 
 
 def _no_index(location: str) -> SchemaError:
