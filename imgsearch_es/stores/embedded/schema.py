@@ -59,11 +59,6 @@ CREATE VIEW picture_terms AS
 """
 """``postings`` is the inverted index: clustered by term, so a query reads its terms' lists only."""
 
-
-VISUAL_POSTINGS = "CREATE TABLE visual_postings (term INTEGER, document INTEGER, score FLOAT)"
-"""The second inverted index, of visual words, which by their numbers are its terms; in files of
-indexes that have them."""
-
 COLUMNS = (
     "id", "uri", "filename", "sha256", "width", "height", "bytes", "format",
     "indexed_at", "label", "metadata", "terms", "scores", "views", "photo", "text",
@@ -115,8 +110,10 @@ def posting_tables(settings: IndexSettings) -> tuple[str, ...]:
 def create_tables(connection: duckdb.DuckDBPyConnection, settings: IndexSettings) -> None:
     """Make an empty index."""
     connection.execute(TABLES)
-    if settings.visual_words:
-        connection.execute(VISUAL_POSTINGS)
+    if settings.visual_words:  # which by their numbers are the terms of an index of their own
+        connection.execute(
+            "CREATE TABLE visual_postings (term INTEGER, document INTEGER, score FLOAT)"
+        )
     write_terms(connection, settings)
     connection.execute(
         "INSERT INTO settings VALUES ('settings', $1), ('clustered_postings', '0')",
