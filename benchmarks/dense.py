@@ -44,7 +44,8 @@ from imgsearch_es.retrieval.duplicates import find_groups  # noqa: E402
 from imgsearch_es.retrieval.queries import Query  # noqa: E402
 from imgsearch_es.stores.base import Store  # noqa: E402
 from imgsearch_es.stores.elastic.store import ElasticStore  # noqa: E402
-from imgsearch_es.stores.embedded.snapshot import Snapshot, snapshot_path  # noqa: E402
+from imgsearch_es.stores.embedded.open_file import snapshot_path  # noqa: E402
+from imgsearch_es.stores.embedded.sections import Sections  # noqa: E402
 from imgsearch_es.stores.embedded.store import EmbeddedStore  # noqa: E402
 from imgsearch_es.vocabulary.synsets import from_labels  # noqa: E402
 
@@ -174,7 +175,7 @@ def contenders(
     seconds["file, and its graph"] = round(filled(embedded, collection), 1)
     for path in sorted(Path(folder).iterdir()):
         seconds[f"MB of {path.name}"] = round(path.stat().st_size / 1e6)
-    seconds["its graph"] = round(Snapshot(snapshot_path(file, "neighbors")).seconds, 1)
+    seconds["its graph"] = round(Sections(snapshot_path(file, "neighbors")).seconds, 1)
     ways[EMBEDDED] = of_store(embedded)
     for candidates in options.candidates:
         ways[f"file, {candidates} candidates"] = of_store(embedded, candidates)

@@ -9,16 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast, overload
 
 from imgsearch_es.analysis.analyzer import Analysis, Analyzer
-from imgsearch_es.analysis.terms import word_key, word_vector
-from imgsearch_es.errors import ConfigurationError, ImgsearchError, QueryError
-from imgsearch_es.indexing import (
-    Indexer,
-    IndexReport,
-    Options,
-    Progress,
-    as_labels,
-    is_gone,
-)
+from imgsearch_es.analysis.terms import word_vector
+from imgsearch_es.errors import ConfigurationError, ImageError, QueryError
+from imgsearch_es.indexing import Indexer, IndexReport, Options, Progress, as_labels, is_gone
 from imgsearch_es.indexing.find import AddOptions
 from imgsearch_es.indexing.kept_index import PathLike
 from imgsearch_es.indexing.report import shown
@@ -30,18 +23,12 @@ from imgsearch_es.retrieval.language import Where, to_filters
 from imgsearch_es.retrieval.ledger import check_own
 from imgsearch_es.retrieval.queries import Query, Selection
 from imgsearch_es.retrieval.strategies import StrategyName
-from imgsearch_es.search import many
-from imgsearch_es.search.hits import Hits, count_facets
+from imgsearch_es.search.hits import Hits, pages
 from imgsearch_es.search.learning_index import LearningIndex
-from imgsearch_es.search.query_building import QueryBuilder, with_unknown_fields
-from imgsearch_es.search.query_pictures import (
-    Named,
-    PictureReader,
-    QueryImages,
-    several,
-)
+from imgsearch_es.search.query_building import QueryBuilder, count_facets, with_unknown_fields
+from imgsearch_es.search.query_pictures import Named, PictureReader, QueryImages, several
 from imgsearch_es.search.request import SearchRequest, asks
-from imgsearch_es.stores.base import known_settings
+from imgsearch_es.stores.base import SearchResult, known_settings
 from imgsearch_es.stores.shared import check_features
 
 if TYPE_CHECKING:
@@ -49,6 +36,9 @@ if TYPE_CHECKING:
 
     from imgsearch_es.evaluation import Run, Topics
     from imgsearch_es.search.shown import SearchBox
+
+Asked = Query | QueryImages | Mapping[str, Any]
+"""A query, or the arguments that make one: by their names, or the first alone."""
 
 
 class ImageIndex(LearningIndex):
@@ -108,7 +98,6 @@ class ImageIndex(LearningIndex):
         place = os.fspath(location or os.environ.get("IMGSEARCH_INDEX", ""))
         given: dict[str, Any] = dict(options)
         seen = {name: given.pop(name) for name in Seen.__annotations__ if name in given}
-        self._can_name = True
         super().__init__(place, WantedAnalyzer(model, analyzer, weights, runtime, **seen), given)
 
     # -- putting in and taking out -------------------------------------------------------------
@@ -214,9 +203,7 @@ class ImageIndex(LearningIndex):
 
         def ask() -> Hits:
             query = self._build(request)
-            found = self.store.search(query)
-            query = with_unknown_fields(self.store, query, found.total)
-            return Hits(query, found, self.store, name=self.word_name)
+            return self._hits(query, self.store.search(query))
 
         return self._of_one_index(ask)
 
@@ -245,13 +232,13 @@ class ImageIndex(LearningIndex):
         if query.fusion is not None or query.candidates:
             raise QueryError("pages go through an exact ranking by one strategy; use k and offset")
         known_settings(self.store)
-        return many.pages(self.store, replace(query, k=size), self.word_name)
+        return pages(self.store, replace(query, k=size), self.word_name)
 
     @overload
     def search_many(self, queries: Iterable[Query]) -> list[Hits]: ...
     @overload
-    def search_many(self, queries: Iterable[many.Asked]) -> list[Hits | QueryError]: ...
-    def search_many(self, queries: Iterable[many.Asked]) -> Sequence[Any]:
+    def search_many(self, queries: Iterable[Asked]) -> list[Hits | QueryError]: ...
+    def search_many(self, queries: Iterable[Asked]) -> Sequence[Any]:
         """Run many queries, as ``search`` would one by one, in far fewer requests: for experiments.
 
         They are built by ``query``, or are its first argument, or dictionaries of its arguments. In
@@ -264,9 +251,34 @@ class ImageIndex(LearningIndex):
         if isinstance(queries, str | Mapping) or not isinstance(queries, Iterable):
             raise QueryError('search_many takes a list of queries, such as ["cat", "dog"]')
         asked = list(queries)
-        return self._of_one_index(
-            lambda: many.answers(self.store, asked, self.query, self.word_name)
-        )
+
+        def answers() -> list[Hits | QueryError]:
+            built = [self._built(number, query) for number, query in enumerate(asked)]
+            right = [query for query in built if isinstance(query, Query)]
+            wrong = [error for error in built if isinstance(error, QueryError)]
+            if wrong and not right:
+                raise wrong[0]
+            found = iter(self.store.search_many(right))
+            return [
+                self._hits(query, next(found)) if isinstance(query, Query) else query
+                for query in built
+            ]
+
+        return self._of_one_index(answers)
+
+    def _built(self, number: int, query: Asked) -> Query | QueryError:
+        try:
+            if isinstance(query, Query):
+                return query
+            return self.query(**query) if isinstance(query, Mapping) else self.query(query)
+        except (ConfigurationError, QueryError, ImageError, TypeError) as error:
+            wrong = QueryError(f"query {number}: {error}")
+            wrong.__cause__ = error
+            return wrong
+
+    def _hits(self, query: Query, found: SearchResult) -> Hits:
+        query = with_unknown_fields(self.store, query, found.total)
+        return Hits(query, found, self.store, name=self.word_name)
 
     def run(
         self,
@@ -332,34 +344,6 @@ class ImageIndex(LearningIndex):
         vector = word_vector(key, self._settings().embedding_dimensions)
         query = self.query(vector=vector, strategy="visual-words", k=k)
         return self.search_many([replace(query, part=self.word_name(key))])[0]
-
-    def word_name(self, key: str) -> str:
-        """A visual word with its best synsets, see `Analyzer.word_name`; else as it is.
-
-        >>> index.word_name("vw412")
-        'vw412: military uniform, pomegranate, coil'
-        """
-        if self._can_name:
-            try:
-                return self.analyzer.word_name(key)
-            except ImgsearchError:  # an index without a model, or its weights are not here
-                self._can_name = False
-        return key
-
-    def word_names(self) -> dict[str, str]:
-        """The names of all visual words of the index; QueryError where it has none.
-
-        >>> _ = index.reindex(visual_words=16)
-        >>> len(index.word_names())
-        2560
-        """
-        settings = self._settings()
-        if not settings.visual_words:
-            raise QueryError(
-                f"{self.location} has no visual words: `imgsearch reindex --visual-words` adds them"
-            )
-        keys = map(word_key, range(2 * settings.embedding_dimensions))
-        return {key: self.word_name(key) for key in keys}
 
     def facets(
         self,

@@ -125,10 +125,10 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.fixture(scope="session", autouse=True)
 def snapshots_at_once() -> Iterator[None]:
     """On a busy machine even a small one takes long to make, after which the next would wait."""
-    from imgsearch_es.stores.embedded import snapshot_writing
+    from imgsearch_es.stores.embedded import store as embedded
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(snapshot_writing, "_LONG", math.inf)
+        patch.setattr(embedded, "_LONG", math.inf)
         yield
 
 

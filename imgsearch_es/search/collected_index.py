@@ -211,8 +211,7 @@ class CollectedIndex(KeptIndex):
         >>> index.count()
         76
         """
-        self._settings()
-        return self._of_one_index(self.store.count)
+        return len(self)
 
     def stats(self) -> dict[str, Any]:
         """Figures of the index, and of the analyzer that built it, as JSON values.

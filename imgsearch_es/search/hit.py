@@ -200,11 +200,10 @@ class Explanation:
 
         if not self.hit.parts:
             return {**shown, "summands": list(map(summand, self.rows))}
-        inside = [self.part_rows.get(part.name, ()) for part in self.hit.parts]
-        parts = [
-            {**part.to_dict(), "summands": list(map(summand, rows))}
-            for part, rows in zip(self.hit.parts, inside, strict=True)
-        ]
+        parts = []
+        for part in self.hit.parts:
+            rows = self.part_rows.get(part.name, ())
+            parts.append({**part.to_dict(), "summands": list(map(summand, rows))})
         return {**shown, "parts": parts}
 
     def placed(self, synset: str) -> str:

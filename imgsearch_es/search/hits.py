@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -15,12 +15,13 @@ from imgsearch_es.analysis.analyzer import Term
 from imgsearch_es.errors import ImgsearchError, QueryError
 from imgsearch_es.pictures.files import check_page, saving
 from imgsearch_es.retrieval.documents import Document
-from imgsearch_es.retrieval.facets import FACETS, Facets, check_facets
+from imgsearch_es.retrieval.facets import FACETS, Facets
 from imgsearch_es.retrieval.feedback import ROCCHIO, Rocchio, features
-from imgsearch_es.retrieval.queries import Query, Selection
+from imgsearch_es.retrieval.queries import Query
 from imgsearch_es.retrieval.strategies import strategy_of
 from imgsearch_es.search.hit import Explanation, Hit, explain
 from imgsearch_es.search.leaving import Leaving
+from imgsearch_es.search.query_building import count_facets
 from imgsearch_es.search.reranking import reciprocal_order
 from imgsearch_es.stores.base import SearchResult, Store, known_settings
 
@@ -66,8 +67,7 @@ class Hits(Leaving):
         self._store, self._name = store, name
         self.ranked, self.ranked_is_exact = result.total, result.total_is_exact
         self.strategy = result.strategy
-        self.exact = result.exact
-        self.means = result.means
+        self.exact, self.means = result.exact, result.means
         self.took_ms = result.took_ms
         self.hints = query.hints
         self._result, self._first = result, first or query.offset + 1
@@ -151,8 +151,7 @@ class Hits(Leaving):
 
         "dense-cosine" gives the cosine distance, 1 minus the cosine.
         """
-        way = strategy_of(self.query.strategy)
-        return [way.to_distance(hit.score) for hit in self._hits]
+        return [strategy_of(self.query.strategy).to_distance(hit.score) for hit in self._hits]
 
     def refine(
         self,
@@ -362,8 +361,7 @@ class Hits(Leaving):
         from imgsearch_es.search.shown import gallery_html
 
         target = Path(path).expanduser().absolute()
-        options = {"facets": self._shown_facets(), **options}
-        page = gallery_html(self, standalone=True, **options)
+        page = gallery_html(self, standalone=True, **{"facets": self._shown_facets(), **options})
         with saving(target) as draft:
             check_page(target)
             draft.write_text(page, encoding="utf-8")
@@ -391,10 +389,12 @@ class Hits(Leaving):
         return "\n".join(lines)
 
 
-def count_facets(store: Store, wanted: Selection, fields: Sequence[str] | str, size: int) -> Facets:
-    """Count what the pictures that match have."""
-    fields = [fields] if isinstance(fields, str) else fields
-    check_facets(fields, size)
-    if isinstance(wanted, Query) and wanted.min_score is not None:
-        raise QueryError("facets count what meets conditions: leave out min_score")
-    return store.facets(wanted, list(dict.fromkeys(fields)), size)
+def pages(
+    store: Store, query: Query, name: Callable[[str], str] = str
+) -> Generator[Hits, None, None]:
+    """The hits of a query from its offset on, ``query.k`` at a time; ranks count through."""
+    rank = query.offset + 1
+    for result in store.pages(query):
+        hits = Hits(query, result, store, first=rank, name=name)
+        rank += len(hits)
+        yield hits

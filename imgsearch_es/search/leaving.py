@@ -14,9 +14,6 @@ from imgsearch_es.pictures.files import read_bytes, reason, replacing, saving, t
 from imgsearch_es.pictures.manifests import to_cell
 from imgsearch_es.search.hit import Hit
 
-Put = Callable[[Hit, Path], None]
-"""Puts a hit's picture at a path."""
-
 
 class Leaving(Sequence[Hit]):
     """Hits that can be taken elsewhere."""
@@ -61,7 +58,17 @@ class Leaving(Sequence[Hit]):
         >>> hits.to_csv("hits.csv").count("motorcycle") > 2
         True
         """
-        text = csv_of(self)
+        rows = list(map(_row, self))
+        names = dict.fromkeys(f"metadata.{name}" for row in rows for name in row["metadata"])
+        out = io.StringIO(newline="")
+        writer = csv.DictWriter(out, [*_COLUMNS[:-1], *names], lineterminator="\n")
+        writer.writeheader()
+        for row in rows:
+            metadata = row.pop("metadata")
+            lists = {name: to_cell(row[name]) for name in ("label", "keywords")}
+            own = {f"metadata.{name}": to_cell(value) for name, value in metadata.items()}
+            writer.writerow({**row, **lists, **own})
+        text = out.getvalue()
         if path is not None:
             with saving(Path(path).expanduser().absolute()) as draft:
                 draft.write_text(text, encoding="utf-8", newline="")
@@ -93,22 +100,9 @@ def _row(hit: Hit) -> dict[str, Any]:
     }
 
 
-def csv_of(hits: Iterable[Hit]) -> str:
-    """Hits as lines of CSV, below their header."""
-    rows = [_row(hit) for hit in hits]
-    names = dict.fromkeys(f"metadata.{name}" for row in rows for name in row["metadata"])
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, [*_COLUMNS[:-1], *names], lineterminator="\n")
-    writer.writeheader()
-    for row in rows:
-        metadata = row.pop("metadata")
-        lists = {name: to_cell(row[name]) for name in ("label", "keywords")}
-        own = {f"metadata.{name}": to_cell(value) for name, value in metadata.items()}
-        writer.writerow({**row, **lists, **own})
-    return text.getvalue()
-
-
-def _put(hits: Iterable[Hit], folder: str | Path, put: Put, done: str) -> list[Path]:
+def _put(
+    hits: Iterable[Hit], folder: str | Path, put: Callable[[Hit, Path], None], done: str
+) -> list[Path]:
     if not str(folder):
         raise SourceError(f"the folder is empty, to which pictures are to be {done}")
     target = Path(folder).expanduser().absolute()

@@ -14,6 +14,7 @@ from imgsearch_es.analysis.models import reads_texts
 from imgsearch_es.errors import QueryError, UnknownWordError
 from imgsearch_es.pictures.files import filename, in_memory, picture_id
 from imgsearch_es.retrieval.conditions import METADATA, OCR, ON_MAPS, Filter, shown_value
+from imgsearch_es.retrieval.facets import Facets, check_facets
 from imgsearch_es.retrieval.feedback import Example, Rocchio, features, mean_embedding, mean_terms
 from imgsearch_es.retrieval.language import Words, free_text, parse_words, to_filters
 from imgsearch_es.retrieval.queries import (
@@ -326,3 +327,12 @@ def with_unknown_fields(store: Store, query: Query, total: int) -> Query:
     if named & ON_MAPS.keys() and known_settings(store).photo != "place":
         said += ("the index keeps no places of photos: `imgsearch reindex --gps` adds them",)
     return replace(query, hints=query.hints + said) if said else query
+
+
+def count_facets(store: Store, wanted: Selection, fields: Sequence[str] | str, size: int) -> Facets:
+    """Count what the pictures that match have."""
+    fields = [fields] if isinstance(fields, str) else fields
+    check_facets(fields, size)
+    if isinstance(wanted, Query) and wanted.min_score is not None:
+        raise QueryError("facets count what meets conditions: leave out min_score")
+    return store.facets(wanted, list(dict.fromkeys(fields)), size)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias, cast
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from imgsearch_es.analysis.analyzer import Analysis, Analyzer
+from imgsearch_es.analysis.analyzer import Analyzer
 from imgsearch_es.analysis.decoding import Turn
 from imgsearch_es.analysis.embedding_filters import run_embedding_filters
 from imgsearch_es.analysis.filters import Preparation, Resize, whole_of
@@ -63,9 +63,6 @@ QueryImages = QueryImage | Iterable[QueryImage]
 Named: TypeAlias = str | os.PathLike[str] | Hit | Document
 """A picture of the index: by id, URI, path or hit."""
 
-TextReader: TypeAlias = Callable[[Sequence[str]], NDArray[np.float32]]
-"""Texts to deep features, (texts, dimensions)."""
-
 _SIDE, _SHOWN = 4096, 1024
 """A query picture with a longer side is large: views are made of one of this side at most, and hits
 keep one of the second to show."""
@@ -92,7 +89,11 @@ class PictureReader:
         Parts and views are of pixels, so with them every picture is analyzed. Pictures have the
         terms that they ask with.
         """
-        keys = {i: key for i, image in enumerate(images) if (key := _key(image)) is not None}
+        keys = {
+            i: to_id(image)
+            for i, image in enumerate(images)
+            if isinstance(image, str | os.PathLike | Hit | Document)
+        }
         stored = self._store.get(list(dict.fromkeys(keys.values()))) if keys else {}
         examples: dict[int, Example] = {}
         opened: dict[int, tuple[str, str | Image.Image, list[NDArray[np.uint8]]]] = {}
@@ -111,11 +112,16 @@ class PictureReader:
                 picture = self._open(image, known, turn, whole=not plain)
                 part = picture.image if region is None else crop(picture.image, region)
                 part = _bounded(part, _SIDE) if views else part
-                by_name = region is None and keys.get(i) is not None
+                by_name = region is None and i in keys
                 shots = [self._analyzer().prepare(shot) for shot in views_of(part, views)]
                 opened[i] = picture.uri, picture.uri if by_name else _bounded(part, _SHOWN), shots
                 del picture, part
-        analyses = self._analyze_all([shot for *_, group in opened.values() for shot in group])
+        every = [shot for *_, group in opened.values() for shot in group]
+        analyses = (
+            analysis
+            for first in range(0, len(every), BATCH_SIZE)
+            for analysis in self._analyzer().analyze_prepared(every[first : first + BATCH_SIZE])
+        )
         for i, (uri, shown, group) in opened.items():
             mine = [next(analyses) for _ in group]
             vectors = [one.embedding for one in mine if one.embedding is not None]
@@ -128,13 +134,9 @@ class PictureReader:
     def text_feature(self, text: str) -> NDArray[np.float32]:
         """A free text as a deep feature of this index, whose model reads texts."""
         analyzer = self._analyzer()
-        read: TextReader = cast(Any, analyzer.model).text_features
-        vectors = run_embedding_filters(analyzer.embedding_filters, read([text]))
+        vectors = cast(Any, analyzer.model).text_features([text])
+        vectors = run_embedding_filters(analyzer.embedding_filters, vectors)
         return np.asarray(vectors[0], np.float32)
-
-    def _analyze_all(self, shots: Sequence[NDArray[np.uint8]]) -> Iterator[Analysis]:
-        for start in range(0, len(shots), BATCH_SIZE):
-            yield from self._analyzer().analyze_prepared(shots[start : start + BATCH_SIZE])
 
     def _open(
         self,
@@ -266,11 +268,6 @@ def _matching(store: Store, pattern: str) -> Iterable[str]:
         for key, uri in store.below(begin)
         if wildcard_matches(rest, uri[len(begin) :])
     ]
-
-
-def _key(image: QueryImage) -> str | None:
-    """The id by which the index may know a query picture; None of pictures in memory."""
-    return to_id(image) if isinstance(image, str | os.PathLike | Hit | Document) else None
 
 
 def _is_unchanged(document: Document) -> bool:

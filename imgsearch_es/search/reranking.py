@@ -26,7 +26,11 @@ def reciprocal_order(
     distance. Time grows with the cube of the number of hits: for hundreds of them. Deep features of
     shape (dimensions,) and (hits, dimensions) give row numbers, best first.
     """
-    distances = _cosine_distances(np.vstack([query[np.newaxis], vectors]).astype(np.float64))
+    both = np.vstack([query[np.newaxis], vectors]).astype(np.float64)
+    lengths = np.linalg.norm(both, axis=1, keepdims=True)
+    unit = np.divide(both, lengths, out=np.zeros_like(both), where=lengths > 0)
+    distances = np.asarray(np.clip(1 - unit @ unit.T, 0.0, 2.0))
+    np.fill_diagonal(distances, -1e-12)  # each is its own first neighbor, whatever its doubles
     nearest = np.argsort(distances, axis=1, kind="stable")
     mutual, half = _mutual(nearest, k1), _mutual(nearest, max(1, round(k1 / 2)))
     encoded = np.where(_expanded(mutual, half), np.exp(-distances), 0.0)
@@ -35,15 +39,6 @@ def reciprocal_order(
     either = np.maximum(encoded[0], encoded).sum(axis=1)
     final = (1 - mix) * (1 - common / either) + mix * distances[0]
     return [int(i) for i in np.argsort(final[1:], kind="stable")]
-
-
-def _cosine_distances(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    unit = np.divide(vectors, lengths, out=np.zeros_like(vectors), where=lengths > 0)
-    distances = 1 - unit @ unit.T
-    clipped = np.asarray(np.clip(distances, 0.0, 2.0))
-    np.fill_diagonal(clipped, -1e-12)  # each is its own first neighbor, whatever its doubles
-    return clipped
 
 
 def _mutual(nearest: NDArray[np.int64], k: int) -> NDArray[np.bool_]:

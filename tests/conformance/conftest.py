@@ -18,7 +18,7 @@ from imgsearch_es.search.hits import Hits
 from imgsearch_es.stores import open_store
 from imgsearch_es.stores.base import IndexSettings, SearchResult, Store
 from imgsearch_es.stores.elastic import fetching
-from imgsearch_es.stores.embedded import pruning, snapshot_writing
+from imgsearch_es.stores.embedded import pruning, snapshot, snapshot_writing
 from imgsearch_es.stores.embedded.store import EmbeddedStore
 from imgsearch_es.vocabulary.synsets import imagenet
 from tests.conformance.collections import DIMENSIONS, KEYS, extremes, posteriors
@@ -98,7 +98,7 @@ def small_blocks() -> Iterator[None]:
 def passed_over() -> Iterator[None]:
     """Of these most are passed over by each query."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pruning, "_FEW", 0)
+        patch.setattr(snapshot, "_FEW", 0)
         patch.setattr(pruning, "_FIRST", 3)
         yield
 
@@ -112,7 +112,7 @@ def answers(store: Store, queries: Sequence[Query]) -> list[SearchResult]:
     found = ask()
     ways: list[tuple[object, str, Any]] = []
     if isinstance(store, EmbeddedStore):
-        ways = [(store._copy, "of_now", lambda: None), (pruning, "_FEW", 1 << 40)]
+        ways = [(store._copy, "of_now", lambda: None), (snapshot, "_FEW", 1 << 40)]
     for way in ways:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(*way)

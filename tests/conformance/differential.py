@@ -37,7 +37,7 @@ from imgsearch_es.stores import open_store
 from imgsearch_es.stores.base import SearchResult, Store
 from imgsearch_es.stores.elastic import aliased, waiting
 from imgsearch_es.stores.elastic.fetching import OFFERED
-from imgsearch_es.stores.embedded import store as embedded
+from imgsearch_es.stores.embedded import writing
 from imgsearch_es.vocabulary.synsets import imagenet
 from tests.conformance.collections import DIMENSIONS, KEYS, document
 from tests.conformance.conftest import SETTINGS as PLAIN
@@ -187,7 +187,7 @@ def die(place: str, seed: int, names: Sequence[str]) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
     bulk, documents = waiting.bulk, killed_documents(seed, names)
-    embedded.insert = kill
+    writing.insert = kill
 
     def half(client: Any, index: str, items: dict[str, Any], *rest: Any, **options: Any) -> Any:
         first = dict(list(items.items())[: len(items) // 2])

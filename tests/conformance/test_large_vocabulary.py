@@ -14,8 +14,7 @@ from imgsearch_es.retrieval.documents import Document
 from imgsearch_es.retrieval.language import parse_words
 from imgsearch_es.retrieval.queries import Query, Selection
 from imgsearch_es.retrieval.strategies import Fusion, Part
-from imgsearch_es.search.hits import Hits
-from imgsearch_es.search.many import pages
+from imgsearch_es.search.hits import Hits, pages
 from imgsearch_es.stores.base import known_settings
 from imgsearch_es.vocabulary.synsets import Vocabulary, from_wnids
 from imgsearch_es.vocabulary.wordnet import nouns

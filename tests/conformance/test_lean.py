@@ -18,7 +18,7 @@ from imgsearch_es.interfaces.cli import serve
 from imgsearch_es.retrieval.conditions import parse_filters
 from imgsearch_es.retrieval.queries import Query
 from imgsearch_es.retrieval.strategies import STRATEGIES, Fusion, Part
-from imgsearch_es.search.many import pages
+from imgsearch_es.search.hits import pages
 from imgsearch_es.stores import open_store
 from imgsearch_es.stores.base import Store, known_settings
 from imgsearch_es.stores.elastic import aliased, fetching, mapping

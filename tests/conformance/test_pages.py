@@ -15,7 +15,7 @@ from imgsearch_es.retrieval.conditions import parse_filters
 from imgsearch_es.retrieval.dense import COMPARISONS
 from imgsearch_es.retrieval.documents import Document
 from imgsearch_es.retrieval.queries import Query
-from imgsearch_es.search.many import pages
+from imgsearch_es.search.hits import pages
 from imgsearch_es.stores.base import Store
 from imgsearch_es.stores.elastic.store import ElasticStore
 from tests.conformance.collections import DIMENSIONS, document, posteriors, ties

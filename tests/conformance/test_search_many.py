@@ -15,7 +15,7 @@ from imgsearch_es.retrieval.queries import Query, synset_vector
 from imgsearch_es.retrieval.strategies import STRATEGIES
 from imgsearch_es.search.hits import Hits
 from imgsearch_es.stores.base import SearchResult, Store
-from imgsearch_es.stores.embedded import sources
+from imgsearch_es.stores.embedded import snapshot
 from tests.conformance.collections import posteriors, ties
 from tests.conformance.conftest import SETTINGS, Case, filled
 
@@ -109,8 +109,10 @@ def random_queries(documents: list[Document], count: int) -> list[Query]:
 
 
 def test_random_queries_are_numpys_before_and_after_deletions(place, monkeypatch):
-    monkeypatch.setattr(sources, "_DECODED", 2000)  # so few that lists are forgotten and read again
-    monkeypatch.setattr(sources, "_SCORED", 0)  # twenty queries at a time
+    monkeypatch.setattr(
+        snapshot, "_DECODED", 2000
+    )  # so few that lists are forgotten and read again
+    monkeypatch.setattr(snapshot, "_SCORED", 0)  # twenty queries at a time
     documents = make_documents()
     queries = random_queries(documents, 120)
     with filled(place(), documents, OWN_SETTINGS) as store:

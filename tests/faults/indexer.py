@@ -23,7 +23,7 @@ from imgsearch_es import ImageIndex
 from imgsearch_es.errors import ImgsearchError
 from imgsearch_es.indexing import StoppedError, run
 from imgsearch_es.stores.elastic import waiting
-from imgsearch_es.stores.embedded import store as embedded
+from imgsearch_es.stores.embedded import writing
 from tests.fakes import FakeModel, register
 
 BATCH = 8
@@ -84,13 +84,13 @@ def die(where: str) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
     if where == "writing":
-        insert = embedded.insert
+        insert = writing.insert
 
         def killed(*arguments: Any) -> None:
             third()
             insert(*arguments)
 
-        embedded.insert = killed
+        writing.insert = killed
         return
     bulk = helpers.streaming_bulk
 

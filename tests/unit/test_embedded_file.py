@@ -26,8 +26,8 @@ from imgsearch_es.errors import IndexLockedError, IndexNotFoundError, SchemaErro
 from imgsearch_es.retrieval.queries import Query
 from imgsearch_es.stores.base import IndexSettings
 from imgsearch_es.stores.embedded import schema
-from imgsearch_es.stores.embedded.beside import Gate
 from imgsearch_es.stores.embedded.file import DatabaseFile
+from imgsearch_es.stores.embedded.open_file import Gate
 from imgsearch_es.stores.embedded.store import EmbeddedStore
 from imgsearch_es.vocabulary.synsets import from_labels
 from tests.conformance.collections import document

@@ -17,7 +17,8 @@ from imgsearch_es.errors import ConfigurationError, MissingDependencyError
 from imgsearch_es.retrieval.conditions import of_score, parse_filters
 from imgsearch_es.retrieval.queries import Query
 from imgsearch_es.stores import open_store
-from imgsearch_es.stores.embedded.snapshot import TAIL, mark_of
+from imgsearch_es.stores.embedded.open_file import mark_of
+from imgsearch_es.stores.embedded.sections import TAIL
 from imgsearch_es.stores.embedded.store import EmbeddedStore
 from tests.conformance.collections import posteriors
 from tests.conformance.conftest import SETTINGS, ranking

@@ -17,10 +17,10 @@ from imgsearch_es.analysis.analyzer import Term
 from imgsearch_es.errors import DamagedIndexError
 from imgsearch_es.retrieval.conditions import of_score, parse_filters
 from imgsearch_es.retrieval.queries import Query, Selection
-from imgsearch_es.stores.embedded import pruning, searching, snapshot_writing
+from imgsearch_es.stores.embedded import pruning, snapshot, snapshot_writing, sources
 from imgsearch_es.stores.embedded import store as embedded_store
-from imgsearch_es.stores.embedded.beside import Gate
-from imgsearch_es.stores.embedded.snapshot import Snapshot, mark_of, snapshot_path
+from imgsearch_es.stores.embedded.open_file import Gate, mark_of, snapshot_path
+from imgsearch_es.stores.embedded.snapshot import Snapshot
 from imgsearch_es.stores.embedded.store import EmbeddedStore
 from imgsearch_es.vocabulary.synsets import imagenet
 from tests.conformance.collections import document, posteriors
@@ -79,7 +79,7 @@ def test_what_others_write_is_found_before_and_after_the_copy_is_made_anew(path)
 
 def test_counts_are_kept_as_long_as_nobody_writes(path, monkeypatch):
     store, other, asked = make(path), EmbeddedStore(path), []
-    count = searching.facets
+    count = sources.facets
 
     def facets(reader, query, fields, size):
         asked.append(query)
@@ -92,7 +92,7 @@ def test_counts_are_kept_as_long_as_nobody_writes(path, monkeypatch):
         found.clear()  # which is ours
         return counts
 
-    monkeypatch.setattr(searching, "facets", facets)
+    monkeypatch.setattr(sources, "facets", facets)
     before = best()
     assert best() == before
     best(**{"metadata.seen": True})
@@ -106,7 +106,7 @@ def test_counts_are_kept_as_long_as_nobody_writes(path, monkeypatch):
 
 
 def test_of_counts_the_latest_are_kept_and_never_more_than_so_many():
-    few = searching.Counted(most=1000)
+    few = sources.Counted(most=1000)
     for number in range(100):  # a client asks for labels that no picture has
         few.keep((number, "condition"), {"label": []})
     assert few.get((0, "condition")) is None
@@ -142,7 +142,7 @@ def test_most_postings_are_passed_over(path, monkeypatch):
         return picked(*given)
 
     monkeypatch.setattr(Snapshot, "picked", count)
-    monkeypatch.setattr(pruning, "_FEW", 0)
+    monkeypatch.setattr(snapshot, "_FEW", 0)
     monkeypatch.setattr(pruning, "_FIRST", 1)
     query = Query(QUERY.terms, k=2, offset=1)
     result = store.search(query)
@@ -318,13 +318,13 @@ def test_an_index_of_nothing_has_one_too(path, documents: Sequence):
 
 
 def test_a_large_one_is_not_made_again_soon(path, monkeypatch):
-    monkeypatch.setattr(snapshot_writing, "_LONG", -1)
-    monkeypatch.setattr(snapshot_writing, "_PAUSE", 1e9)
+    monkeypatch.setattr(embedded_store, "_LONG", -1)
+    monkeypatch.setattr(embedded_store, "_PAUSE", 1e9)
     store = make(path)
     store.write([document("new", [("tabby", 1.0)])])
     store.finish()
     assert store._copy.of_now() is None
-    monkeypatch.setattr(snapshot_writing, "_PAUSE", 0)
+    monkeypatch.setattr(embedded_store, "_PAUSE", 0)
     store.finish()
     assert store._copy.of_now() is not None
 

@@ -1,5 +1,6 @@
 """An index in one DuckDB file: no server, the same ranking as Elasticsearch.
 
-To be read in this order: ``file`` with ``open_file`` and ``beside`` (taking turns), ``schema`` and
-``rows``, ``selecting`` and ``ranking``, ``searching``, and ``store``, which is all of it.
+To be read in this order: ``file`` with ``open_file`` (taking turns), ``schema`` and ``open_index``
+(documents in tables), ``ranking``, which adds up what a ``snapshot`` has or else ``sources``, and
+``store``, which is all of it.
 """

@@ -13,7 +13,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -21,11 +21,18 @@ from typing import ClassVar
 from weakref import WeakSet, WeakValueDictionary
 
 import duckdb
+import numpy as np
+from numpy.typing import NDArray
 
 from imgsearch_es.errors import IndexLockedError, IndexNotFoundError, StoreError
-from imgsearch_es.stores.embedded.beside import Gate, clear_spilled, drafted
-from imgsearch_es.stores.embedded.known_ids import KnownIds
-from imgsearch_es.stores.embedded.open_file import OpenFile, translated
+from imgsearch_es.stores.embedded.open_file import (
+    Gate,
+    OpenFile,
+    clear_spilled,
+    drafted,
+    mark_of,
+    translated,
+)
 from imgsearch_es.stores.interrupts import Pending, deferred
 
 WAIT_SECONDS = 30.0
@@ -61,7 +68,6 @@ class DatabaseFile:
 
     @classmethod
     def at(cls, path: Path) -> DatabaseFile:
-        """The one object of this process for this file."""
         path = Path(os.path.realpath(path))  # resolve() fails on links that lead in circles
         with deferred(), cls._open_files_lock:
             found = cls._open_files.get(path)
@@ -89,13 +95,8 @@ class DatabaseFile:
         self._ended = False
 
     def exists(self) -> bool:
-        """Whether there is a file with something in it."""
         with translated(self.path):
             return self.path.is_file() and self.path.stat().st_size > 0
-
-    def _check_there(self) -> None:
-        if not self.exists():
-            raise IndexNotFoundError.at(self.path)
 
     @contextmanager
     def patient(self) -> Iterator[Callable[[], None]]:
@@ -116,13 +117,14 @@ class DatabaseFile:
 
         IndexLockedError where another process is writing, for longer than the wait.
         """
-        self._check_there()
+        if not self.exists():
+            raise IndexNotFoundError.at(self.path)
         with deferred() as interrupt:
             asked_at = time.monotonic()
             self._wait(lambda: self._may_read(asked_at), interrupt, says=True)
             try:
                 with translated(self.path), self.opened.cursor() as cursor:
-                    interrupt.hurry = lambda: _stop(cursor)
+                    interrupt.hurry = partial(_stop, cursor)
                     yield cursor
             finally:
                 with self._changed:
@@ -168,7 +170,6 @@ class DatabaseFile:
                 gate.open()
 
     def close(self) -> None:
-        """Let go of the file now; it opens again when needed."""
         with deferred(), self._changed:
             if not self._readers and self._writer is None:
                 self.opened.detach()
@@ -221,7 +222,10 @@ class DatabaseFile:
                 self._said_at = began + self.wait_seconds  # the next one to say it, of any thread
                 _log.warning("waiting for %s: it is in use by %s", self.path, self._holder())
             if self._ended or late:
-                error = self._locked()
+                error = IndexLockedError(
+                    f"{self.path} has been in use by {self._holder()} for "
+                    f"{self.wait_seconds:.0f} seconds; wait until it is done, or stop it"
+                )
                 if self._ended or not self._patient:
                     raise error
                 _log.warning("%s; still waiting", error)
@@ -255,14 +259,9 @@ class DatabaseFile:
         if self._readers:
             return False
         self.opened.detach()
-        self._check_there()  # DuckDB would make a file
+        if not self.exists():  # DuckDB would make a file
+            raise IndexNotFoundError.at(self.path)
         return self.opened.attach(read_only=False)
-
-    def _locked(self) -> IndexLockedError:
-        return IndexLockedError(
-            f"{self.path} has been in use by {self._holder()} for {self.wait_seconds:.0f} seconds; "
-            "wait until it is done, or stop it"
-        )
 
     def _holder(self) -> str:
         with self._changed:
@@ -298,6 +297,59 @@ class DatabaseFile:
                 if not self.opened.is_attached:
                     self._keeper = None
                     return
+
+
+class KnownIds:
+    """Hashes of all ids in the file, 8 bytes each, from the first write of this process on.
+
+    They count only while the file is as this process left it. An id that is not among them is not
+    in the file; one that is may have been deleted.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._left = ""
+        self._sorted: list[NDArray[np.uint64]] | None = None
+
+    def begin(self) -> None:
+        """Forget all of a file that somebody else changed, as long as nobody can change it."""
+        if not self._left or mark_of(self._path) != self._left:
+            self._sorted = None
+
+    def leave(self) -> None:
+        """Remember the state of the file, before anybody else may change it.
+
+        Not where clocks of files tick in whole seconds: two changes may look like one.
+        """
+        mark = mark_of(self._path)
+        self._left = mark if mark and not mark.endswith("000000000") else ""
+
+    def among(self, connection: duckdb.DuckDBPyConnection, ids: Sequence[str]) -> list[str]:
+        """Those of some ids that may be in the file; before anything in it is changed."""
+        self.begin()
+        all_known = self._sorted
+        if all_known is None or not ids:
+            return list(ids)
+        hashes = _hashes(connection, ids)
+        found = np.zeros(len(ids), dtype=bool)
+        for known in filter(len, all_known):
+            places = np.minimum(np.searchsorted(known, hashes), len(known) - 1)
+            found |= known[places] == hashes
+        return [ids[place] for place in np.flatnonzero(found).tolist()]
+
+    def add(self, connection: duckdb.DuckDBPyConnection, ids: Sequence[str]) -> None:
+        if self._sorted is None:
+            all_ids = connection.execute("SELECT hash(id) AS key FROM documents").fetchnumpy()
+            self._sorted = [np.sort(np.asarray(all_ids["key"], np.uint64))]
+        self._sorted.append(np.sort(_hashes(connection, ids)))
+        while len(self._sorted) > 1 and len(self._sorted[-2]) <= 2 * len(self._sorted[-1]):
+            both = np.concatenate([self._sorted.pop(), self._sorted.pop()])
+            self._sorted.append(np.sort(both, kind="stable"))  # merges what is sorted
+
+
+def _hashes(connection: duckdb.DuckDBPyConnection, ids: Sequence[str]) -> NDArray[np.uint64]:
+    found = connection.execute("SELECT hash(unnest($1::VARCHAR[])) AS key", [list(ids)])
+    return np.asarray(found.fetchnumpy()["key"], np.uint64)
 
 
 def _stop(cursor: duckdb.DuckDBPyConnection) -> None:

@@ -15,7 +15,7 @@ from imgsearch_es.errors import DamagedIndexError
 from imgsearch_es.retrieval.documents import Document
 from imgsearch_es.stores.base import IndexSettings
 from imgsearch_es.stores.embedded import schema
-from imgsearch_es.stores.embedded.rows import (
+from imgsearch_es.stores.embedded.schema import (
     COLUMNS,
     POSTINGS,
     WRITTEN,

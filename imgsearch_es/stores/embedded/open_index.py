@@ -1,56 +1,66 @@
-"""An open index file: what it remembers, its snapshot, and turns to read and to write it."""
+"""An index file without its copies: what it remembers, turns to read and to write, documents."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from datetime import timezone
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import duckdb
 
+from imgsearch_es.analysis.terms import TaughtWord
 from imgsearch_es.errors import DamagedIndexError, IndexRebuiltError
-from imgsearch_es.retrieval.queries import Query
-from imgsearch_es.stores.base import IndexSettings, Store, known_settings
-from imgsearch_es.stores.embedded import schema
+from imgsearch_es.retrieval.conditions import Filter
+from imgsearch_es.retrieval.documents import Document, storable, without_thumbnails
+from imgsearch_es.retrieval.duplicates import Fingerprint
+from imgsearch_es.retrieval.ledger import Ledger, Rejected
+from imgsearch_es.stores.base import IndexSettings, Known, Store, WriteReport, known_settings
+from imgsearch_es.stores.embedded import inspecting, schema, writing
 from imgsearch_es.stores.embedded.file import DatabaseFile
-from imgsearch_es.stores.embedded.neighbors import Neighbors
-from imgsearch_es.stores.embedded.open_file import Identity, check_place
-from imgsearch_es.stores.embedded.rows import Reader
-from imgsearch_es.stores.embedded.snapshot import Snapshot, SnapshotError, mark_of
-from imgsearch_es.stores.embedded.snapshot_writing import KeptSnapshot
-from imgsearch_es.stores.embedded.sources import SnapshotSource, Source
+from imgsearch_es.stores.embedded.open_file import Identity, check_place, make_room, mark_of
+from imgsearch_es.stores.embedded.schema import Reader, stored
+from imgsearch_es.stores.inspecting import Harm, Inspected
+from imgsearch_es.stores.settings import fitted
 
 T = TypeVar("T")
+_SETTLED = 100_000
+"""Postings written out of order that are not worth rewriting the table for."""
+_SORTED_AT_ONCE = 64_000_000
+"""Bytes of postings that are sorted without a file."""
 
 
 class OpenIndex(Store):
-    """What all that the embedded store does begins with."""
+    """The documents of an index file, and what it remembers."""
 
     def __init__(self, path: Path) -> None:
         self.location = str(path)
         check_place(path)
         self._file = DatabaseFile.at(path)
+        self.ledger = EmbeddedLedger(self._file)
         self._settings: IndexSettings | None = None
         self._identity: Identity | None = None
         self._numbers: dict[str, int] = {}
         self._keys: dict[int, str] = {}
-        self._text, self._checked, self._written_at = "", 0, 0
-        self._copy, self._read_at = KeptSnapshot(path, Snapshot), ""
-        self._neighbors = KeptSnapshot(path, Neighbors, "neighbors")
+        self._checked, self._written_at = 0, 0
+        self._text, self._read_at = "", ""
 
     def settings(self) -> IndexSettings | None:
         if self._settings is None and self._file.exists():
             with self._file.reading() as connection:
-                settings = schema.read_settings(connection, self.location)
                 self._identity = self._file.opened.identity
-                self._checked, self._read_at = self._file.opened.times, mark_of(self._file.path)
-                self._take(settings, schema.read_value(connection, "settings"))
+                self._read_settings(connection)
         return self._settings
 
-    def _take(self, settings: IndexSettings, text: str) -> None:
-        self._numbers, self._text = settings.numbers, text
-        self._keys = {number: key for key, number in self._numbers.items()}
+    def _read_settings(self, connection: duckdb.DuckDBPyConnection) -> None:
+        text, settings = schema.settings_text(connection, self.location), self._settings
+        if settings is None or text != self._text:
+            settings = schema.parse_settings(text, self.location)
+            self._numbers, self._text = settings.numbers, text
+            self._keys = {number: key for key, number in self._numbers.items()}
+        self._checked, self._read_at = self._file.opened.times, mark_of(self._file.path)
         self._settings = settings
 
     def renew(self) -> None:
@@ -69,23 +79,163 @@ class OpenIndex(Store):
             with self._reading():
                 self._written_at = written_at
 
-    def _ask(self, queries: Sequence[Query], ask: Callable[[Source], T]) -> T:
-        """What the snapshot says if it is of the file's state, otherwise what the file says."""
-        snapshot = self._copy.of_now()
-        if snapshot is not None:
-            near = self._neighbors.of_now() if any(q.candidates for q in queries) else None
-            near = near if near is not None and near.fits(snapshot) else None
-            try:
-                if self._read_at == snapshot.mark and not any(query.filters for query in queries):
-                    with self._telling():
-                        return ask(SnapshotSource(self._reader(None), snapshot, near))
-                with self._reading() as reader:
-                    if snapshot.mark == mark_of(self._file.path):
-                        return ask(SnapshotSource(reader, snapshot, near))
-            except SnapshotError as error:
-                self._copy.give_up(error)
+    def stored_settings(self) -> IndexSettings | None:
+        return self.settings()
+
+    def create(self, settings: IndexSettings) -> None:
+        """Make the file and its tables: all of it, or nothing if this is interrupted."""
+        with self._file.creating() as connection:
+            schema.create_tables(connection, settings)
+        self._forget()  # to be read with the number of the file
+
+    def write(self, documents: Sequence[Document]) -> WriteReport:
+        """Add or replace documents in one transaction."""
+        taken, refused = storable(documents)
+        known_settings(self)  # an error where there is no index yet
+        with self._writing() as connection:
+            self._put(connection, taken)
+        return WriteReport(len(taken), refused)
+
+    def change(self, ids: Sequence[str], change: Callable[[Document], Document]) -> WriteReport:
+        """In one transaction, in which nobody else writes."""
+        known_settings(self)
+        with self._changing() as reader:
+            changed = {
+                new: document.id
+                for document in stored(reader, ids, embeddings=True).values()
+                if (new := change(document)) is not document
+            }
+            taken, refused = storable(changed)
+            moved = [changed[document] for document in taken if document.id != changed[document]]
+            writing.delete(reader.connection, moved, reader.settings)
+            self._put(reader.connection, taken)
+        return WriteReport(len(taken), refused)
+
+    def _put(self, connection: duckdb.DuckDBPyConnection, taken: Sequence[Document]) -> None:
+        taken, ids = without_thumbnails(taken), [document.id for document in taken]
+        make_room(connection, sum(d.embedding.nbytes for d in taken if d.embedding is not None))
+        settings = known_settings(self)  # with what was taught meanwhile
+        writing.delete(connection, self._file.ids.among(connection, ids), settings)
+        self._file.ids.add(connection, ids)
+        writing.insert(connection, fitted(taken, settings), self._numbers, settings.visual_words)
+
+    def change_taught(self, change: Callable[[IndexSettings], IndexSettings]) -> None:
+        """Remember other taught words, and write the table of terms anew."""
+        with self._writing() as connection:
+            schema.write_settings(connection, change(known_settings(self)))
+        with self._reading():
+            pass  # but notice
+
+    def apply_taught(self, word: TaughtWord, progress: Callable[[int, int], None]) -> int:
+        """Look for documents while others read too, and change some at a time."""
+        return writing.apply_taught(self._reading, self._changing, word, progress)
+
+    def patient(self) -> AbstractContextManager[Callable[[], None]]:
+        """Wait for a turn on the file for as long as it takes."""
+        return self._file.patient()
+
+    def _cluster(self) -> None:
         with self._reading() as reader:
-            return ask(Source(reader))
+            clustered = int(schema.read_value(reader.connection, "clustered_postings"))
+            tables = schema.posting_tables(reader.settings)
+            count = sum(reader.one(f"SELECT count(*) FROM {table}") for table in tables)
+        if count - clustered > max(_SETTLED, clustered // 4):
+            with self._writing() as connection:
+                connection.execute("RESET threads")
+                make_room(connection, _SORTED_AT_ONCE)
+                for table in tables:
+                    connection.execute(
+                        f"CREATE OR REPLACE TABLE {table} AS FROM {table} ORDER BY term, document"
+                    )
+                schema.write_value(connection, "clustered_postings", str(count))
+
+    def remove(self, ids: Sequence[str]) -> int:
+        settings = known_settings(self)
+        with self._writing() as connection:
+            return writing.delete(connection, list(ids), settings)
+
+    def get(self, ids: Sequence[str]) -> dict[str, Document]:
+        if not self._file.exists():
+            return {}
+        with self._reading() as reader:
+            return stored(reader, ids, embeddings=True)
+
+    def known(self, ids: Sequence[str]) -> dict[str, Known]:
+        if not self._file.exists():
+            return {}
+        with self._reading() as reader:
+            rows = reader.rows(
+                "SELECT id, sha256, label, metadata, text FROM documents "
+                "JOIN (SELECT unnest($1::VARCHAR[]) AS id) USING (id)",
+                [self._file.ids.among(reader.connection, ids)],
+            )
+        return {
+            key: Known(sha256, tuple(labels), schema.to_metadata(metadata), text)
+            for key, sha256, labels, metadata, text in rows
+        }
+
+    def by_content(self, hashes: Sequence[str]) -> dict[str, str]:
+        rows = self._rows(
+            "SELECT sha256, min(id) FROM documents "
+            "JOIN (SELECT unnest($1) AS sha256) USING (sha256) GROUP BY sha256",
+            list(hashes),
+        )
+        return dict(rows)
+
+    def below(self, prefix: str) -> list[tuple[str, str]]:
+        return self._rows(
+            "SELECT id, uri FROM documents WHERE starts_with(uri, $1) ORDER BY uri", prefix
+        )
+
+    def sample(self, size: int) -> list[Document]:
+        with self._reading() as reader:
+            rows = reader.rows("SELECT id FROM documents ORDER BY id LIMIT $1", [size])
+            found = stored(reader, [key for (key,) in rows], embeddings=True)
+        return [found[key] for (key,) in rows]
+
+    def features(self) -> dict[str, str]:
+        return {"store": f"embedded, DuckDB {duckdb.__version__}"}
+
+    def fingerprints(self, *, embeddings: bool) -> Iterator[Fingerprint]:
+        return self._in_blocks(partial(schema.next_fingerprints, embeddings=embeddings))
+
+    def documents(self, filters: Sequence[Filter] = ()) -> Iterator[Document]:
+        return self._in_blocks(partial(schema.next_documents, filters=filters))
+
+    def _in_blocks(self, read: Callable[[Reader, int], tuple[list[T], int | None]]) -> Iterator[T]:
+        """Read from one number of a document to the next; the file is free between the blocks."""
+        after: int | None = schema.FIRST
+        while after is not None:
+            with self._reading() as reader:
+                items, after = read(reader, after)
+            yield from items
+
+    def delete(self) -> None:
+        """Delete the file, when nobody uses it."""
+        if self._file.exists():
+            with self._file.writing():
+                self._file.path.unlink()
+        self._forget()
+
+    def mark(self) -> str:
+        """Of the content of all documents."""
+        with self._reading() as reader:
+            return schema.content_mark(reader.connection)
+
+    def glance(self) -> list[Harm]:
+        with self._reading() as reader:
+            return inspecting.glance(reader)
+
+    def inspect(self) -> Iterator[Inspected]:
+        return self._in_blocks(inspecting.block)
+
+    def mend(self) -> None:
+        """Take out what is of no document; make what follows from the settings anew."""
+        with self._changing() as reader:
+            inspecting.mend(reader.connection, reader.settings)
+
+    def close(self) -> None:
+        self._file.close()
 
     @contextmanager
     def _reading(self) -> Iterator[Reader]:
@@ -129,12 +279,66 @@ class OpenIndex(Store):
         """The analyzer is that of the file; words may have been taught or forgotten since."""
         if self._identity not in (None, self._file.opened.identity):
             raise IndexRebuiltError(f"{self.location} was rebuilt since it was opened; try again")
-        times = self._file.opened.times
-        if self._settings is not None and self._checked != times:
-            text = schema.read_value(connection, "settings")
-            if text != self._text:
-                self._take(schema.parse_settings(text, self.location), text)
-            self._checked, self._read_at = times, mark_of(self._file.path)
+        if self._settings is not None and self._checked != self._file.opened.times:
+            self._read_settings(connection)
 
     def _forget(self) -> None:
         self._settings = self._identity = None
+
+
+_TABLE = """
+CREATE TABLE IF NOT EXISTS rejected (
+    id VARCHAR, uri VARCHAR, reason VARCHAR, rejected_at TIMESTAMP,
+    sha256 VARCHAR, tried_with VARCHAR, given VARCHAR
+);
+ALTER TABLE rejected ADD COLUMN IF NOT EXISTS given VARCHAR DEFAULT ''
+"""
+_INSERT = f"INSERT INTO rejected SELECT {', '.join(f'unnest(${i})' for i in range(1, 8))}"
+_DELETE = "DELETE FROM rejected WHERE list_contains($1, id)"
+_COLUMNS = "SELECT column_name FROM duckdb_columns() WHERE table_name = 'rejected'"
+
+
+class EmbeddedLedger(Ledger):
+    """The rejected pictures of an index file."""
+
+    def __init__(self, file: DatabaseFile) -> None:
+        self._file = file
+
+    def write(self, entries: Sequence[Rejected]) -> None:
+        unique = {entry.id: entry for entry in entries}
+        if not unique:
+            return
+        rows = [
+            (key, e.uri, e.reason, e.rejected_at.astimezone(timezone.utc).replace(tzinfo=None),
+             e.sha256, e.tried_with, e.given)
+            for key, e in unique.items()
+        ]  # fmt: skip
+        columns = [list(column) for column in zip(*rows, strict=True)]
+        with self._file.writing() as connection:
+            connection.execute(_TABLE)
+            connection.execute(_DELETE, [list(unique)])
+            connection.execute(_INSERT, columns)
+
+    def read(self, ids: Sequence[str] | None = None) -> list[Rejected]:
+        if not self._file.exists():
+            return []
+        chosen = "" if ids is None else "JOIN (SELECT unnest($1) AS id) USING (id)"
+        with self._file.reading() as connection:
+            columns = connection.execute(_COLUMNS).fetchall()
+            if not columns:  # before the first entry
+                return []
+            given = "given" if ("given",) in columns else "''"
+            rows = connection.execute(
+                f"SELECT uri, reason, rejected_at, sha256, tried_with, {given} "
+                f"FROM rejected {chosen} ORDER BY uri",
+                [] if ids is None else [list(ids)],
+            ).fetchall()
+        return [
+            Rejected(uri, reason, at.replace(tzinfo=timezone.utc), sha256, tried_with, given=given)
+            for uri, reason, at, sha256, tried_with, given in rows
+        ]
+
+    def remove(self, ids: Sequence[str]) -> None:
+        if self.read(ids):
+            with self._file.writing() as connection:
+                connection.execute(_DELETE, [list(ids)])

@@ -1,4 +1,4 @@
-"""The tables of an index file, and what it remembers.
+"""The tables of an index file, what it remembers, and its documents as rows of them.
 
 Any DuckDB client can read them; the view ``picture_terms`` is there for people:
 
@@ -8,24 +8,34 @@ Any DuckDB client can read them; the view ``picture_terms`` is there for people:
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from datetime import timezone
+from typing import Any, NamedTuple
 
 import duckdb
+import numpy as np
+from numpy.typing import NDArray
 
-from imgsearch_es.errors import SchemaError
-from imgsearch_es.retrieval.documents import COLOR_SCHEMA
+from imgsearch_es.errors import DamagedIndexError, SchemaError
+from imgsearch_es.pictures.photo import NO_PHOTO, Photo
+from imgsearch_es.retrieval.conditions import Filter
+from imgsearch_es.retrieval.documents import COLOR_SCHEMA, Document, terms_of
+from imgsearch_es.retrieval.duplicates import Fingerprint
+from imgsearch_es.retrieval.queries import Selection
+from imgsearch_es.retrieval.spans import searched
 from imgsearch_es.stores.base import IndexSettings
-from imgsearch_es.stores.embedded.neighbors import NONE
-from imgsearch_es.stores.settings import read_settings as read_settings_of
+from imgsearch_es.stores.embedded.selecting import selection
+from imgsearch_es.stores.settings import read_settings
 
-PHOTO = (
-    "STRUCT(taken_at TIMESTAMP, camera VARCHAR, lens VARCHAR, latitude DOUBLE, longitude DOUBLE, "
-    "caption VARCHAR, keywords VARCHAR[])"
-)
+NONE = "none"
+"""How deep features are indexed where nobody asked for a graph."""
 LATER = {
     "checksum": "VARCHAR",
     "views": "UTINYINT[]",
-    "photo": PHOTO,
+    "photo": "STRUCT(taken_at TIMESTAMP, camera VARCHAR, lens VARCHAR, latitude DOUBLE, "
+    "longitude DOUBLE, caption VARCHAR, keywords VARCHAR[])",
     "text": "VARCHAR",
     "ocr": "VARCHAR",
 }
@@ -49,10 +59,47 @@ CREATE VIEW picture_terms AS
 """
 """``postings`` is the inverted index: clustered by term, so a query reads its terms' lists only."""
 
+COLUMNS = (
+    "id", "uri", "filename", "sha256", "width", "height", "bytes", "format",
+    "indexed_at", "label", "metadata", "terms", "scores", "views", "photo", "text",
+)  # fmt: skip
+"""What ``to_document`` reads."""
+WRITTEN = (*COLUMNS, "ocr", "length", "norm", "checksum")
+"""What ``to_row`` gives: all columns but the number."""
+POSTINGS = "SELECT unnest(terms) AS term, document, unnest(scores) AS score FROM documents"
+"""The postings that documents must have."""
+FIRST = -(2**31) - 1
+"""Below every number of a document."""
+_BLOCK, _FINGERPRINTS = 1024, 4096
+"""Documents, and fingerprints, in memory at a time."""
 
-VISUAL_POSTINGS = "CREATE TABLE visual_postings (term INTEGER, document INTEGER, score FLOAT)"
-"""The second inverted index, of visual words, which by their numbers are its terms; in files of
-indexes that have them."""
+_METADATA = json.JSONDecoder(parse_constant=lambda _: None)
+
+
+class Reader(NamedTuple):
+    """The index file while it is read: a connection to it, and the number of each term by key."""
+
+    connection: duckdb.DuckDBPyConnection
+    settings: IndexSettings
+    numbers: dict[str, int]
+    keys: Mapping[int, str]
+    """Of the terms, by number."""
+
+    @property
+    def columns(self) -> str:
+        """COLUMNS for a statement."""
+        return ", ".join([*COLUMNS[:-3], views(self.settings), "photo", "text"])
+
+    def rows(self, sql: str, parameters: object = None) -> list[Any]:
+        return self.connection.execute(sql, parameters).fetchall()
+
+    def one(self, sql: str) -> int:
+        """The one number that a statement answers; 0 for NULL."""
+        return int(self.rows(sql)[0][0] or 0)
+
+    def document(self, row: Sequence[Any]) -> Document:
+        """The document of a row of COLUMNS, its deep feature and checksum."""
+        return to_document(row[:-2], self.keys, *row[-2:])
 
 
 def posting_tables(settings: IndexSettings) -> tuple[str, ...]:
@@ -63,8 +110,10 @@ def posting_tables(settings: IndexSettings) -> tuple[str, ...]:
 def create_tables(connection: duckdb.DuckDBPyConnection, settings: IndexSettings) -> None:
     """Make an empty index."""
     connection.execute(TABLES)
-    if settings.visual_words:
-        connection.execute(VISUAL_POSTINGS)
+    if settings.visual_words:  # which by their numbers are the terms of an index of their own
+        connection.execute(
+            "CREATE TABLE visual_postings (term INTEGER, document INTEGER, score FLOAT)"
+        )
     write_terms(connection, settings)
     connection.execute(
         "INSERT INTO settings VALUES ('settings', $1), ('clustered_postings', '0')",
@@ -113,16 +162,16 @@ def checksums(connection: duckdb.DuckDBPyConnection) -> str:
     return "checksum" if found != (0,) else "NULL"
 
 
-def read_settings(connection: duckdb.DuckDBPyConnection, location: str) -> IndexSettings:
-    """What the index remembers; SchemaError if it is none, or was written by a newer version."""
+def settings_text(connection: duckdb.DuckDBPyConnection, location: str) -> str:
+    """What the index remembers, for ``parse_settings``; SchemaError if it is none."""
     try:
-        return parse_settings(read_value(connection, "settings"), location)
+        return read_value(connection, "settings")
     except (duckdb.ProgrammingError, KeyError) as error:
         raise _no_index(location) from error
 
 
 def parse_settings(text: str, location: str) -> IndexSettings:
-    """The settings in a text; errors as of ``read_settings``."""
+    """SchemaError of what is harmed, or was written by a newer version."""
     try:
         data = json.loads(text)
         version = int(data["schema_version"])
@@ -135,7 +184,7 @@ def parse_settings(text: str, location: str) -> IndexSettings:
             )
     except (TypeError, KeyError, ValueError) as error:
         raise _no_index(location) from error
-    return read_settings_of(data, location)
+    return read_settings(data, location)
 
 
 def _no_index(location: str) -> SchemaError:
@@ -161,3 +210,152 @@ def vectors(connection: duckdb.DuckDBPyConnection) -> str:
     with suppress(KeyError):
         return read_value(connection, "vectors")
     return NONE
+
+
+def to_row(document: Document, numbers: dict[str, int]) -> list[Any]:
+    """A document as WRITTEN says."""
+    return [
+        document.id, document.uri, document.filename, document.sha256,
+        document.width, document.height, document.bytes, document.format,
+        document.indexed_at.astimezone(timezone.utc).replace(tzinfo=None),
+        list(document.labels), json.dumps(dict(document.metadata)),
+        [numbers[term.key] for term in document.postings],
+        [term.score for term in document.postings], document.views, _from_photo(document.photo),
+        document.text, None if document.text is None else searched(document.text),
+        document.length, document.norm, document.checksum,
+    ]  # fmt: skip
+
+
+def to_document(
+    row: Sequence[Any],
+    keys: Mapping[int, str],
+    embedding: Sequence[float] | NDArray[np.float32] | None = None,
+    checksum: str | None = None,
+) -> Document:
+    """The document of a row of COLUMNS; DamagedIndexError if it has not the checksum given."""
+    fields = dict(zip(COLUMNS, row, strict=True))
+    numbers, scores, seen = fields.pop("terms"), fields.pop("scores"), fields.pop("views")
+    indexed_at, labels = fields.pop("indexed_at"), fields.pop("label")
+    photo, text = fields.pop("photo"), fields.pop("text")
+    try:
+        if any(None in values for values in (fields.values(), labels, scores)):
+            raise ValueError("a value is missing")
+        if not all(map(math.isfinite, scores)):
+            raise ValueError("a score is no number")
+        document = Document(
+            indexed_at=indexed_at.replace(tzinfo=timezone.utc),
+            labels=tuple(labels),
+            metadata=to_metadata(fields.pop("metadata")),
+            **terms_of([keys[n] for n in numbers], scores, seen),
+            embedding=None if embedding is None else np.asarray(embedding, dtype=np.float32),
+            photo=_to_photo(photo),
+            text=text,
+            **fields,
+        )
+        if checksum is not None and checksum != document.checksum:
+            raise ValueError("it has another checksum")
+        return document
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        raise DamagedIndexError(
+            f"the document of {fields['uri']} is not as it was written"
+        ) from error
+
+
+def _from_photo(photo: Photo) -> dict[str, Any] | None:
+    """As the column has it, in the order of its parts; nothing in place of an empty text."""
+    if photo == NO_PHOTO:
+        return None
+    latitude, longitude = photo.place or (None, None)
+    return {
+        "taken_at": photo.taken_at,
+        "camera": photo.camera or None,
+        "lens": photo.lens or None,
+        "latitude": latitude,
+        "longitude": longitude,
+        "caption": photo.caption or None,
+        "keywords": list(photo.keywords) or None,
+    }
+
+
+def _to_photo(column: Mapping[str, Any] | None) -> Photo:
+    """What ``_from_photo`` gave, from the file or from the snapshot, where times are texts."""
+    known = {name: value for name, value in (column or {}).items() if value is not None}
+    if known:
+        known["taken_at"] = str(known["taken_at"]) if "taken_at" in known else None
+    if "latitude" in known or "longitude" in known:
+        known["place"] = known["latitude"], known["longitude"]
+    return Photo.from_dict(known) if known else NO_PHOTO
+
+
+def to_metadata(text: str) -> dict[str, Any]:
+    """Stored metadata; what is no number of JSON, as earlier versions took it, becomes None."""
+    return dict(_METADATA.decode(text))
+
+
+def stored(reader: Reader, ids: Sequence[str], *, embeddings: bool) -> dict[str, Document]:
+    """Documents by id, with or without embeddings."""
+    vectors = "LEFT JOIN embeddings USING (document)" if embeddings else ""
+    more = f"embedding, {checksums(reader.connection)}" if embeddings else "NULL, NULL"
+    rows = reader.rows(
+        f"SELECT {reader.columns}, {more} "
+        f"FROM (FROM documents JOIN (SELECT unnest($1) AS id) USING (id)) {vectors}",
+        [list(ids)],
+    )
+    return {row[0]: reader.document(row) for row in rows}
+
+
+def next_documents(
+    reader: Reader, after: int, filters: Sequence[Filter]
+) -> tuple[list[Document], int | None]:
+    """The next documents after one's number that meet conditions, and the last one's number.
+
+    The range of the numbers is given as well: it lets DuckDB pass over the rest of the tables.
+    """
+    where, parameters = selection(Selection(filters=tuple(filters)), reader.numbers)
+    found = reader.rows(
+        f"SELECT document FROM documents {where} AND document > $after "
+        "ORDER BY document LIMIT $block",
+        {**parameters, "after": after, "block": _BLOCK},
+    )
+    if not found:
+        return [], None
+    numbers = [number for (number,) in found]
+    rows = reader.rows(
+        f"SELECT {reader.columns}, embedding, {checksums(reader.connection)} FROM "
+        "(FROM documents WHERE document BETWEEN $1 AND $2 AND list_contains($3, document)) "
+        "LEFT JOIN (FROM embeddings WHERE document BETWEEN $1 AND $2) USING (document) "
+        "ORDER BY document",
+        [numbers[0], numbers[-1], numbers],
+    )
+    return [reader.document(row) for row in rows], numbers[-1]
+
+
+def next_fingerprints(
+    reader: Reader, after: int, *, embeddings: bool
+) -> tuple[list[Fingerprint], int | None]:
+    """Of the next documents after one's number, and the last one's number."""
+    joined = "LEFT JOIN embeddings USING (document)" if embeddings else ""
+    found = reader.rows(
+        f"SELECT document, id, sha256, {'embedding' if embeddings else 'NULL'} FROM "
+        f"(FROM documents WHERE document > $1 ORDER BY document LIMIT $2) {joined} "
+        "ORDER BY document",
+        [after, _FINGERPRINTS],
+    )
+    block = [
+        Fingerprint(key, sha256, None if vector is None else np.asarray(vector, np.float32))
+        for _, key, sha256, vector in found
+    ]
+    return block, found[-1][0] if found else None
+
+
+def content_mark(connection: duckdb.DuckDBPyConnection) -> str:
+    """Number and sum of hashes of all documents.
+
+    Without checksums one analyzed again has another time; what else changes writes them.
+    """
+    sql = (
+        f"SELECT count(*), sum(hash(id, sha256, indexed_at, label, metadata, "
+        f"{checksums(connection)})), "
+        "(SELECT hash(value) FROM settings WHERE name = 'settings') FROM documents"
+    )
+    return str(connection.execute(sql).fetchone())

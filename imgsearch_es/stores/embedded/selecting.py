@@ -18,7 +18,7 @@ from imgsearch_es.retrieval.conditions import (
     keyword,
     limits,
 )
-from imgsearch_es.retrieval.queries import Query, Selection
+from imgsearch_es.retrieval.queries import Query, Selection, counted
 from imgsearch_es.retrieval.spans import (
     DATE,
     EARTH,
@@ -33,7 +33,6 @@ from imgsearch_es.retrieval.spans import (
 )
 from imgsearch_es.vocabulary.colors import is_color
 
-_MATCHES = "regexp_full_match(x, {}, 's')"
 _DISTANCE = (
     f"2 * {EARTH} * asin(least(1, sqrt(sin(radians(photo.latitude - {{0}}[1]) / 2) ** 2 + "
     "cos(radians({0}[1])) * cos(radians(photo.latitude)) * "
@@ -65,91 +64,101 @@ _QUOTES = r"""'\\(.)|"', '\1', 'gs'"""
 """How to take the places in lists, then the quotation marks, out of a path of ``json_tree``."""
 
 
-def selection(query: Selection, numbers: dict[str, int]) -> tuple[str, dict[str, Any]]:
+class Parameters(dict[str, Any]):
+    """The values of a statement, by name."""
+
+    def put(self, value: object) -> str:
+        """How the statement names one more."""
+        name = f"value{len(self)}"
+        self[name] = value
+        return f"${name}"
+
+
+def selection(query: Selection, numbers: dict[str, int]) -> tuple[str, Parameters]:
     """The query's conditions on ``document`` as a WHERE clause, and its parameters."""
-    parameters: dict[str, Any] = {}
-    conditions = ["WHERE true"]
-    fields = []
-    for item in map(Filter.normalized, query.filters):
-        fields.append(_holds(item, numbers, parameters))
+    parameters = Parameters()
+    fields = [_holds(item.normalized(), numbers, parameters) for item in query.filters]
     if query.exclude:
-        parameters["exclude"] = list(query.exclude)
-        fields.append("NOT list_contains($exclude, id)")
-    if fields:
-        both = " AND ".join(fields)
-        conditions.append(f"document IN (SELECT document FROM documents WHERE {both})")
-    return " AND ".join(conditions), parameters
+        fields.append(f"NOT list_contains({parameters.put(list(query.exclude))}, id)")
+    if not fields:
+        return "WHERE true", parameters
+    both = " AND ".join(fields)
+    return f"WHERE document IN (SELECT document FROM documents WHERE {both})", parameters
 
 
-def having(keys: Sequence[str], numbers: dict[str, int], parameters: dict[str, Any]) -> str:
+def matching(query: Selection, numbers: dict[str, int]) -> tuple[str, Parameters]:
+    """The documents that a query matches, as a WHERE clause and its parameters."""
+    query = counted(query)
+    where, parameters = selection(query, numbers)
+    if not isinstance(query, Query):
+        return where, parameters
+    has_feature = "document IN (SELECT document FROM embeddings)"
+    if query.fusion is not None and query.fusion.needs_features:
+        return f"{where} AND {has_feature}", parameters
+    if query.sort is not None and not query.terms:
+        return where, parameters
+    ways = [has_feature] if query.compares_all else []
+    if query.by_words:
+        ways.append(_having("visual_postings", [word for word, _ in query.words], parameters))
+    if not query.is_dense:
+        terms = [numbers[term.key] for term in query.terms if term.key in numbers]
+        ways.append(_having("postings", terms, parameters))
+    return f"{where} AND ({' OR '.join(ways)})", parameters
+
+
+def _having(table: str, terms: list[int], parameters: Parameters) -> str:
     """Whether the document has one of these terms."""
-    name = f"terms{len(parameters)}"
-    parameters[name] = [numbers[key] for key in keys if key in numbers]
-    listed = f"(SELECT unnest(${name}::INTEGER[]) AS term)"
-    return f"document IN (SELECT document FROM postings JOIN {listed} USING (term))"
+    listed = f"(SELECT unnest({parameters.put(terms)}::INTEGER[]) AS term)"
+    return f"document IN (SELECT document FROM {table} JOIN {listed} USING (term))"
 
 
-def having_words(query: Query, parameters: dict[str, Any]) -> str:
-    """Whether the document has one of the query's visual words."""
-    name = f"words{len(parameters)}"
-    parameters[name] = [word for word, _ in query.words]
-    listed = f"(SELECT unnest(${name}::INTEGER[]) AS term)"
-    return f"document IN (SELECT document FROM visual_postings JOIN {listed} USING (term))"
-
-
-def _holds(item: Filter, numbers: dict[str, int], parameters: dict[str, Any]) -> str:
+def _holds(item: Filter, numbers: dict[str, int], parameters: Parameters) -> str:
     condition = _condition(item, numbers, parameters)
     return f"({condition}) IS {'NOT ' * item.negated}TRUE"
 
 
-def _condition(item: Filter, numbers: dict[str, int], parameters: dict[str, Any]) -> str:
+def _condition(item: Filter, numbers: dict[str, int], parameters: Parameters) -> str:
     """One filter as SQL, whether negated or not; its values become parameters."""
     if item.either:
         return _either_of([_holds(one, numbers, parameters) for one in item.either])
-    name = f"value{len(parameters)}"
-    values = f"${name}"
     if item.field in ("synsets", "top_synset"):
-        parameters[name] = _matching_terms(item, numbers)
         column = "terms" if item.field == "synsets" else "terms[1:1]"
-        return f"list_has_any({column}, {values}::INTEGER[])"
+        terms = parameters.put(_matching_terms(item, numbers))
+        return f"list_has_any({column}, {terms}::INTEGER[])"
     if item.operator == NEAR:
-        parameters[name] = list(map(float, item.values))
-        return f"{_DISTANCE.format(values)} <= {values}[3]"
-    if item.field == OCR:
-        if item.operator == "wildcard":
-            parameters[name] = f".* {_regex(str(item.values[0]), '[^ ]')} .*"
-            return f"regexp_full_match(ocr, {values}, 's')"
-        parameters[name] = [searched(str(value)) for value in item.values]
-        return f"EXISTS (SELECT 1 FROM unnest({values}) AS u(x) WHERE contains(ocr, x))"
+        circle = parameters.put(list(map(float, item.values)))
+        return f"{_DISTANCE.format(circle)} <= {circle}[3]"
     if item.operator == WITHIN:
-        box = parameters[name] = list(widened(to_box(item.values)))
+        box = widened(to_box(item.values))
         beside = "OR" if box[1] > box[3] else "AND"  # across the date line
+        sides = parameters.put(list(box))
         return (
-            f"photo.latitude BETWEEN {values}[1] AND {values}[3] AND "
-            f"(photo.longitude >= {values}[2] {beside} photo.longitude <= {values}[4])"
+            f"photo.latitude BETWEEN {sides}[1] AND {sides}[3] AND "
+            f"(photo.longitude >= {sides}[2] {beside} photo.longitude <= {sides}[4])"
         )
+    is_pattern = item.operator == "wildcard"
+    if item.field == OCR:
+        if is_pattern:
+            pattern = parameters.put(f".* {_regex(str(item.values[0]), '[^ ]')} .*")
+            return f"regexp_full_match(ocr, {pattern}, 's')"
+        texts = parameters.put([searched(str(value)) for value in item.values])
+        return f"EXISTS (SELECT 1 FROM unnest({texts}) AS u(x) WHERE contains(ocr, x))"
     column = column_of(item.field)
-    if item.operator == "wildcard" or item.field in CASELESS:
-        is_pattern = item.operator == "wildcard"
+    if is_pattern or item.field in CASELESS:
         patterns = [_regex(str(v)) if is_pattern else re.escape(str(v)) for v in item.values]
-        parameters[name] = "|".join(patterns)
+        pattern = "|".join(patterns)
         if item.field in CASELESS:
-            parameters[name] = re.sub("[A-Za-z]", _either, parameters[name])
-        items = column if item.field in ("label", "keywords") else f"[{column}]"
-        return f"EXISTS (SELECT 1 FROM unnest({items}) AS u(x) WHERE {_MATCHES.format(values)})"
-    if item.operator in SIGNS:
-        sign = SIGNS[item.operator]
-        if item.synsets:  # added in their order, as the score of a search for them is
-            parameters[name] = item.values[0]
-            parameters[f"{name}_terms"] = [numbers.get(key, -1) for key in item.synsets]
-            listed = f"unnest(${name}_terms::INTEGER[]) AS term"
-            place = f"generate_subscripts(${name}_terms::INTEGER[], 1) AS place"
-            return (
-                "document IN (SELECT document FROM postings "
-                f"JOIN (SELECT {listed}, {place}) USING (term) GROUP BY document "
-                f"HAVING sum(score::DOUBLE ORDER BY place)::FLOAT {sign} {values})"
+            pattern = re.sub(
+                "[A-Za-z]", lambda letter: f"[{letter[0].lower()}{letter[0].upper()}]", pattern
             )
-        return _within(item.field, {item.operator: item.values[0]}, parameters)
+        items = column if item.field in ("label", "keywords") else f"[{column}]"
+        matches = f"regexp_full_match(x, {parameters.put(pattern)}, 's')"
+        return f"EXISTS (SELECT 1 FROM unnest({items}) AS u(x) WHERE {matches})"
+    if item.synsets and item.operator in SIGNS:
+        return _sum_within(item, numbers, parameters)
+    if item.operator in SIGNS:
+        limited = _limited(item.field, {item.operator: item.values[0]}, parameters)
+        return _of_field(item.field, limited, parameters)
     ways, exact = [], []
     for value in item.values:
         wanted_limits = limits(item, value)
@@ -163,50 +172,50 @@ def _condition(item: Filter, numbers: dict[str, int], parameters: dict[str, Any]
     return _either_of(ways)
 
 
+def _sum_within(item: Filter, numbers: dict[str, int], parameters: Parameters) -> str:
+    """Scores are added in the order of the synsets, as the score of a search for them is."""
+    terms = parameters.put([numbers.get(key, -1) for key in item.synsets])
+    listed = f"unnest({terms}::INTEGER[]) AS term"
+    place = f"generate_subscripts({terms}::INTEGER[], 1) AS place"
+    return (
+        "document IN (SELECT document FROM postings "
+        f"JOIN (SELECT {listed}, {place}) USING (term) GROUP BY document HAVING "
+        f"sum(score::DOUBLE ORDER BY place)::FLOAT {SIGNS[item.operator]} "
+        f"{parameters.put(item.values[0])})"
+    )
+
+
 def _either_of(ways: Sequence[str]) -> str:
     return " OR ".join(f"({way})" for way in ways)
 
 
-def _within(field: str, wanted: Limits, parameters: dict[str, Any]) -> str:
-    """Whether a number or a time lies within limits; of metadata, one of its values."""
-    return _of_field(field, _limited(field, wanted, parameters), parameters)
-
-
-def _limited(field: str, wanted: Limits, parameters: dict[str, Any]) -> str:
+def _limited(field: str, wanted: Limits, parameters: Parameters) -> str:
     """Whether the field, or a ``leaf`` of metadata, lies within limits."""
     conditions = []
     for operator, value in wanted.items():
-        name = f"value{len(parameters)}"
-        parameters[name] = value
-        if not field.startswith(METADATA):
-            cast = "::TIMESTAMP" if field in DATE_FIELDS else ""
-            conditions.append(f"{column_of(field)} {SIGNS[operator]} ${name}{cast}")
-        else:
+        cast = "::TIMESTAMP" if field in DATE_FIELDS else ""
+        shown = column_of(field)
+        if field.startswith(METADATA):
             shown = _AS_TIME if isinstance(value, str) else _AS_NUMBER
-            conditions.append(f"{shown} {SIGNS[operator]} ${name}")
+        conditions.append(f"{shown} {SIGNS[operator]} {parameters.put(value)}{cast}")
     return " AND ".join(conditions)
 
 
-def _of_field(field: str, condition: str, parameters: dict[str, Any]) -> str:
+def _of_field(field: str, condition: str, parameters: Parameters) -> str:
     """Whether a field meets a condition; of metadata one of its leaves, which are read once."""
     if not field.startswith(METADATA):
         return condition
-    name = f"field{len(parameters)}"
-    parameters[name] = field.removeprefix(METADATA)
-    return f"EXISTS (FROM ({leaves(name)}) WHERE {condition})"
+    return f"EXISTS (FROM ({leaves(field, parameters)}) WHERE {condition})"
 
 
-def _is_one(field: str, wanted: Sequence[Any], parameters: dict[str, Any]) -> str:
+def _is_one(field: str, wanted: Sequence[Any], parameters: Parameters) -> str:
     """Whether a field has one of some values."""
-    name = f"value{len(parameters)}"
-    values = f"${name}"
-    parameters[name] = list(wanted)
+    if field.startswith(METADATA):  # as Elasticsearch's flattened field: of keywords
+        keywords = parameters.put([keyword(value) for value in wanted])
+        return f"EXISTS (FROM ({leaves(field, parameters)}) WHERE list_contains({keywords}, leaf))"
+    values = parameters.put(list(wanted))
     if field == "label":
         return f"list_has_any(label, {values})"
-    if field.startswith(METADATA):  # as Elasticsearch's flattened field: of keywords
-        keywords = [keyword(v) for v in wanted]
-        parameters |= {name: keywords, f"{name}_field": field.removeprefix(METADATA)}
-        return f"EXISTS (FROM ({leaves(f'{name}_field')}) WHERE list_contains({values}, leaf))"
     return f"list_contains({values}, {column_of(field)})"
 
 
@@ -219,33 +228,27 @@ def column_of(field: str) -> str:
     return "scores[1]" if field == "top_score" else field
 
 
-def order_of(field: str, *, descending: bool, parameters: dict[str, Any]) -> str:
+def order_of(field: str, descending: bool, parameters: Parameters) -> str:
     """SQL by which documents are sorted: by a field, those without it last, then by id."""
     way = f"{'DESC' if descending else 'ASC'} NULLS LAST"
     if not field.startswith(METADATA):
         return f"{column_of(field)} {way}, id"
-    parameters["sorted"] = field.removeprefix(METADATA)
-    best = "max" if descending else "min"
-    number, time = (
-        f"(SELECT {best}({shown}) FROM ({leaves('sorted')}))" for shown in (_AS_NUMBER, _AS_TIME)
-    )
+    values, best = leaves(field, parameters), "max" if descending else "min"
+    number, time = (f"(SELECT {best}({shown}) FROM ({values}))" for shown in (_AS_NUMBER, _AS_TIME))
     first, second = (number, time) if descending else (time, number)
     return f"{first} {way}, CASE WHEN {first} IS NULL THEN {second} END {way}, id"
 
 
-def _either(letter: re.Match[str]) -> str:
-    return f"[{letter[0].lower()}{letter[0].upper()}]"
-
-
-def leaves(name: str) -> str:
-    """SQL for the values of a metadata field, whose dotted name is the parameter ``name``.
+def leaves(field: str, parameters: Parameters) -> str:
+    """SQL for the values of a metadata field, by its dotted name.
 
     Lists do not count as levels. A dot may belong to a name or join two: the path in the JSON text,
     without its quotation marks and places in lists, is what a person writes.
     """
     return (
         f"SELECT {_LEAF} AS leaf FROM json_tree(metadata) WHERE atom IS NOT NULL AND "
-        f"regexp_replace(regexp_replace(fullkey, {_PLACES}), {_QUOTES}) = '$.' || ${name}"
+        f"regexp_replace(regexp_replace(fullkey, {_PLACES}), {_QUOTES}) = "
+        f"'$.' || {parameters.put(field.removeprefix(METADATA))}"
     )
 
 

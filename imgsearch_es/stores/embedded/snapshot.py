@@ -1,237 +1,75 @@
-"""A copy of what searches read, laid out for them and mapped into memory: beside the index file.
+"""The snapshot beside an index file: its documents, and what searches ask of them without DuckDB.
 
-DuckDB's file is what counts. The copy knows of which state of the file it is (``mark_of``); of any
-other it is not used, and it may be deleted. In it similar documents are neighbors: they are sorted
-by their best synset, how much it scores, and the second best; ties are broken by rank. It never
-changes: who has it open keeps it, whatever happens to the file.
-
-    sections, each from a multiple of 64 on: numbers of one type, little-endian
-    footer: JSON, {"mark": ..., "average_length": ..., "dimensions": ..., "rows": ...,
-        "seconds": ..., "sections": {name: [offset, type, size, [crc32 of each block]]}}
-    crc32 of the footer, its size (both uint32), MAGIC
+Documents have places, 0, 1 and so on, and similar ones are neighbors: they are sorted by their best
+synset, how much it scores, and the second best; ties are broken by rank.
 """
 
 from __future__ import annotations
 
 import json
-import mmap
-import os
-import struct
 import threading
-import time
-import weakref
-import zlib
-from collections.abc import Sequence
-from contextlib import suppress
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-MAGIC = b"imgsnap4"
-"""Another one whenever the form changes; ``imgsnap3`` had documents in the order of their ids."""
-BLOCK = 1 << 14
-"""Bytes that have a checksum of their own, looked at when something of them is first read."""
-TAIL = struct.Struct("<II8s")
+from imgsearch_es.errors import DamagedIndexError
+from imgsearch_es.retrieval.documents import Document, to_score
+from imgsearch_es.retrieval.queries import Query, Selection
+from imgsearch_es.retrieval.scoring import Statistics
+from imgsearch_es.stores.base import LazyHits, Scored
+from imgsearch_es.stores.embedded.pruning import (
+    STRATEGY,
+    Asked,
+    Lists,
+    Neighbors,
+    Numbers,
+    Posting,
+    Scores,
+    Summand,
+    among_neighbors,
+    best_of,
+    candidates,
+    nearest,
+)
+from imgsearch_es.stores.embedded.schema import Reader, to_document
+from imgsearch_es.stores.embedded.sections import Array, Sections
+from imgsearch_es.stores.embedded.selecting import selection
+from imgsearch_es.stores.embedded.sources import EMPTY, VECTORS, Best, Places, Source, Vectors
+
 _INDEXED_AT = 7
 """Where a record says when its document was indexed."""
-
-Array = NDArray[Any]
-
-
-class SnapshotError(Exception):
-    """The copy is damaged; the index file is not."""
-
-
-def snapshot_path(path: Path, ending: str = "snapshot") -> Path:
-    """Where the copy for an index file is."""
-    return path.with_name(f"{path.name}.{ending}")
+_FEW = 1 << 15
+"""So many postings are added up in less time than blocks are chosen; twice as many where the lists
+were read for other queries."""
+_SCORED = 1 << 26
+"""Documents times queries of one scan, which takes less than a second."""
+_DECODED = 1 << 22
+"""Postings that stay in memory for later queries, 16 bytes each."""
 
 
-def mark_of(path: Path) -> str:
-    """The state of an index file that nobody writes just now; "" where there is none.
-
-    The file must not be opened for this: to close it would take DuckDB's lock of it away.
-    """
-    marks = []
-    for name in (path.name, f"{path.name}.wal"):
-        with suppress(FileNotFoundError):
-            info = path.with_name(name).stat()
-            marks.append(f"{info.st_size}-{info.st_mtime_ns}")
-    return " ".join(marks)
-
-
-def settled_mark_of(path: Path) -> str:
-    """The same as soon as a later change would make another one: clocks of files tick."""
-    while True:
-        changed = path.stat().st_mtime_ns
-        tick = 20_000_000 if changed % 1_000_000_000 else 2_100_000_000  # of whole seconds
-        if (left := changed + tick - time.time_ns()) <= 0:
-            return mark_of(path)
-        time.sleep(min(left, tick) / 1e9)
-
-
-class Column:
-    """Numbers in the copy, each block of which is compared with its checksum when first read."""
-
-    def __init__(self, whole: memoryview, place: Sequence[Any]) -> None:
-        offset, kind, size, self._sums = place
-        self._bytes = whole[offset : offset + size]
-        self._array: Array = np.frombuffer(self._bytes, dtype=kind)
-        self._checked = np.array([False] * len(self._sums) + [True])
-        self._unchecked = len(self._sums)
-
-    def __len__(self) -> int:
-        return len(self._array)
-
-    def part(self, first: int, end: int) -> Array:
-        """The numbers from one place to another."""
-        if self._unchecked:
-            width = self._array.itemsize
-            for block in range(first * width // BLOCK, -(-end * width // BLOCK)):
-                if not self._checked[block]:
-                    self._check(block)
-        return self._array[first:end]
-
-    def all(self) -> Array:
-        """Every number."""
-        return self.part(0, len(self._array))
-
-    def at(self, place: int) -> Any:
-        """The number at one place."""
-        return self.part(place, place + 1)[0]
-
-    def check(self, first: Array, end: Array) -> None:
-        """Look at the numbers from some places to others, as ``part`` does."""
-        if not self._unchecked:
-            return
-        width = self._array.itemsize
-        begins, ends = first * width // BLOCK, -(-end * width // BLOCK)
-        unknown = ~(self._checked[begins] & self._checked[ends - 1]) | (ends - begins > 2)
-        for begin, stop in set(zip(begins[unknown].tolist(), ends[unknown].tolist(), strict=True)):
-            for block in range(begin, stop):
-                if not self._checked[block]:
-                    self._check(block)
-
-    def of(self, places: Array | slice | int) -> Any:
-        """The numbers at places that were looked at."""
-        return self._array[places]
-
-    def _check(self, block: int) -> None:
-        found = self._bytes[block * BLOCK : (block + 1) * BLOCK]
-        if zlib.crc32(found) != self._sums[block]:
-            raise SnapshotError("a checksum is wrong")
-        self._checked[block] = True
-        self._unchecked = len(self._checked) - np.count_nonzero(self._checked)
-
-
-class Snapshot:
-    """The copy of one state of an index file.
-
-    Attributes:
-        mark: of the state that this is a copy of.
-        average_length: the mean of the documents' lengths.
-        dimensions: of the deep features; 0 without any.
-        block_rows: documents of a block, where lists are cut.
-        seconds: what it took to make it; ``written_at`` when that was.
-    """
+class Snapshot(Sections):
+    """The documents of one state of an index file."""
 
     def __init__(self, path: Path) -> None:
+        super().__init__(path)
         self._local = threading.local()
-        self._descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # nobody waits for a FIFO
-        weakref.finalize(self, os.close, self._descriptor)
-        self._info = os.fstat(self._descriptor)
-        self.written_at = self._info.st_mtime
-        if self._info.st_size < TAIL.size:
-            raise SnapshotError("it is cut off")
-        whole = memoryview(mmap.mmap(self._descriptor, 0, access=mmap.ACCESS_READ))
-        checksum, size, magic = TAIL.unpack(whole[-TAIL.size :])
-        footer = whole[-TAIL.size - size : -TAIL.size]
-        if magic != MAGIC and magic.startswith(b"imgsnap"):
-            raise SnapshotError("another version made it, and the next run makes it anew")
-        if magic != MAGIC or zlib.crc32(footer) != checksum:
-            raise SnapshotError("the end is damaged")
-        known = json.loads(bytes(footer))
-        self.mark: str = known["mark"]
-        self.average_length: float = known["average_length"]
-        self.dimensions: int = known["dimensions"]
-        self.block_rows: int = known.get("rows", 0)
-        self.seconds: float = known["seconds"]
-        self._columns = {n: Column(whole, place) for n, place in dict(known["sections"]).items()}
-
-    def __len__(self) -> int:
-        return len(self._columns["ids"])
-
-    def is_untouched(self) -> bool:
-        """Whether nobody cut the file off or wrote into it: to read on could end this process."""
-        now, then = os.fstat(self._descriptor), self._info
-        return (now.st_size, now.st_mtime_ns) == (then.st_size, then.st_mtime_ns)
-
-    def span(self, table: str, term: int) -> tuple[int, int]:
-        """From where to where the list of a term goes in "table.places" and "table.scores".
-
-        Places ascend, int32; scores are float32. A term's list in "table.blocks" has the blocks of
-        documents that have it, and its greatest score in each; the block's part of the term's own
-        list begins where "table.blocks.firsts" says.
-        """
-        starts = self._columns[f"{table}.starts"]
-        if not 0 <= term < len(starts) - 1:
-            return 0, 0
-        first, end = starts.part(term, term + 2).tolist()
-        return first, end
-
-    def part(self, name: str, first: int, end: int) -> Array:
-        """The numbers of a column from one place to another."""
-        return self._columns[name].part(first, end)
-
-    def picked(self, name: str, first: Array, end: Array, at: Array) -> Array:
-        """The numbers of a column at places that lie between some and others."""
-        self._columns[name].check(first, end)
-        found: Array = self._columns[name].of(at)
-        return found
-
-    def count(self, name: str) -> int:
-        """How many numbers a column has."""
-        return len(self._columns.get(name, ()))
-
-    def column(self, name: str) -> Array:
-        """A number of each document: "length" or "norm", float64; what is of deep features.
-
-        "block.length" and "block.norm" are the least of each block's documents, "greatest" is the
-        greatest length and norm of all; "table.least" the least score of each term.
-        """
-        return self._columns[name].all()
-
-    def features(self) -> NDArray[np.float32]:
-        """The deep features of the documents at "feature.places", shape (documents, dimensions)."""
-        return self._columns["features"].all().reshape(-1, self.dimensions)
-
-    def features_of(self, rows: Array) -> NDArray[np.float32]:
-        """Some rows of them."""
-        size, column = self.dimensions, self._columns["features"]
-        column.check(rows * size, (rows + 1) * size)
-        found: NDArray[np.float32] = column.of(slice(None)).reshape(-1, size)[rows]
-        return found
 
     def places(self, numbers: Array) -> Array:
-        """Where documents are, by their numbers in the file."""
-        found = np.searchsorted(self._columns["numbers"].all(), numbers)
-        return self._columns["places"].all()[found]
+        """By the documents' numbers in the file."""
+        return self.column("places")[np.searchsorted(self.column("numbers"), numbers)]
 
     def place(self, key: str) -> int | None:
         """Where the document of an id is; None where there is none."""
         ids, ranked = self._columns["ids"], self._columns["ranked"]
         wanted = key.encode("utf-8", "replace")
-        low, high = 0, len(ids)
-        while low < high:
-            middle = (low + high) // 2
-            if ids.at(ranked.at(middle)) < wanted:
-                low = middle + 1
-            else:
-                high = middle
-        place = int(ranked.at(low)) if low < len(ids) else -1
+        rank = bisect_left(range(len(ids)), wanted, key=lambda rank: ids.at(ranked.at(rank)))
+        place = int(ranked.at(rank)) if rank < len(ids) else -1
         return place if place >= 0 and ids.at(place) == wanted else None
 
     def best_first(self, places: Array, scores: Array) -> Array:
@@ -239,11 +77,10 @@ class Snapshot:
         return np.lexsort((self.picked("ranks", places, places + 1, places), -scores))
 
     def ids(self, places: Array) -> list[str]:
-        """The ids of documents."""
         return [str(key, "ascii") for key in self._columns["ids"].of(places).tolist()]
 
     def row(self, place: int) -> list[Any]:
-        """What the file has of a document that was looked at, as ``rows.COLUMNS`` says."""
+        """What the file has of a document that was looked at, as ``schema.COLUMNS`` says."""
         values: list[Any] = json.loads(self._span("record", "records", place).tobytes())
         values[_INDEXED_AT] = datetime.fromisoformat(values[_INDEXED_AT] or "")
         terms, scores = (self._span("term", name, place).tolist() for name in ("terms", "scores"))
@@ -271,10 +108,180 @@ class Snapshot:
         return np.zeros(len(self)) if found is None else found
 
     def keep(self, zeros: Array) -> None:
-        """See ``zeros``."""
         self._local.zeros = zeros
 
     def _span(self, name: str, column: str, place: int) -> Array:
         first, size = (self._columns[f"{name}.{what}"].of(place) for what in ("starts", "sizes"))
         found: Array = self._columns[column].of(slice(first, first + size))
+        return found
+
+
+class SnapshotSource(Source):
+    """The snapshot; DuckDB is asked only what meets conditions."""
+
+    def __init__(
+        self, reader: Reader, snapshot: Snapshot, neighbors: Neighbors | None = None
+    ) -> None:
+        super().__init__(reader)
+        self._snapshot, self._neighbors = snapshot, neighbors
+        self.together = min(max(20, _SCORED // (len(snapshot) + 1)), 1000)
+
+    def statistics(self, keys: Sequence[str]) -> Statistics:
+        snapshot, numbers = self._snapshot, self.reader.numbers
+        spans = {key: snapshot.span("postings", numbers.get(key, -1)) for key in keys}
+        counts = {key: end - first for key, (first, end) in spans.items() if first < end}
+        return Statistics(len(snapshot), to_score(snapshot.average_length), counts)
+
+    def places(self, ids: Sequence[str]) -> dict[str, int]:
+        places = ((key, self._snapshot.place(key)) for key in ids)
+        return {key: place for key, place in places if place is not None}
+
+    def lists(
+        self, table: str, terms: Sequence[int], conditions: Selection, *, needs_lengths: bool
+    ) -> Mapping[int, Posting]:
+        snapshot, meets = self._snapshot, self._meeting(conditions)
+
+        def read(term: int) -> Posting:
+            span = snapshot.span(table, term)
+            places, scores = (snapshot.part(f"{table}.{of}", *span) for of in ("places", "scores"))
+            if meets is not None:
+                kept = meets[places]
+                places, scores = places[kept], scores[kept]
+            at = places.astype(np.intp)  # by which NumPy adds twice as fast
+            measures = ("length", "norm") if needs_lengths else ()
+            more = [snapshot.column(name)[at] for name in measures] or [EMPTY.lengths] * 2
+            return Posting(at, scores.astype(np.float64), *more)
+
+        return _Remembered(read)
+
+    def _meeting(self, conditions: Selection) -> NDArray[np.bool_] | None:
+        """By place, whether a document meets conditions; None where there are none."""
+        if not conditions.filters:
+            return None
+        where, parameters = selection(conditions, self.reader.numbers)
+        sql = f"SELECT document FROM documents {where}"
+        found = self.reader.connection.execute(sql, parameters).fetchnumpy()
+        meets = np.zeros(len(self._snapshot), dtype=bool)
+        meets[self._snapshot.places(found["document"])] = True
+        return meets
+
+    def best(
+        self,
+        table: str,
+        asked: Sequence[Asked],
+        queries: Sequence[tuple[Query, Summand]],
+        conditions: Selection,
+    ) -> list[Scores | None]:
+        snapshot, few = self._snapshot, _FEW if len(queries) == 1 else 2 * _FEW
+        spans = {term: snapshot.span(table, term) for own in asked for term, _ in own}
+        chosen = dict[int, Lists]()
+        for i, (own, (query, summand)) in enumerate(zip(asked, queries, strict=True)):
+            count = sum(end - first for first, end in (spans[term] for term, _ in own))
+            if count and count >= few:
+                is_linear = query.formula.is_linear
+                lists = Lists(snapshot, table, own, spans, summand, needs_lengths=not is_linear)
+                if lists.can_be_pruned():
+                    chosen[i] = lists
+        found: list[Scores | None] = [None] * len(queries)
+        meets = self._meeting(conditions) if chosen else None
+        for i, lists in chosen.items():
+            query = queries[i][0]
+            found[i] = best_of(lists, query, meets, list(self.places(query.exclude).values()))
+        return found
+
+    def zeros(self, lists: Sequence[NDArray[np.intp]]) -> Numbers:
+        return self._snapshot.zeros()
+
+    def keep(self, zeros: Numbers) -> None:
+        self._snapshot.keep(zeros)
+
+    def vectors(self, conditions: Selection) -> Vectors:
+        meets = self._meeting(conditions)
+        places, features = self._snapshot.column("feature.places"), self._snapshot.features()
+        for first in range(0, len(places), VECTORS):
+            some, matrix = places[first : first + VECTORS], features[first : first + VECTORS]
+            if meets is not None:
+                some, matrix = some[meets[some]], matrix[meets[some]]
+            if len(some):
+                yield some, matrix
+
+    def nearest(self, queries: Sequence[Query], conditions: Selection) -> list[Scores]:
+        exact = [query for query in queries if not self.is_near(query)]
+        left_out = [list(self.places(query.exclude).values()) for query in exact]
+        meets = self._meeting(conditions) if exact else None
+        found = iter(nearest(self._snapshot, exact, meets, left_out))
+        near, snapshot = self._neighbors, self._snapshot
+        return [
+            among_neighbors(snapshot, near, query) if near and self.is_near(query) else next(found)
+            for query in queries
+        ]
+
+    def is_near(self, query: Query) -> bool:
+        if not query.candidates or self._neighbors is None or query.strategy != STRATEGY:
+            return False
+        return not query.filters and candidates(query) < len(self._neighbors)
+
+    def ranking(
+        self, places: Places, scores: NDArray[np.float32]
+    ) -> tuple[Sequence[str], Sequence[float]]:
+        order = self._snapshot.best_first(places, scores)
+        self._snapshot.check_rows(places)
+        return self._snapshot.ids(places[order]), scores[order].tolist()
+
+    def pages(self, found: Sequence[tuple[Query, Best]]) -> Sequence[Sequence[Scored]]:
+        """Documents are read when they are looked at; what may be damaged is looked at now."""
+        shelf, pages = _Shelf(self._snapshot, self.reader.keys), []
+        wanted: list[Places] = [np.empty(0, np.intp)]
+        for query, best in found:
+            order = self._snapshot.best_first(best.places, best.scores)
+            order = order[query.offset : query.offset + query.k]
+            pages.append(LazyHits(shelf, best.places[order], best.scores[order], best.parts))
+            wanted.append(best.places[order])
+        self._snapshot.check_rows(np.concatenate(wanted))
+        return pages
+
+
+class _Shelf(NamedTuple):
+    """Documents of a snapshot that was looked at; who has it open keeps it as it is."""
+
+    snapshot: Snapshot
+    keys: Mapping[int, str]
+
+    def document(self, place: int) -> Document:
+        with self._telling():
+            return to_document(self.snapshot.row(place), self.keys)
+
+    def ids(self, places: Places) -> list[str]:
+        with self._telling():
+            return self.snapshot.ids(places)
+
+    @contextmanager
+    def _telling(self) -> Iterator[None]:
+        """Somebody wrote into it after it was looked at: no search uses it again."""
+        try:
+            if not self.snapshot.is_untouched():
+                raise ValueError(self.snapshot.mark)
+            yield
+        except (ValueError, LookupError, TypeError) as error:
+            self.snapshot.mark = "damaged"
+            raise DamagedIndexError(
+                "the snapshot beside the index was written over before these hits were read: "
+                "search again"
+            ) from error
+
+
+class _Remembered(dict[int, Posting]):
+    """Lists that are read when they are first asked for."""
+
+    def __init__(self, read: Callable[[int], Posting]) -> None:
+        super().__init__()
+        self._read, self._size = read, 0
+
+    def __missing__(self, term: int) -> Posting:
+        found = self._read(term)
+        self._size += len(found.places)
+        if self._size > _DECODED:
+            self.clear()
+            self._size = len(found.places)
+        self[term] = found
         return found

@@ -1,30 +1,27 @@
-"""Making the copy of an index file that ``snapshot`` reads, and keeping it open."""
+"""Making the copies of an index file that searches read: a snapshot, and a graph of neighbors."""
 
 from __future__ import annotations
 
-import logging
 import time
+import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any
 
-import duckdb
 import numpy as np
-from numpy.typing import NDArray
 
 from imgsearch_es.analysis.filters import PARTS
-from imgsearch_es.errors import MissingDependencyError
-from imgsearch_es.stores.embedded.beside import Gate
-from imgsearch_es.stores.embedded.drafting import Draft
-from imgsearch_es.stores.embedded.rows import Reader
-from imgsearch_es.stores.embedded.schema import posting_tables, views
-from imgsearch_es.stores.embedded.snapshot import (
-    Snapshot,
+from imgsearch_es.errors import ConfigurationError
+from imgsearch_es.retrieval.dense import direction
+from imgsearch_es.stores.embedded.pruning import KIND, usearch
+from imgsearch_es.stores.embedded.schema import NONE, Reader, posting_tables, views
+from imgsearch_es.stores.embedded.sections import (
+    BLOCK,
+    Array,
+    Draft,
+    Sections,
     SnapshotError,
-    mark_of,
-    settled_mark_of,
-    snapshot_path,
+    footer,
 )
 
 _DOCUMENTS = 1 << 15
@@ -35,7 +32,7 @@ _RECORD = (
     "json_array(uri, filename, sha256, width, height, bytes, format, indexed_at, label, "
     "metadata::VARCHAR, {views}, photo, text)"
 )
-"""As ``Snapshot.row`` reads it: ``rows.COLUMNS`` without the id, terms and scores."""
+"""As ``Snapshot.row`` reads it: ``schema.COLUMNS`` without the id, terms and scores."""
 _SOUND = (
     "uri || filename || sha256 || format IS NOT NULL AND width + height + bytes IS NOT NULL "
     "AND isfinite(indexed_at) AND json_type(metadata) = 'OBJECT' "
@@ -44,7 +41,7 @@ _SOUND = (
     "AND coalesce(len({views}::UTINYINT[]) = len(terms), true) "
     f"AND coalesce(list_max({{views}}::UTINYINT[]) < {len(PARTS)}, true)"
 )
-"""Whether ``rows.to_document`` makes a document of it."""
+"""Whether ``schema.to_document`` makes a document of it."""
 
 _ROWS = 512
 """Documents of a block, where lists are cut."""
@@ -57,120 +54,39 @@ _FIRST = (
 
 _MEMORY = 256_000_000
 """Bytes that DuckDB may keep in memory of what is read once."""
-
-_LONG, _PAUSE = 0.5, 20
-"""What takes more seconds to make is made again after so many times of them."""
-
-Array = NDArray[Any]
-Kind = TypeVar("Kind", bound=Snapshot)
-_log = logging.getLogger(__name__)
-
-
-class KeptSnapshot(Generic[Kind]):
-    """The copy of an index file, open as long as it is of the file's state."""
-
-    def __init__(self, path: Path, kind: Callable[[Path], Kind], ending: str = "snapshot") -> None:
-        self._file, self._path, self._kind = path, snapshot_path(path, ending), kind
-        self._open: Kind | None = None
-        self._opened = ""
-
-    def of_now(self) -> Kind | None:
-        """The copy of the file as it is now, if there is one; a stale one is opened once."""
-        mark = mark_of(self._file)
-        if self._open is not None and not self._open.is_untouched():
-            self._open, self._opened = None, "of what another program cut off or wrote over"
-        if self._open is not None and self._open.mark == mark:
-            return self._open
-        there = mark_of(self._path)
-        if there != self._opened:
-            self._open, self._opened = None, there
-            try:
-                self._open = self._kind(self._path)
-            except FileNotFoundError:
-                pass
-            except (OSError, SnapshotError, ValueError, LookupError, TypeError) as error:
-                self.give_up(error)
-        found = self._open
-        return found if found is not None and found.mark == mark else None
-
-    def mark(self) -> str:
-        """The state of the file, if there is a copy of it: any change makes another; else ""."""
-        found = self.of_now()
-        return "" if found is None else found.mark
-
-    def give_up(self, error: Exception) -> None:
-        """Use it no more, as it is damaged; searches read the index file, which is slower."""
-        _log.warning("%s is not used: %s", self._path, error)
-        self._open = None
-
-    def make(self, write: Callable[[Path, str, Callable[[], bool]], None]) -> None:
-        """Make it anew, unless it is of this state, or somebody else makes it or waits to write.
-
-        A large one is not made again soon: whoever adds a picture a minute would write all day.
-        """
-        if self.of_now() is not None or self._is_too_soon():
-            return
-        draft = self._path.with_name(f".{self._path.name}")
-        gate, wanted = Gate(self._path), Gate(self._file)
-        try:
-            mark = settled_mark_of(self._file)
-            if gate.shut():  # else the draft is somebody else's
-                try:
-                    write(draft, mark, lambda: not wanted.is_shut())
-                    draft.replace(self._path)
-                finally:
-                    draft.unlink(missing_ok=True)
-        except (OSError, NotPossibleError, SnapshotError, MissingDependencyError) as error:
-            _log.info("%s was not made: %s", self._path, error)
-        finally:
-            gate.open()
-
-    def _is_too_soon(self) -> bool:
-        last = self._open
-        if last is None or last.seconds <= _LONG:
-            return False
-        return time.time() - last.written_at < _PAUSE * last.seconds
-
-    def delete(self) -> None:
-        """Remove it."""
-        self._open = None
-        self._path.unlink(missing_ok=True)
-
-
-class NotPossibleError(Exception):
-    """No copy is made: the tables contradict each other, or somebody wants to write."""
+_GRAPH: dict[str, Any] = {
+    "metric": "ip", "dtype": "i8", "connectivity": 16, "expansion_add": 128,
+}  # fmt: skip
+_TOGETHER = 4096
+"""Nodes added before it is asked whether the graph is still wanted."""
+_ALONE = 1
+"""Threads that add the first ones: of a few nodes some could be cut off by who adds others."""
 
 
 def write_snapshot(reader: Reader, path: Path, mark: str, is_wanted: Callable[[], bool]) -> None:
     """Write the copy of what a reader reads, which is the state of a mark.
 
-    NotPossibleError where none can be made, or it is no longer wanted.
+    SnapshotError where none can be made, or it is no longer wanted.
     """
-    started = time.monotonic()
-    with path.open("w+b") as file, _little_memory(reader.connection):
-        draft = Draft(file)
-        copy = _Copy(reader, draft, is_wanted)
-        for table in posting_tables(reader.settings):
-            copy.write_lists(table)
-        if reader.settings.embedding_dimensions:
-            copy.write_features()
-        copy.write_records()
-        draft.finish(
-            mark=mark,
-            average_length=copy.average_length,
-            dimensions=reader.settings.embedding_dimensions,
-            rows=_ROWS,
-            seconds=time.monotonic() - started,
-        )
-
-
-@contextmanager
-def _little_memory(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
-    """Until the copy is made; searches after it have what they had."""
+    started, connection = time.monotonic(), reader.connection
     connection.execute(f"SET memory_limit = '{_MEMORY}B'")
     try:
-        yield
-    finally:
+        with path.open("w+b") as file:
+            draft = Draft(file)
+            copy = _Copy(reader, draft, is_wanted)
+            for table in posting_tables(reader.settings):
+                copy.write_lists(table)
+            if reader.settings.embedding_dimensions:
+                copy.write_features()
+            copy.write_records()
+            draft.finish(
+                mark=mark,
+                average_length=copy.average_length,
+                dimensions=reader.settings.embedding_dimensions,
+                rows=_ROWS,
+                seconds=time.monotonic() - started,
+            )
+    finally:  # searches after it have what they had
         connection.execute("RESET memory_limit")
 
 
@@ -201,7 +117,7 @@ class _Copy:
                     values[first:end] = block[name]
                 first = end
         except UnicodeEncodeError as error:
-            raise NotPossibleError("an id is not as ids are") from error
+            raise SnapshotError("an id is not as ids are") from error
         order = self._order = np.argsort(found.pop("key"), kind="stable")
         ids, length, norm = (found.pop(name)[order] for name in ("id", "length", "norm"))
         self._places = _inverse(order)
@@ -247,7 +163,7 @@ class _Copy:
             ordered = np.lexsort((where, block["term"]))
             term, where, score = block["term"][ordered], where[ordered], block["score"][ordered]
             if ((term[1:] == term[:-1]) & (where[1:] == where[:-1])).any():
-                raise NotPossibleError("there are postings that stand twice")
+                raise SnapshotError("there are postings that stand twice")
             to_places.write(where)
             to_scores.write(score)
             cut.add(int(starts[first]), term, where, score)
@@ -280,8 +196,8 @@ class _Copy:
             numbers, values = _flat(block["terms"]), _flat(block["scores"])
             is_known = np.isin(numbers, list(reader.keys))
             if not (block["sound"].all() and is_known.all() and np.isfinite(values).all()):
-                raise NotPossibleError("there are documents that are not as they were written")
-            records.write(b"".join(texts))
+                raise SnapshotError("there are documents that are not as they were written")
+            records.write(np.frombuffer(b"".join(texts), np.uint8))
             terms.write(numbers)
             scores.write(values)
             lengths = [len(found) for found in block["terms"]]
@@ -296,7 +212,7 @@ class _Copy:
         having = np.asarray(found.fetchnumpy()["document"], np.int32)
         where = self._places_of(having)
         if (having[1:] == having[:-1]).any():
-            raise NotPossibleError("there are deep features that stand twice")
+            raise SnapshotError("there are deep features that stand twice")
         dimensions = self._reader.settings.embedding_dimensions
         rows = np.argsort(np.argsort(where))
         self._draft.add("feature.places", "<i4", np.sort(where))
@@ -306,7 +222,7 @@ class _Copy:
         for block in self._blocks("embedding", having, "embeddings"):
             vectors = np.concatenate([np.empty(0, np.float32), *block["embedding"]])
             if {len(vector) for vector in block["embedding"]} - {dimensions}:
-                raise NotPossibleError("deep features differ in length")
+                raise SnapshotError("deep features differ in length")
             matrix = vectors.reshape(-1, dimensions)
             some = rows[first : first + len(matrix)]
             lengths[some] = np.linalg.norm(matrix.astype(np.float64), axis=1)
@@ -316,12 +232,12 @@ class _Copy:
         self._draft.add("feature.lengths", "<f8", lengths)
 
     def _places_of(self, documents: Array) -> Array:
-        """The places of documents, by number; NotPossibleError where there is no such document."""
+        """The places of documents, by number; SnapshotError where there is no such document."""
         if not len(documents):
             return np.empty(0, np.int32)
         at = np.searchsorted(self._numbers, documents)
         if at.max() >= len(self._numbers) or (self._numbers[at] != documents).any():
-            raise NotPossibleError("there are postings or deep features without documents")
+            raise SnapshotError("there are postings or deep features without documents")
         found: Array = self._places[at]
         return found
 
@@ -338,12 +254,12 @@ class _Copy:
                 [int(some[0]), int(some[-1])],
             ).fetchnumpy()
             if any(np.ma.is_masked(one) or len(one) != len(some) for one in block.values()):
-                raise NotPossibleError("a value is missing, or a number stands twice")
+                raise SnapshotError("a value is missing, or a number stands twice")
             yield block
 
     def _go_on(self) -> None:
         if not self._is_wanted():
-            raise NotPossibleError("the file is wanted by a writer")
+            raise SnapshotError("the file is wanted by a writer")
 
 
 class _Cut:
@@ -369,7 +285,7 @@ class _Cut:
         self._parts.append((blocks[begins], np.maximum.reduceat(score, begins), start + begins))
 
     def write(self, table: str, draft: Draft) -> None:
-        """All of them, as ``Snapshot.span`` says."""
+        """All of them, as ``Sections.span`` says."""
         nothing = np.empty(0, np.int32), np.empty(0, np.float32), np.empty(0, np.int64)
         blocks, greatest, firsts = map(np.concatenate, zip(nothing, *self._parts, strict=True))
         draft.add(f"{table}.least", "<f4", self._least)
@@ -390,3 +306,43 @@ def _flat(lists: Array) -> Array:
     """The numbers of many lists."""
     found: Array = np.concatenate([np.empty(0), *lists])
     return found
+
+
+def check_kind(kind: str | None, location: str) -> None:
+    """ConfigurationError where a file has no such index of neighbors, or usearch is missing."""
+    if kind not in (None, NONE, KIND):
+        raise ConfigurationError(
+            f"vectors={kind!r} is none of a file's ways to index deep features: {location} takes "
+            f"{KIND} or {NONE}"
+        )
+    if kind == KIND:
+        usearch()
+
+
+def write_neighbors(
+    snapshot: Sections, path: Path, mark: str, is_wanted: Callable[[], bool]
+) -> None:
+    """Write the graph of a snapshot's deep features; SnapshotError where it is not wanted."""
+    started = time.monotonic()
+    if snapshot.mark != mark:
+        raise SnapshotError("the file was written to meanwhile")
+    features = snapshot.features()
+    if not len(features):
+        raise SnapshotError("there are no deep features")
+    try:
+        index = usearch().Index(ndim=snapshot.dimensions, **_GRAPH)
+        for first in range(0, len(features), _TOGETHER):
+            if not is_wanted():
+                raise SnapshotError("the file is wanted by a writer")
+            some = features[first : first + _TOGETHER]
+            rows, nodes = np.arange(first, first + len(some)), np.stack(list(map(direction, some)))
+            index.add(rows, nodes, threads=0 if first else _ALONE)
+        index.save(str(path))
+    except RuntimeError as error:  # no room
+        raise SnapshotError(str(error)) from error
+    with path.open("r+b") as file:
+        sums = [zlib.crc32(block) for block in iter(lambda: file.read(BLOCK), b"")]
+        known = {"mark": mark, "average_length": 0, "dimensions": snapshot.dimensions}
+        place = [0, "|u1", file.tell(), sums]
+        seconds = time.monotonic() - started
+        file.write(footer({**known, "seconds": seconds, "sections": {"graph": place}}))

@@ -1,36 +1,49 @@
-"""What searches read: an index file by DuckDB, or the snapshot beside it, for the same answers.
-
-Documents go by numbers, their places: in the snapshot 0, 1 and so on, similar ones side by side.
-"""
+"""What an index file answers by DuckDB: to searches, which rank by it, and to lists and counts."""
 
 from __future__ import annotations
 
+import json
+import threading
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from imgsearch_es.errors import DamagedIndexError
-from imgsearch_es.retrieval.documents import Document, to_score
+from imgsearch_es.retrieval.conditions import order
+from imgsearch_es.retrieval.documents import to_score
+from imgsearch_es.retrieval.facets import (
+    ALBUM,
+    BOUNDS,
+    MONTH,
+    PERIODS,
+    PLACE,
+    YEAR,
+    FacetCount,
+    Facets,
+    by_time,
+    most_frequent,
+    not_empty,
+    ranges,
+)
 from imgsearch_es.retrieval.queries import Query, Selection
 from imgsearch_es.retrieval.scoring import Statistics
 from imgsearch_es.retrieval.strategies import PartScore
-from imgsearch_es.stores.base import LazyHits, Scored, best_first
-from imgsearch_es.stores.embedded.nearest import (
-    Scores,
-    among_neighbors,
-    candidates,
-    compared,
-    nearest,
+from imgsearch_es.stores.base import Scored, best_first
+from imgsearch_es.stores.embedded import selecting
+from imgsearch_es.stores.embedded.pruning import Asked, Numbers, Posting, Scores, Summand, compared
+from imgsearch_es.stores.embedded.schema import Reader, to_document
+from imgsearch_es.stores.embedded.selecting import (
+    TILE,
+    Parameters,
+    column_of,
+    leaves,
+    order_of,
+    selection,
 )
-from imgsearch_es.stores.embedded.neighbors import STRATEGY, Neighbors
-from imgsearch_es.stores.embedded.pruning import Asked, Lists, Numbers, Posting, Summand, best_of
-from imgsearch_es.stores.embedded.rows import Reader, to_document
-from imgsearch_es.stores.embedded.selecting import selection
-from imgsearch_es.stores.embedded.snapshot import Snapshot
+from imgsearch_es.vocabulary.colors import is_color
 
 _POSTINGS = """
 SELECT term, document, score {lengths}
@@ -42,21 +55,31 @@ _BY_NUMBER = (
     "SELECT document, {} "
     "FROM documents JOIN (SELECT unnest($1)::INTEGER AS document) USING (document)"
 )
+_VALUES = {
+    "label": "list_distinct(label)",
+    "keywords": "list_distinct(photo.keywords)",
+    "camera": "[photo.camera]",
+    "lens": "[photo.lens]",
+    YEAR: "[strftime(photo.taken_at, '%Y')]",
+    MONTH: "[strftime(photo.taken_at, '%Y-%m')]",
+    PLACE: f"[{TILE}]",
+    ALBUM: f"[{column_of(ALBUM)}]",
+    "format": "[format]",
+    "synsets": "terms",
+    "top_synset": "terms[1:1]",
+}
+"""SQL for the list of values that a document has of a field."""
 _FEW = 100
 """Documents of a query that may be read from the file though they are no hits in the end."""
-_VECTORS = 8192
+VECTORS = 8192
 """Deep features in memory at a time."""
-_SCORED = 1 << 26
-"""Documents times queries of one scan of a snapshot, which takes less than a second."""
-_DECODED = 1 << 22
-"""Postings that stay in memory for later queries, 16 bytes each."""
 
 Places = NDArray[np.integer[Any]]
 Vectors = Iterator[tuple[Places, NDArray[np.float32]]]
 """Deep features, shape (documents, dimensions), with the places of their documents."""
 
 
-_EMPTY = Posting(np.empty(0, np.intp), np.empty(0), np.empty(0), np.empty(0))
+EMPTY = Posting(np.empty(0, np.intp), np.empty(0), np.empty(0), np.empty(0))
 
 
 class Best(NamedTuple):
@@ -72,19 +95,18 @@ class Best(NamedTuple):
 
 
 class Source:
-    """The file as searches read it. Who wants to write waits until a scan ends.
+    """The file as searches read it; documents go by numbers, their places.
 
-    Attributes:
-        together: queries answered by one scan. Their lists are in memory.
+    Who wants to write waits until a scan ends.
     """
 
     together = 20
+    """Queries answered by one scan, whose lists are in memory."""
 
     def __init__(self, reader: Reader) -> None:
         self.reader = reader
 
     def statistics(self, keys: Sequence[str]) -> Statistics:
-        """Counts of documents and postings."""
         reader = self.reader
         keyed = {reader.numbers[key]: key for key in keys if key in reader.numbers}
         ((count, length),) = reader.rows("SELECT count(*), coalesce(avg(length), 0) FROM documents")
@@ -96,7 +118,6 @@ class Source:
         return Statistics(count, to_score(length), {keyed[term]: n for term, n in frequencies})
 
     def places(self, ids: Sequence[str]) -> dict[str, int]:
-        """The documents of some ids."""
         return dict(self.reader.rows(_EXCLUDED, [list(ids)])) if ids else {}
 
     def lists(
@@ -121,7 +142,7 @@ class Source:
             term = term[order]
             columns = [column[order] if len(column) else column for column in columns]
         ends = [*(np.flatnonzero(term[1:] != term[:-1]) + 1).tolist(), len(term)]
-        found: dict[int, Posting] = defaultdict(lambda: _EMPTY)
+        found: dict[int, Posting] = defaultdict(lambda: EMPTY)
         for a, b in zip([0, *ends[:-1]], ends, strict=True):
             if a < b:
                 found[int(term[a])] = Posting(*(column[a:b] for column in columns))
@@ -148,8 +169,8 @@ class Source:
         """The deep features of documents that meet conditions, some at a time."""
         where, parameters = selection(conditions, self.reader.numbers)
         end = self.reader.one("SELECT max(document) + 1 FROM embeddings")
-        for first in range(0, end, _VECTORS):
-            span = {"first": first, "end": first + _VECTORS}
+        for first in range(0, end, VECTORS):
+            span = {"first": first, "end": first + VECTORS}
             block = f"{where} AND document >= $first AND document < $end"
             yield from self._vectors(block, {**parameters, **span})
 
@@ -221,170 +242,79 @@ class Source:
         return {number: scores[number] for number, _ in ids[: query.offset + query.k]}
 
 
-class SnapshotSource(Source):
-    """The snapshot; DuckDB is asked only what meets conditions."""
-
-    def __init__(
-        self, reader: Reader, snapshot: Snapshot, neighbors: Neighbors | None = None
-    ) -> None:
-        super().__init__(reader)
-        self._snapshot, self._neighbors = snapshot, neighbors
-        self.together = min(max(20, _SCORED // (len(snapshot) + 1)), 1000)
-
-    def statistics(self, keys: Sequence[str]) -> Statistics:
-        snapshot, numbers = self._snapshot, self.reader.numbers
-        spans = {key: snapshot.span("postings", numbers.get(key, -1)) for key in keys}
-        counts = {key: end - first for key, (first, end) in spans.items() if first < end}
-        return Statistics(len(snapshot), to_score(snapshot.average_length), counts)
-
-    def places(self, ids: Sequence[str]) -> dict[str, int]:
-        places = ((key, self._snapshot.place(key)) for key in ids)
-        return {key: place for key, place in places if place is not None}
-
-    def lists(
-        self, table: str, terms: Sequence[int], conditions: Selection, *, needs_lengths: bool
-    ) -> Mapping[int, Posting]:
-        snapshot, meets = self._snapshot, self._meeting(conditions)
-
-        def read(term: int) -> Posting:
-            span = snapshot.span(table, term)
-            places, scores = (snapshot.part(f"{table}.{of}", *span) for of in ("places", "scores"))
-            if meets is not None:
-                kept = meets[places]
-                places, scores = places[kept], scores[kept]
-            at = places.astype(np.intp)  # by which NumPy adds twice as fast
-            measures = ("length", "norm") if needs_lengths else ()
-            more = [snapshot.column(name)[at] for name in measures] or [_EMPTY.lengths] * 2
-            return Posting(at, scores.astype(np.float64), *more)
-
-        return _Remembered(read)
-
-    def _meeting(self, conditions: Selection) -> NDArray[np.bool_] | None:
-        """By place, whether a document meets conditions; None where there are none."""
-        if not conditions.filters:
-            return None
-        where, parameters = selection(conditions, self.reader.numbers)
-        sql = f"SELECT document FROM documents {where}"
-        found = self.reader.connection.execute(sql, parameters).fetchnumpy()
-        meets = np.zeros(len(self._snapshot), dtype=bool)
-        meets[self._snapshot.places(found["document"])] = True
-        return meets
-
-    def best(
-        self,
-        table: str,
-        asked: Sequence[Asked],
-        queries: Sequence[tuple[Query, Summand]],
-        conditions: Selection,
-    ) -> list[Scores | None]:
-        snapshot, terms = self._snapshot, {term for own in asked for term, _ in own}
-        spans = {term: snapshot.span(table, term) for term in terms}
-        lists = [
-            Lists(snapshot, table, own, spans, summand, needs_lengths=not query.formula.is_linear)
-            for own, (query, summand) in zip(asked, queries, strict=True)
-        ]
-        chosen = [own.can_be_pruned(alone=len(lists) == 1) for own in lists]
-        meets = self._meeting(conditions) if any(chosen) else None
-        return [
-            best_of(own, query, meets, list(self.places(query.exclude).values()))
-            if is_chosen
-            else None
-            for own, (query, _), is_chosen in zip(lists, queries, chosen, strict=True)
-        ]
-
-    def zeros(self, lists: Sequence[NDArray[np.intp]]) -> Numbers:
-        return self._snapshot.zeros()
-
-    def keep(self, zeros: Numbers) -> None:
-        self._snapshot.keep(zeros)
-
-    def vectors(self, conditions: Selection) -> Vectors:
-        meets = self._meeting(conditions)
-        places, features = self._snapshot.column("feature.places"), self._snapshot.features()
-        for first in range(0, len(places), _VECTORS):
-            some, matrix = places[first : first + _VECTORS], features[first : first + _VECTORS]
-            if meets is not None:
-                some, matrix = some[meets[some]], matrix[meets[some]]
-            if len(some):
-                yield some, matrix
-
-    def nearest(self, queries: Sequence[Query], conditions: Selection) -> list[Scores]:
-        exact = [query for query in queries if not self.is_near(query)]
-        left_out = [list(self.places(query.exclude).values()) for query in exact]
-        meets = self._meeting(conditions) if exact else None
-        found = iter(nearest(self._snapshot, exact, meets, left_out))
-        near, snapshot = self._neighbors, self._snapshot
-        return [
-            among_neighbors(snapshot, near, query) if near and self.is_near(query) else next(found)
-            for query in queries
-        ]
-
-    def is_near(self, query: Query) -> bool:
-        if not query.candidates or self._neighbors is None or query.strategy != STRATEGY:
-            return False
-        return not query.filters and candidates(query) < len(self._neighbors)
-
-    def ranking(
-        self, places: Places, scores: NDArray[np.float32]
-    ) -> tuple[Sequence[str], Sequence[float]]:
-        order = self._snapshot.best_first(places, scores)
-        self._snapshot.check_rows(places)
-        return self._snapshot.ids(places[order]), scores[order].tolist()
-
-    def pages(self, found: Sequence[tuple[Query, Best]]) -> Sequence[Sequence[Scored]]:
-        """Documents are read when they are looked at; what may be damaged is looked at now."""
-        shelf, pages = _Shelf(self._snapshot, self.reader.keys), []
-        wanted: list[Places] = [np.empty(0, np.intp)]
-        for query, best in found:
-            order = self._snapshot.best_first(best.places, best.scores)
-            order = order[query.offset : query.offset + query.k]
-            pages.append(LazyHits(shelf, best.places[order], best.scores[order], best.parts))
-            wanted.append(best.places[order])
-        self._snapshot.check_rows(np.concatenate(wanted))
-        return pages
+def matching(reader: Reader, query: Query) -> list[str]:
+    """The ids of all documents that a query matches, in the order that it asks for, or by id."""
+    where, parameters = selecting.matching(query, reader.numbers)
+    by = "id" if query.sort is None else order_of(*order(query.sort), parameters)
+    rows = reader.rows(f"SELECT id FROM documents {where} ORDER BY {by}", parameters)
+    return [key for (key,) in rows]
 
 
-class _Shelf(NamedTuple):
-    """Documents of a snapshot that was looked at; who has it open keeps it as it is."""
+def facets(reader: Reader, query: Selection, fields: Sequence[str], size: int) -> Facets:
+    """Count values and ranges of the documents that a query matches, or of all.
 
-    snapshot: Snapshot
-    keys: Mapping[int, str]
-
-    def document(self, place: int) -> Document:
-        with self._telling():
-            return to_document(self.snapshot.row(place), self.keys)
-
-    def ids(self, places: Places) -> list[str]:
-        with self._telling():
-            return self.snapshot.ids(places)
-
-    @contextmanager
-    def _telling(self) -> Iterator[None]:
-        """Somebody wrote into it after it was looked at: no search uses it again."""
-        try:
-            if not self.snapshot.is_untouched():
-                raise ValueError(self.snapshot.mark)
-            yield
-        except (ValueError, LookupError, TypeError) as error:
-            self.snapshot.mark = "damaged"
-            raise DamagedIndexError(
-                "the snapshot beside the index was written over before these hits were read: "
-                "search again"
-            ) from error
+    In one statement: to find the documents takes longer than to count what they have.
+    """
+    where, parameters = selecting.matching(query, reader.numbers)
+    lists = ", ".join(_values(field, parameters) for field in fields)
+    rows = reader.rows(
+        "SELECT field, value, count(*) FROM (SELECT field, unnest(lists) AS value FROM ("
+        f"SELECT unnest(range({len(fields)})) AS field, unnest([{lists}]) AS lists "
+        f"FROM documents {where})) WHERE value IS NOT NULL GROUP BY field, value",
+        parameters,
+    )
+    found: list[dict[str, int]] = [{} for _ in fields]
+    for number, value, many in rows:
+        found[number][value] = many
+    return {
+        field: _facet(reader, field, counts, size)
+        for field, counts in zip(fields, found, strict=True)
+    }
 
 
-class _Remembered(dict[int, Posting]):
-    """Lists that are read when they are first asked for."""
+class Counted:
+    """What was counted lately, by what was asked and of which state of the file: as JSON."""
 
-    def __init__(self, read: Callable[[int], Posting]) -> None:
-        super().__init__()
-        self._read, self._size = read, 0
+    def __init__(self, most: int = 2_000_000) -> None:
+        self._known: dict[Hashable, str] = {}
+        self._size, self._most = 0, most
+        self._lock = threading.Lock()
 
-    def __missing__(self, term: int) -> Posting:
-        found = self._read(term)
-        self._size += len(found.places)
-        if self._size > _DECODED:
-            self.clear()
-            self._size = len(found.places)
-        self[term] = found
-        return found
+    def get(self, key: Hashable) -> Facets | None:
+        text = self._known.get(key)
+        return None if text is None else dict(json.loads(text))
+
+    def keep(self, key: Hashable, counts: Facets) -> None:
+        """Of all together, with their keys, so many characters are kept: the latest."""
+        with self._lock:
+            self._drop(key)
+            text = self._known[key] = json.dumps(counts)
+            self._size += len(repr(key)) + len(text)
+            while self._size > self._most:
+                self._drop(next(iter(self._known)))
+
+    def _drop(self, key: Hashable) -> None:
+        if (text := self._known.pop(key, None)) is not None:
+            self._size -= len(repr(key)) + len(text)
+
+
+def _values(field: str, parameters: Parameters) -> str:
+    """SQL for the list of a document's values of a field, as texts."""
+    if field in BOUNDS:
+        *lower, highest = ranges(field)
+        cases = " ".join(f"WHEN {field} < {item.high} THEN '{item.value}'" for item in lower)
+        return f"[CASE {cases} ELSE '{highest.value}' END]"
+    if field in _VALUES:
+        return f"{_VALUES[field]}::VARCHAR[]"
+    return f"list_distinct(ARRAY({leaves(field, parameters)}))"
+
+
+def _facet(reader: Reader, field: str, counts: dict[str, int], size: int) -> list[FacetCount]:
+    if field in BOUNDS:
+        return not_empty((item.value, counts.get(item.value, 0)) for item in ranges(field))
+    if field in PERIODS:
+        return by_time(counts.items())
+    if field in ("synsets", "top_synset"):
+        named = {reader.keys[int(number)]: many for number, many in counts.items()}
+        counts = {key: many for key, many in named.items() if not is_color(key)}
+    return most_frequent(counts.items(), size)
