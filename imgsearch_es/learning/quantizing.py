@@ -26,10 +26,19 @@ from numpy.typing import NDArray
 from imgsearch_es.analysis.analyzer import Analyzer
 from imgsearch_es.analysis.configuration import fingerprint
 from imgsearch_es.analysis.filters import whole_of
-from imgsearch_es.analysis.models import runtime as openvino
 from imgsearch_es.analysis.models.base import NetworkModel, check_pixels
 from imgsearch_es.analysis.models.quantized import Origin, write
-from imgsearch_es.analysis.models.runtime import Outputs, Runtime, TensorFlowRuntime, import_keras
+from imgsearch_es.analysis.models.runtime import (
+    OpenVINORuntime,
+    Outputs,
+    Runtime,
+    TensorFlowRuntime,
+    convert,
+    import_keras,
+    import_openvino,
+    save,
+    without_telemetry,
+)
 from imgsearch_es.analysis.models.runtime_choice import differences
 from imgsearch_es.errors import (
     ConfigurationError,
@@ -129,12 +138,12 @@ def quantize(
         labels=model.vocabulary.labels,
     )
     import_keras()
-    network = openvino.convert(TensorFlowRuntime(model.checked_network()).function)
+    network = convert(TensorFlowRuntime(model.checked_network()).function)
     small = _with_8_bits(nncf, network, fitted)
     with tempfile.TemporaryDirectory() as folder:
-        openvino.save(small, Path(folder))
+        save(small, Path(folder))
         write(path, origin, Path(folder))
-    plain, quick = openvino.OpenVINORuntime(network), openvino.OpenVINORuntime(small)
+    plain, quick = OpenVINORuntime(network), OpenVINORuntime(small)
     return Quantization(
         path=str(path),
         sha256=fingerprint(path, "the quantized classifier").partition(":")[2],
@@ -248,10 +257,10 @@ def _sample(
 
 
 def _import_nncf() -> Any:
-    openvino.import_openvino()
+    import_openvino()
     loggers = logging.getLoggerClass()  # NNCF's would be that of every logger made later
     try:
-        with openvino.without_telemetry():
+        with without_telemetry():
             nncf = importlib.import_module("nncf")
     except ImportError as error:
         raise MissingDependencyError(

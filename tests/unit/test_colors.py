@@ -103,7 +103,6 @@ def test_an_older_index_says_so_until_it_is_rebuilt(folder, fake_model, tmp_path
     location = tmp_path / "x.duckdb"
     with monkeypatch.context() as patch, ImageIndex(location, model="fake") as index:
         patch.setattr(kept_index, "settings_of", older)
-        patch.setattr("imgsearch_es.index.settings_of", older, raising=False)
         index.add(folder)
     with ImageIndex(location) as index:
         assert not index.vocabulary.has_colors
