@@ -303,7 +303,7 @@ class KeptIndex:
             report = Rebuild(
                 self.store, new, settings.with_photo(photo).with_thumbnails(side), analyze,
                 convert=convert, teach=teach, allow_missing=allow_missing, progress=progress,
-            ).run(keep=keep_old)  # fmt: skip
+            ).run(stored.taught, keep=keep_old)  # fmt: skip
         report.unread = list(unread.items())
         if analyzer is not None or asked:  # else of the old index
             self._wanted = WantedAnalyzer(runtime=self._wanted.runtime)

@@ -7,22 +7,30 @@ nothing was written to that in between. Interrupted, it stays, and the next run 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from array import array
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from imgsearch_es.analysis.embedding_filters import EmbeddingFilter, run_embedding_filters
 from imgsearch_es.analysis.terms import TaughtWord
-from imgsearch_es.errors import MissingPicturesError, SourceError, StoreError
+from imgsearch_es.errors import (
+    IndexNotFoundError,
+    IndexRebuiltError,
+    MissingPicturesError,
+    SourceError,
+    StoreError,
+)
 from imgsearch_es.indexing import IndexReport
 from imgsearch_es.indexing.exchange.rows import chunks
 from imgsearch_es.indexing.wanted_analyzer import are_alike
 from imgsearch_es.pictures.files import in_memory, to_path
 from imgsearch_es.retrieval.documents import Document
 from imgsearch_es.retrieval.ledger import reasons
-from imgsearch_es.stores.base import IndexSettings, Known, Store
+from imgsearch_es.stores.base import IndexSettings, Known, Store, known_settings
 
 _LOOKUP_SIZE = 1000
 _ANALYZED_TOGETHER = 10_000
@@ -71,6 +79,44 @@ class ReindexReport:
         return {**asdict(self), **pictures, "lost_words": lost}
 
 
+class _Copied:
+    """Which documents were copied, and as they were: 16 bytes for each."""
+
+    def __init__(self) -> None:
+        self._ids, self._sums = array("Q"), array("Q")
+        self._known: dict[str, NDArray[np.uint64]] = {}
+
+    def add(self, documents: Iterable[Document]) -> None:
+        """These were copied."""
+        for document in documents:
+            self._ids.append(int(document.id[:16], 16))
+            self._sums.append(int(document.checksum[:16], 16))
+
+    def forget(self, ids: Sequence[str]) -> None:
+        """These were removed again."""
+        self._ids.extend(int(key[:16], 16) for key in ids)
+        self._sums.extend([0] * len(ids))
+
+    def settle(self) -> None:
+        """From now on ``others`` knows what came until now; of one document the last."""
+        order = np.argsort(np.array(self._ids, np.uint64), kind="stable")
+        ids, sums = (np.array(each, np.uint64)[order] for each in (self._ids, self._sums))
+        is_last = np.ones(len(ids), bool)
+        is_last[:-1] = ids[1:] != ids[:-1]
+        self._known = {"ids": ids[is_last], "sums": sums[is_last]}
+
+    def others(self, documents: Sequence[Document]) -> list[Document]:
+        """Those that were not copied as they are."""
+        ids, sums = self._known["ids"], self._known["sums"]
+        if not len(ids):
+            return list(documents)
+        asked = np.array([int(document.id[:16], 16) for document in documents], np.uint64)
+        wanted = np.array([int(document.checksum[:16], 16) for document in documents], np.uint64)
+        places = np.minimum(np.searchsorted(ids, asked), len(ids) - 1)
+        are_known = (ids[places] == asked) & (sums[places] == wanted)
+        return [each for each, is_known in zip(documents, are_known, strict=True) if not is_known]
+
+
 class Rebuild:
     """One run; ``old`` is only read, and ``settings`` are those of the new index.
 
@@ -97,21 +143,30 @@ class Rebuild:
         self._progress = progress or (lambda done, total: None)
         self._report = ReindexReport()
         self._missing: dict[str, str] = {}
+        self._copied = _Copied()
 
-    def run(self, *, keep: bool) -> ReindexReport:
-        """Build the new index and put it in the old one's place; see ``ImageIndex.reindex``."""
-        left = self._new.stored_settings()  # by a run that was interrupted
-        wanted = self._settings
-        names = ("visual_words", "photo", "thumbnails", "schema_version", "taught", "vocabulary")
-        if left and self._teach:
-            left = left.with_taught(())  # as they are taught again
-        are_same = left and are_alike(left, wanted)
-        are_same = are_same and all(getattr(left, n) == getattr(wanted, n) for n in names)
-        if left and not are_same:
+    def run(self, taught: tuple[TaughtWord, ...], *, keep: bool) -> ReindexReport:
+        """Build the new index and put it in the old one's place; see ``ImageIndex.reindex``.
+
+        ``taught`` are the words of the old index when the settings of the new one were made.
+        """
+        try:
+            return self._run(taught, keep=keep)
+        except IndexNotFoundError as error:
+            self._old.count()  # raises where it is gone
+            raise IndexRebuiltError(
+                f"{self._old.location} was rebuilt by another program meanwhile; run this again if "
+                "it is still wanted"
+            ) from error
+
+    def _run(self, taught: tuple[TaughtWord, ...], *, keep: bool) -> ReindexReport:
+        left = self._new.stored_settings()
+        if left and not self._can_go_on(left, taught):
             self._new.delete()
-        if not are_same:
-            self._new.create(wanted)
-        taught = self._taught()
+            left = None
+        if not left:
+            self._new.create(self._settings)
+            known_settings(self._new)  # from now on one that another program makes is another one
         for _ in range(_PASSES):
             mark = self._old.mark()
             if self._taught() != taught:
@@ -133,19 +188,33 @@ class Rebuild:
             "this again; what was analyzed is kept"
         )
 
+    def _can_go_on(self, left: IndexSettings, taught: tuple[TaughtWord, ...]) -> bool:
+        """Whether a run that was interrupted left analyses to go on with.
+
+        Copies are made anew: nothing tells of what they were made.
+        """
+        if self._analyze is None:
+            return False
+        if self._teach:  # all words are taught again
+            if not {word.name for word in left.taught} <= {word.name for word in taught}:
+                return False
+            left = left.with_taught(())
+        names = ("visual_words", "photo", "thumbnails", "schema_version", "taught", "vocabulary")
+        wanted = self._settings
+        same = (getattr(left, name) == getattr(wanted, name) for name in names)
+        return are_alike(left, wanted) and all(same)
+
     def _taught(self) -> tuple[TaughtWord, ...]:
         stored = self._old.stored_settings()
         return stored.taught if stored else ()
 
     def _bring_up_to_date(self) -> None:
         self._missing = {}
+        self._copied.settle()
         total, done = self._old.count(), 0
         waiting: list[Document] = []
         for block in chunks(self._old.documents(), _LOOKUP_SIZE):
-            known = self._new.known([document.id for document in block])
-            waiting += [
-                d for d in block if Known(d.sha256, d.labels, d.metadata, d.text) != known.get(d.id)
-            ]
+            waiting += self._changed(block)
             if self._analyze is None or len(waiting) >= _ANALYZED_TOGETHER:
                 self._take(waiting)
                 waiting = []
@@ -159,9 +228,19 @@ class Rebuild:
             gone += [item.id for item in others if item.id not in there]
         if gone:
             self._new.remove(gone)
+            self._copied.forget(gone)
         self._take_ledger()
         self._new.finish()
         self._progress(total, total)
+
+    def _changed(self, block: Sequence[Document]) -> list[Document]:
+        """Documents of the old index that the new one does not have, or has as they were."""
+        if self._analyze is None:
+            return self._copied.others(block)
+        known = self._new.known([document.id for document in block])
+        return [
+            d for d in block if Known(d.sha256, d.labels, d.metadata, d.text) != known.get(d.id)
+        ]
 
     def _take(self, documents: list[Document]) -> None:
         if documents and self._analyze is None:
@@ -171,7 +250,9 @@ class Rebuild:
                 lacking = sum(bool(d.terms) and not d.colors for d in converted)
                 self._report.without_colors += lacking
             self._report.copied += report.stored
-            self._missing |= dict(report.rejected)
+            rejected = dict(report.rejected)
+            self._copied.add(document for document in documents if document.uri not in rejected)
+            self._missing |= rejected
         elif documents and self._analyze is not None:
             self._read_again(documents, self._analyze)
 
@@ -213,10 +294,11 @@ class Rebuild:
         On Elasticsearch old and new have one ledger, which keeps all its entries.
         """
         entries = {entry.id: entry for entry in self._old.ledger.read()}
-        for entry in self._new.ledger.read(list(entries)):
-            del entries[entry.id]
         analyzed = self._new.known(list(entries)) if self._analyze is not None else {}
         self._new.ledger.write([e for key, e in entries.items() if key not in analyzed])
+        there = self._new.ledger.read()
+        outdated = (e.id for e in there if e.id not in entries and e.uri not in self._missing)
+        self._new.ledger.remove(list(outdated))
 
     def _refusal(self) -> MissingPicturesError:
         (uri, reason), count = next(iter(self._missing.items())), len(self._missing)

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from imgsearch_es import ImageIndex
-from imgsearch_es.errors import ConfigurationError
+from imgsearch_es.analysis.analyzer import Term
+from imgsearch_es.errors import ConfigurationError, IndexRebuiltError, StoreError
 
 SMALLER = {"model": "fake", "term_filters": [{"name": "top_k", "k": 3}]}
 LARGER = {"model": "fake", "term_filters": [{"name": "top_k", "k": 7}]}
@@ -124,3 +125,76 @@ def test_what_is_read_and_said_meanwhile_comes_along(
         assert [hit.uri for hit in index.search("ocr:gate")] == [one.uri]
         assert index.get(other.uri).metadata == {}
         assert index.verify().is_whole
+
+
+def meanwhile(store, monkeypatch, act) -> None:
+    """Act once, when an index that was built anew shall take the place of the old one."""
+    swap, acts = type(store).replace, iter([act])
+
+    def late(self, new, mark, *, keep):
+        next(acts, lambda: None)()
+        return swap(self, new, mark, keep=keep)
+
+    monkeypatch.setattr(type(store), "replace", late)
+
+
+def test_a_document_that_is_replaced_meanwhile_comes_along(place, photos, fake_model, monkeypatch):
+    """Also where only what the classifier said is another, and after an interruption."""
+    location = place()
+    with ImageIndex(location, model="fake") as index:
+        index.add(photos)
+        one, other = list(index)[:2]
+
+        def say(document, key) -> None:
+            with ImageIndex(location) as program:
+                program.store.write([replace(document, terms=(Term(key, 0.75),))])
+                program.store.finish()
+
+        def stop() -> None:
+            say(one, "zebra")
+            raise KeyboardInterrupt
+
+        meanwhile(index.store, monkeypatch, stop)
+        with pytest.raises(KeyboardInterrupt):
+            index.reindex(query_terms=5)
+        meanwhile(index.store, monkeypatch, lambda: say(other, "tabby"))
+        assert index.reindex(query_terms=5).copied == 13
+        assert [index.get(d.uri).terms[0].key for d in (one, other)] == ["zebra", "tabby"]
+        assert index.verify().is_whole
+
+
+def test_the_list_of_rejected_pictures_is_that_of_the_end(place, photos, fake_model, monkeypatch):
+    broken, whole = photos / "cats" / "broken.png", (photos / "cats" / "cat.0.png").read_bytes()
+    broken.write_bytes(whole[:50])
+    location = place()
+    with ImageIndex(location, model="fake") as index:
+        index.add(photos)
+
+        def mend() -> None:
+            broken.write_bytes(whole)
+            with ImageIndex(location) as program:
+                assert program.add(broken, labels="mine").added == 1
+
+        meanwhile(index.store, monkeypatch, mend)
+        assert index.reindex(query_terms=5).documents == 13
+        assert (index.rejected(), index.get(broken).labels) == ([], ("mine",))
+
+
+def test_what_is_taught_or_rebuilt_meanwhile_is_no_less_true(
+    place, photos, fake_model, monkeypatch
+):
+    location = place()
+    with ImageIndex(location, model="fake") as index, ImageIndex(location) as program:
+        index.add(photos)
+        likes = sorted(map(str, photos.rglob("*.png")))[:3]
+        meanwhile(index.store, monkeypatch, lambda: program.teach("wug", likes))
+        with pytest.raises(StoreError, match="was taught a word"):
+            index.reindex(query_terms=5)
+        assert [word.name for word in index.words()] == ["wug"]
+
+        meanwhile(index.store, monkeypatch, lambda: program.reindex(query_terms=3))
+        with pytest.raises(IndexRebuiltError, match="was rebuilt"):
+            index.reindex(analyzer=SMALLER)
+        with ImageIndex(location) as after:
+            assert min(len(document.terms) for document in after) >= 50
+            assert after.verify(sample=12).is_whole

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from copy import copy
 from functools import cached_property
+from secrets import token_hex
 from typing import TYPE_CHECKING, Any
 
 import elasticsearch
@@ -36,6 +37,8 @@ TRUSTED_SECONDS = 1.0
 """How long the alias is taken to lead where it did. Within this time answers tell by themselves."""
 _LAST_SEARCHES_SECONDS = 2.0
 """Between moving the alias and deleting the old index: for searches that began before."""
+_BUILT = "-built-"
+"""In an alias of an index that is built beside another, by which its one builder writes."""
 
 
 class AliasedIndex(Store):
@@ -173,7 +176,10 @@ class AliasedIndex(Store):
                 "installation"
             )
         own, properties = _own_alias(index), facts["mappings"]["properties"]
-        self._written_as = own if own in facts["aliases"] else self._name
+        if _BUILT not in self._written_as:  # else it stays its builder's
+            built = (name for name in facts["aliases"] if name.startswith(f"{index}{_BUILT}"))
+            usual = own if own in facts["aliases"] else self._name
+            self._written_as = next(built, usual) if self._name == index else usual
         self._index, self._looked_at = index, time.monotonic()
         self._neighbors, self._impacts = Neighbors.of(properties), impacts_in(properties)
         self._is_lean = mapping.is_lean(facts["mappings"])
@@ -217,8 +223,11 @@ class AliasedIndex(Store):
         impacts = self._wanted_impacts or ()
         body = mapping.index_body(settings, version, self._layout, neighbors, impacts)
         aliases: dict[str, Any] = {_own_alias(self._index): {}}
-        if self._name != self._index:  # else it is built beside one that has the name
+        if self._name != self._index:
             aliases[self._name] = {"is_write_index": True}
+        else:  # it is built beside one that has the name, and nobody else may build it
+            self._written_as = f"{self._index}{_BUILT}{token_hex(4)}"
+            aliases[self._written_as] = {}
         with translated(self._address):
             if client.indices.exists(index=self._name):
                 raise StoreError(f"{self.location} exists already")
@@ -289,14 +298,21 @@ class AliasedIndex(Store):
             indices.refresh(index=new._index)
             indices.add_block(index=old, block="write")  # waits for writing that is under way
             try:
-                if self.mark() == mark:
+                if self._look_again() != old:
+                    raise self._rebuilt()
+                if self._settings is not None and self.mark() == mark:  # and nothing was taught
                     moves: list[dict[str, Any]] = [
                         {"remove": {"index": old, "alias": self._name}},
                         {"remove": {"index": old, "alias": _own_alias(old), "must_exist": False}},
                         {"add": {"index": new._index, "alias": self._name, "is_write_index": True}},
                     ]
+                    if _BUILT in new._written_as:
+                        own = {"index": new._index, "alias": new._written_as, "must_exist": True}
+                        moves.insert(0, {"remove": own})
                     indices.update_aliases(actions=moves)
                     moved = True
+            except elasticsearch.NotFoundError as error:  # another program builds it anew
+                raise self._rebuilt() from error
             finally:
                 if not moved:
                     indices.put_settings(index=old, settings={"index.blocks.write": None})

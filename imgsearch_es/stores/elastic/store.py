@@ -72,8 +72,9 @@ class ElasticStore(Writing):
         return waiting.patience_of(self.client).waiting()
 
     def remove(self, ids: Sequence[str]) -> int:
+        index = self._written_as if self._name == self._index else self._name
         with translated(self._address):
-            answers = waiting.bulk(self.client, self._name, waiting.deletions(ids), dict)
+            answers = waiting.bulk(self.client, index, waiting.deletions(ids), dict)
             self.client.indices.refresh(index=self._name)
         return sum(answer.get("result") == "deleted" for answer in answers)
 
