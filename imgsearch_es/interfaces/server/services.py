@@ -197,8 +197,10 @@ class Searching:
 
     def _picture(self, name: str, opened: bool = False) -> QueryImage:
         found = self._pictures.find(name)
-        if isinstance(found, Upload) and found.pixels is not None and not opened:
-            return Prepared(found.id, found.pixels)
+        if isinstance(found, Upload) and not opened:
+            pixels = self._pictures.uploads.pixels(found)
+            if pixels is not None:
+                return Prepared(found.id, pixels)
         return self._pictures.opened(found) if isinstance(found, Upload) or opened else found
 
 
@@ -235,7 +237,7 @@ class Services:
         self._clients: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     def _analyzer(self) -> Mapping[str, Any]:
-        found = self.index.store.settings()
+        found = self.index.store.settings() if self.index.exists else None  # of today's index
         return found.analyzer if found else {}
 
     async def work(self, call: Callable[[], T]) -> T:
