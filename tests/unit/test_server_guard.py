@@ -271,6 +271,22 @@ def test_answers_that_take_too_long_are_given_up_and_have_no_more_threads(start,
         assert hanging.call_count == 2
 
 
+def test_a_change_may_take_long_and_others_wait_until_its_thread_ends(start, cat, monkeypatch):
+    release = threading.Event()
+    path = f"/api/v1/documents/{picture_id(str(cat))}"
+    with start(request_seconds=0.2, token=TOKEN) as client:
+        client.headers = dict(BEARER)
+        removing = mock.Mock(side_effect=lambda name: release.wait(0.6) or 1)
+        monkeypatch.setattr(client.services.index, "remove", removing)
+        assert json_of(client("DELETE", path)) == {"removed": 1}
+        monkeypatch.setattr(guard, "_CHANGING_SECONDS", 0.2)
+        removing.side_effect = lambda name: release.wait(20)
+        assert json_of(client("DELETE", path), 504)["error"]["kind"] == "TooSlow"
+        assert json_of(client("DELETE", path), 409)["error"]["kind"] == "Busy"
+        release.set()
+        wait_for(lambda: client("DELETE", path).status == 200)
+
+
 def test_a_body_that_never_comes_is_given_up(start):
     with start(request_seconds=0.3) as client, socket.create_connection(client.address, 10) as slow:
         slow.sendall(
