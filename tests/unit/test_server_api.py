@@ -461,7 +461,7 @@ def test_who_takes_a_download_too_slowly_loses_its_place(own, monkeypatch):
 
 
 def test_the_page_says_what_is_under_way(own, monkeypatch, tmp_path):
-    monkeypatch.setattr("imgsearch_es.interfaces.server.services._LOOK_SECONDS", 0.0)
+    monkeypatch.setattr("imgsearch_es.interfaces.server.readiness.LOOK_SECONDS", 0.0)
     own.services.model = "downloading"
     assert b"The classifier is being downloaded" in own.get("/results").data
     own.services.model = "ready"

@@ -7,9 +7,12 @@ import hmac
 import http.client
 import logging
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from unittest import mock
 
 import pytest
@@ -285,6 +288,27 @@ def test_a_change_may_take_long_and_others_wait_until_its_thread_ends(start, cat
         assert json_of(client("DELETE", path), 409)["error"]["kind"] == "Busy"
         release.set()
         wait_for(lambda: client("DELETE", path).status == 200)
+
+
+HOLD = "import duckdb, sys; held = duckdb.connect(sys.argv[1]); print(flush=True); input()"
+
+
+def test_who_reads_what_is_written_is_told_in_time_and_who_changes_it_waits(start, place, cat):
+    given = [sys.executable, "-c", HOLD, str(place)]
+    with (
+        subprocess.Popen(given, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other,
+        start(request_seconds=1.5, token=TOKEN) as client,
+        ThreadPoolExecutor() as threads,
+    ):
+        assert other.stdout.readline() == b"\n"
+        path = f"/api/v1/documents/{picture_id(str(cat))}"
+        removed = threads.submit(client, "DELETE", path, headers=BEARER)
+        pages = list(threads.map(client.get, ("/", "/results", "/results?q=dog", "/health")))
+        time.sleep(0.7)
+        other.stdin.close()
+        assert json_of(removed.result()) == {"removed": 1}
+    assert [one.status for one in pages] == [503] * 4
+    assert all(b"The index is being written" in one.data for one in pages[:3])
 
 
 def test_a_body_that_never_comes_is_given_up(start):

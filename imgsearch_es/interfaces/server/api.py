@@ -347,10 +347,7 @@ async def _alone(parts: Services, change: Callable[[], T]) -> T:
     """One change at a time, until its thread ends; who comes meanwhile is told so."""
     if parts.changing.locked():
         raise ProblemError(409, "Busy", "another change is under way: try again", RETRY_SOON)
-    await parts.changing.acquire()
-    going_on = asyncio.ensure_future(parts.work(change))  # whatever becomes of who asked
-    going_on.add_done_callback(lambda _: parts.changing.release())
-    return await asyncio.shield(going_on)
+    return await parts.change(change)
 
 
 async def _sources(http: Request, parts: Services) -> tuple[list[str], dict[str, Any]]:
