@@ -205,17 +205,17 @@ def test_a_word_is_taught_listed_found_and_forgotten(run, own, photos):
     own.headers = dict(BEARER)
     like = [picture_id(str(photos / "cats" / f"cat.{i}.png")) for i in range(3)]
     unlike = [picture_id(str(photos / "dogs" / "dog.0.png"))]
-    body = {"word": "sea side", "like": like, "unlike": unlike}
+    body = {"word": "sea/side /", "like": like, "unlike": unlike}
     taught = json_of(own.post("/api/v1/words", body), 201)
     fits(taught, schemas.WordAnswer)
     assert [uri.rpartition("/")[2] for uri in taught["like"]] == [f"cat.{i}.png" for i in range(3)]
     listed = json_of(own.get("/api/v1/words"))
     assert listed == [taught] == printed(run, "words", "--index", own.services.index.location)
-    found = json_of(own.get("/api/v1/search?text=%22sea+side%22"))
+    found = json_of(own.get("/api/v1/search?text=%22sea/side+/%22"))
     assert found["ranked"] == taught["pictures"] > 0
-    gone = json_of(own("DELETE", "/api/v1/words/sea%20side"))
+    gone = json_of(own("DELETE", "/api/v1/words/sea%2Fside%20%2F"))
     fits(gone, schemas.ForgottenAnswer)
-    assert gone == {"word": "sea side", "pictures": taught["pictures"]}
+    assert gone == {"word": "sea/side /", "pictures": taught["pictures"]}
     assert json_of(own.get("/api/v1/words")) == []
 
 

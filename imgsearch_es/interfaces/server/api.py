@@ -336,7 +336,7 @@ async def teach(request: schemas.TeachRequest, parts: Parts) -> Response:
     return JSONResponse(await _alone(parts, taught), 201)
 
 
-@changes.delete("/words/{word}", response_model=schemas.ForgottenAnswer)
+@changes.delete("/words/{word:path}", response_model=schemas.ForgottenAnswer)
 async def forget(word: str, parts: Parts) -> Response:
     """Take back a word that was taught."""
     changed = await _alone(parts, lambda: parts.index.forget(word))
