@@ -326,6 +326,16 @@ def test_the_description_names_every_route_and_the_token(client):
     assert client.get("/docs").status == 404  # it would load scripts from elsewhere
 
 
+@pytest.mark.parametrize("asked", ["", "q=dog&", "where=label%3Ddogs&", "by=taken_at&q=dog&"])
+def test_a_page_past_the_last_one_leads_back(client, asked):
+    page = client.get(f"/?{asked}page=50").data.decode()
+    assert "This page is past the last one" in page
+    back = re.search(r'Go to the <a href="([^"]+)"', page)
+    assert shown_by(client, back[1].replace("&amp;", "&"))
+    nothing = client.get("/?q=label:none&page=50").data
+    assert b"No picture matches" in nothing
+
+
 def test_an_uploaded_picture_is_shared_as_words(client, cat, word):
     FakeModel.calls = 0
     client.get(f"/?q={word}")

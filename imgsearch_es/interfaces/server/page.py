@@ -164,7 +164,7 @@ def _found(parts: Services, state: State, *, beside: bool) -> dict[str, Any]:
         "words": list(map(word_terms, hits.explain_all())) if by_words else [],
         "hits": hits,
         "asked": {term.key for term in hits.asked} if query is not None else (),
-        "summary": view.summary(hits, state) if hits else None,
+        "summary": view.summary(hits, state),
         "facets": view.facet_groups(
             {name: counted.get(name, [])[:_FACET_VALUES] for name in view.FACET_FIELDS}, state
         ),
