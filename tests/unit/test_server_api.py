@@ -480,3 +480,11 @@ def test_the_page_says_what_is_under_way(own, monkeypatch, tmp_path):
     own.headers = dict(BEARER)
     json_of(own.upload("/api/v1/documents", tmp_path / "new.png"), 201)
     assert b"Pictures are being added: " in own.get("/results").data
+
+
+def test_pictures_outside_are_no_longer_told_of_when_they_are_removed(start, photos, monkeypatch):
+    monkeypatch.setattr("imgsearch_es.interfaces.server.readiness.LOOK_SECONDS", 0.0)
+    with start(roots=(photos / "cats",)) as client:
+        assert b"6 of 12 pictures lie outside" in client.get("/results").data
+        assert client.services.index.remove(photos / "dogs") == 6
+        assert b"notice-line" not in client.get("/results").data

@@ -93,5 +93,5 @@ class Readiness:
         if 0 < self._counted < count:
             self._grown_at = self._counted_at
         self._counted = count
-        if count > 2 * self._looked:
+        if not self._looked <= count <= 2 * self._looked:
             self.look()
