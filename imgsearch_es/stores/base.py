@@ -5,8 +5,10 @@ Both stores pass one and the same conformance suite (tests/conformance) and rank
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, overload
 
@@ -29,6 +31,9 @@ from imgsearch_es.stores.settings import IndexSettings as IndexSettings
 
 if TYPE_CHECKING:
     from typing_extensions import Self  # in typing since Python 3.11
+
+READ_SECONDS: ContextVar[float] = ContextVar("READ_SECONDS", default=math.inf)
+"""How long a thread that reads waits for who writes, where that is less than the store does."""
 
 
 @dataclass(frozen=True, slots=True)

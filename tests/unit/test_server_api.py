@@ -92,6 +92,22 @@ def test_search_by_an_upload_finds_what_the_file_finds(client, run, place, cat, 
     assert [type(call.args[0]) for call in opened.call_args_list] == [np.ndarray]
 
 
+def test_uploads_are_prepared_as_the_index_is_now(own, run, place, cat):
+    """Those kept from before, and new ones, without a restart."""
+
+    def best(name: str) -> object:
+        found = json_of(own.post("/api/v1/search", {"image": [name], "k": 1}))["hits"][0]
+        return found["uri"], found["score"]
+
+    kept = json_of(own.upload("/api/v1/uploads", cat), 201)["id"]
+    assert best(kept) == best(picture_id(str(cat)))
+    small = place.with_name("small.toml")
+    small.write_text('model = "fake"\nimage_filters = [{name = "resize", height = 4, width = 4}]')
+    run("reindex", "--analyzer", small, "--index", place)
+    new = json_of(own.upload("/api/v1/uploads", cat), 201)["id"]
+    assert best(kept) == best(new) == best(picture_id(str(cat)))
+
+
 def test_explanations_facets_and_figures_are_what_the_command_prints(own, run, place, word, cat):
     answer = json_of(own.post("/api/v1/explain", {"text": word, "k": 2}))
     fits(answer, schemas.ExplainAnswer)
@@ -189,17 +205,17 @@ def test_a_word_is_taught_listed_found_and_forgotten(run, own, photos):
     own.headers = dict(BEARER)
     like = [picture_id(str(photos / "cats" / f"cat.{i}.png")) for i in range(3)]
     unlike = [picture_id(str(photos / "dogs" / "dog.0.png"))]
-    body = {"word": "sea side", "like": like, "unlike": unlike}
+    body = {"word": "sea/side /", "like": like, "unlike": unlike}
     taught = json_of(own.post("/api/v1/words", body), 201)
     fits(taught, schemas.WordAnswer)
     assert [uri.rpartition("/")[2] for uri in taught["like"]] == [f"cat.{i}.png" for i in range(3)]
     listed = json_of(own.get("/api/v1/words"))
     assert listed == [taught] == printed(run, "words", "--index", own.services.index.location)
-    found = json_of(own.get("/api/v1/search?text=%22sea+side%22"))
+    found = json_of(own.get("/api/v1/search?text=%22sea/side+/%22"))
     assert found["ranked"] == taught["pictures"] > 0
-    gone = json_of(own("DELETE", "/api/v1/words/sea%20side"))
+    gone = json_of(own("DELETE", "/api/v1/words/sea%2Fside%20%2F"))
     fits(gone, schemas.ForgottenAnswer)
-    assert gone == {"word": "sea side", "pictures": taught["pictures"]}
+    assert gone == {"word": "sea/side /", "pictures": taught["pictures"]}
     assert json_of(own.get("/api/v1/words")) == []
 
 
@@ -308,6 +324,16 @@ def test_the_description_names_every_route_and_the_token(client):
     adding = description["paths"]["/api/v1/documents"]["post"]
     assert adding["security"] == [{"HTTPBearer": []}]
     assert client.get("/docs").status == 404  # it would load scripts from elsewhere
+
+
+@pytest.mark.parametrize("asked", ["", "q=dog&", "where=label%3Ddogs&", "by=taken_at&q=dog&"])
+def test_a_page_past_the_last_one_leads_back(client, asked):
+    page = client.get(f"/?{asked}page=50").data.decode()
+    assert "This page is past the last one" in page
+    back = re.search(r'Go to the <a href="([^"]+)"', page)
+    assert shown_by(client, back[1].replace("&amp;", "&"))
+    nothing = client.get("/?q=label:none&page=50").data
+    assert b"No picture matches" in nothing
 
 
 def test_an_uploaded_picture_is_shared_as_words(client, cat, word):
@@ -445,7 +471,7 @@ def test_who_takes_a_download_too_slowly_loses_its_place(own, monkeypatch):
 
 
 def test_the_page_says_what_is_under_way(own, monkeypatch, tmp_path):
-    monkeypatch.setattr("imgsearch_es.interfaces.server.services._LOOK_SECONDS", 0.0)
+    monkeypatch.setattr("imgsearch_es.interfaces.server.readiness.LOOK_SECONDS", 0.0)
     own.services.model = "downloading"
     assert b"The classifier is being downloaded" in own.get("/results").data
     own.services.model = "ready"
@@ -454,3 +480,11 @@ def test_the_page_says_what_is_under_way(own, monkeypatch, tmp_path):
     own.headers = dict(BEARER)
     json_of(own.upload("/api/v1/documents", tmp_path / "new.png"), 201)
     assert b"Pictures are being added: " in own.get("/results").data
+
+
+def test_pictures_outside_are_no_longer_told_of_when_they_are_removed(start, photos, monkeypatch):
+    monkeypatch.setattr("imgsearch_es.interfaces.server.readiness.LOOK_SECONDS", 0.0)
+    with start(roots=(photos / "cats",)) as client:
+        assert b"6 of 12 pictures lie outside" in client.get("/results").data
+        assert client.services.index.remove(photos / "dogs") == 6
+        assert b"notice-line" not in client.get("/results").data

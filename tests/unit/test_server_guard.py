@@ -7,9 +7,12 @@ import hmac
 import http.client
 import logging
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from unittest import mock
 
 import pytest
@@ -269,6 +272,43 @@ def test_answers_that_take_too_long_are_given_up_and_have_no_more_threads(start,
         release.set()
         wait_for(lambda: client.get("/health").status == 200)
         assert hanging.call_count == 2
+
+
+def test_a_change_may_take_long_and_others_wait_until_its_thread_ends(start, cat, monkeypatch):
+    release = threading.Event()
+    path = f"/api/v1/documents/{picture_id(str(cat))}"
+    with start(request_seconds=0.2, token=TOKEN) as client:
+        client.headers = dict(BEARER)
+        removing = mock.Mock(side_effect=lambda name: release.wait(0.6) or 1)
+        monkeypatch.setattr(client.services.index, "remove", removing)
+        assert json_of(client("DELETE", path)) == {"removed": 1}
+        monkeypatch.setattr(guard, "_CHANGING_SECONDS", 0.2)
+        removing.side_effect = lambda name: release.wait(20)
+        assert json_of(client("DELETE", path), 504)["error"]["kind"] == "TooSlow"
+        assert json_of(client("DELETE", path), 409)["error"]["kind"] == "Busy"
+        release.set()
+        wait_for(lambda: client("DELETE", path).status == 200)
+
+
+HOLD = "import duckdb, sys; held = duckdb.connect(sys.argv[1]); print(flush=True); input()"
+
+
+def test_who_reads_what_is_written_is_told_in_time_and_who_changes_it_waits(start, place, cat):
+    given = [sys.executable, "-c", HOLD, str(place)]
+    with (
+        subprocess.Popen(given, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other,
+        start(request_seconds=1.5, token=TOKEN) as client,
+        ThreadPoolExecutor() as threads,
+    ):
+        assert other.stdout.readline() == b"\n"
+        path = f"/api/v1/documents/{picture_id(str(cat))}"
+        removed = threads.submit(client, "DELETE", path, headers=BEARER)
+        pages = list(threads.map(client.get, ("/", "/results", "/results?q=dog", "/health")))
+        time.sleep(0.7)
+        other.stdin.close()
+        assert json_of(removed.result()) == {"removed": 1}
+    assert [one.status for one in pages] == [503] * 4
+    assert all(b"The index is being written" in one.data for one in pages[:3])
 
 
 def test_a_body_that_never_comes_is_given_up(start):

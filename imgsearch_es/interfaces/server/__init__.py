@@ -8,7 +8,8 @@ A request goes this way:
 ``guard.py`` refuses what must not get in. ``services.py`` turns a request into what ``ImageIndex``
 takes, in a thread, or in a process that searches as well (``batching.py``). Analysis is done by one
 thread that owns the model, for all queries that wait at that moment together. ``view.py`` is what
-the page shows, as it stands in its URL. ``app.py`` puts it together.
+the page shows, as it stands in its URL, ``readiness.py`` what it says of its index. ``app.py`` puts
+it together.
 """
 
 from __future__ import annotations

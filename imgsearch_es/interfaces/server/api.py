@@ -336,7 +336,7 @@ async def teach(request: schemas.TeachRequest, parts: Parts) -> Response:
     return JSONResponse(await _alone(parts, taught), 201)
 
 
-@changes.delete("/words/{word}", response_model=schemas.ForgottenAnswer)
+@changes.delete("/words/{word:path}", response_model=schemas.ForgottenAnswer)
 async def forget(word: str, parts: Parts) -> Response:
     """Take back a word that was taught."""
     changed = await _alone(parts, lambda: parts.index.forget(word))
@@ -344,11 +344,10 @@ async def forget(word: str, parts: Parts) -> Response:
 
 
 async def _alone(parts: Services, change: Callable[[], T]) -> T:
-    """One change at a time; who comes meanwhile is told so."""
+    """One change at a time, until its thread ends; who comes meanwhile is told so."""
     if parts.changing.locked():
         raise ProblemError(409, "Busy", "another change is under way: try again", RETRY_SOON)
-    async with parts.changing:
-        return await parts.work(change)
+    return await parts.change(change)
 
 
 async def _sources(http: Request, parts: Services) -> tuple[list[str], dict[str, Any]]:

@@ -30,9 +30,12 @@ from imgsearch_es.errors import ImgsearchError
 from imgsearch_es.index import ImageIndex
 from imgsearch_es.interfaces.server.answers import log
 from imgsearch_es.interfaces.server.guard import ServerSettings
+from imgsearch_es.stores.base import READ_SECONDS
 
 MAX_TOGETHER = 32
 """Pictures in one forward pass."""
+_SHARE = 0.1
+"""Of the time that an answer may take: another process waits so long for the index's file."""
 AGAIN_SECONDS = 10.0
 """After which processes are started again that ended before they were there."""
 
@@ -196,6 +199,7 @@ _here: list[Any] = []
 def _begin(make: Make, index: ServedIndex, settings: ServerSettings) -> None:
     threading.Thread(target=_end_with_the_server, daemon=True).start()
     index.has_analyzer = False
+    READ_SECONDS.set(_SHARE * settings.request_seconds)
     _here.append(make(index, settings))
 
 

@@ -16,13 +16,14 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse
 from starlette.datastructures import QueryParams
 
-from imgsearch_es.errors import ImgsearchError, UnknownWordError
+from imgsearch_es.errors import ImgsearchError, IndexLockedError, UnknownWordError
 from imgsearch_es.interfaces.html import full_scale, render, word_terms
 from imgsearch_es.interfaces.html import why as why_of
 from imgsearch_es.interfaces.server import view
 from imgsearch_es.interfaces.server.answers import ProblemError, problem_of, wants_page
+from imgsearch_es.interfaces.server.readiness import Notice
 from imgsearch_es.interfaces.server.schemas import Click, ExplainRequest
-from imgsearch_es.interfaces.server.services import Notice, Parts, Services, services_of
+from imgsearch_es.interfaces.server.services import Parts, Services, services_of
 from imgsearch_es.interfaces.server.view import PAGE_SIZE, State, value_name
 from imgsearch_es.pictures.files import in_memory
 from imgsearch_es.retrieval.facets import ALBUM, MONTH, PLACE, YEAR, FacetCount, Facets
@@ -84,22 +85,30 @@ async def results(request: Request, parts: Parts) -> Response:
 
 async def _answered(template: str, request: Request, parts: Services) -> Response:
     """The notices are known to the server's own process alone."""
-    notices = await parts.work(lambda: parts.readiness.now(parts.model))
     params, goes_on = str(request.query_params), "imgsearch-goes-on" in request.headers
+    try:
+        notices = await parts.work(lambda: parts.readiness.now(parts.model))
+    except IndexLockedError as error:
+        return _failed(template, parts, State.from_params(QueryParams(params)), error)
     return await parts.answer(_answer, _Asked(template, params, notices, goes_on))
 
 
 def _answer(parts: Services, asked: _Asked) -> Response:
     """What was found, or the error that the templates show instead."""
-    state, status, content = State(), 200, dict[str, Any]()
+    state = State()
     try:
         state = State.from_params(QueryParams(asked.params))
         content = {"notices": asked.notices, **_found(parts, state, beside=not asked.goes_on)}
     except ImgsearchError as error:
-        problem = problem_of(error, parts.index.location)
-        status, content = problem.status, {"problem": problem, "location": parts.index.location}
-        content["unknown"] = error if isinstance(error, UnknownWordError) else None
-    return _render(asked.template, status, state=state, parts=parts, **content)
+        return _failed(asked.template, parts, state, error)
+    return _render(asked.template, 200, state=state, parts=parts, **content)
+
+
+def _failed(template: str, parts: Services, state: State, error: ImgsearchError) -> Response:
+    problem, place = problem_of(error, parts.index.location), parts.index.location
+    unknown = error if isinstance(error, UnknownWordError) else None
+    content = {"state": state, "parts": parts, "location": place, "unknown": unknown}
+    return _render(template, problem.status, problem=problem, **content)
 
 
 @router.get("/why")
@@ -155,7 +164,7 @@ def _found(parts: Services, state: State, *, beside: bool) -> dict[str, Any]:
         "words": list(map(word_terms, hits.explain_all())) if by_words else [],
         "hits": hits,
         "asked": {term.key for term in hits.asked} if query is not None else (),
-        "summary": view.summary(hits, state) if hits else None,
+        "summary": view.summary(hits, state),
         "facets": view.facet_groups(
             {name: counted.get(name, [])[:_FACET_VALUES] for name in view.FACET_FIELDS}, state
         ),

@@ -73,14 +73,14 @@ class Pictures:
         roots: tuple[Path, ...] = (),
     ) -> None:
         self._index = index
-        self._uploads = uploads
+        self.uploads = uploads
         self._cache = cache
         self._drawer = drawer
         self._roots = tuple(_real(root) for root in roots)
 
     def find(self, name: str) -> Document | Upload:
         """An indexed or an uploaded picture by its id."""
-        return self._uploads.get(name) if uploads.NAME.fullmatch(name) else self.document(name)
+        return self.uploads.get(name) if uploads.NAME.fullmatch(name) else self.document(name)
 
     def document(self, name: str) -> Document:
         """An indexed picture by its id."""

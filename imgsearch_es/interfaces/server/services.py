@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import threading
-import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from dataclasses import replace
-from pathlib import Path
-from typing import Annotated, Any, NamedTuple, TypeVar
+from typing import Annotated, Any, TypeVar
 from weakref import WeakValueDictionary
 
 from fastapi import Depends, Request, Response
@@ -27,6 +23,7 @@ from imgsearch_es.interfaces.server.answers import ProblemError, log
 from imgsearch_es.interfaces.server.batching import Searchers, ServedIndex
 from imgsearch_es.interfaces.server.guard import Metrics, ServerSettings, unauthorized
 from imgsearch_es.interfaces.server.pictures import Pictures, ThumbnailCache
+from imgsearch_es.interfaces.server.readiness import LOOK_SECONDS, Readiness
 from imgsearch_es.interfaces.server.schemas import ExplainRequest, FacetsRequest, What
 from imgsearch_es.interfaces.server.uploads import WORKERS, Checker, Upload, Uploads, fetch
 from imgsearch_es.pictures.files import cache_folder
@@ -41,12 +38,10 @@ from imgsearch_es.search.hits import Hits
 from imgsearch_es.search.query_building import LISTED_BY
 from imgsearch_es.search.query_pictures import Prepared, QueryImage
 from imgsearch_es.search.request import OPTIONS
+from imgsearch_es.stores.base import READ_SECONDS
 
-_SAMPLE = 1_000
-"""Pictures that are looked for at the start."""
-_GROWING_SECONDS = 60.0
-"""An index that grew so lately is being filled."""
-_LOOK_SECONDS = 2.0
+_SHARE = 2 / 3
+"""Of the time that an answer may take: who reads waits so long for the index's file."""
 
 T = TypeVar("T")
 _DRAWING_THREADS = 4
@@ -55,67 +50,6 @@ _FETCHING_THREADS = 8
 """The same for pictures on the web, whose servers may be slow."""
 _DRAWING_SECONDS = 10.0
 """How long decoding a picture for a thumbnail may take."""
-
-
-class Notice(NamedTuple):
-    """A sentence, a command that helps, and of what passes its state by a name."""
-
-    text: str
-    command: str = ""
-    state: str = ""
-
-
-class Readiness:
-    """Looks at an index for what keeps pictures from being shown, and whether it grows."""
-
-    def __init__(self, index: ServedIndex, pictures: Pictures) -> None:
-        self._index = index
-        self._pictures = pictures
-        self._counted = self._looked = 0
-        self._counted_at = self._grown_at = float("-inf")
-        self._lock = threading.Lock()
-        self.outside: tuple[int, int, Path] | None = None
-
-    def look(self) -> None:
-        """Count pictures whose files are outside the served folders, of the first so many."""
-        self._looked = self._index.count()
-        hits = self._index.search_many([Query((), k=_SAMPLE, sort="uri")])[0]
-        places = [self._pictures.outside(hit.document) for hit in hits]
-        found = [place.parent for place in places if place is not None]
-        common = Path(os.path.commonpath(found)) if found else None
-        self.outside = None if common is None else (len(found), len(hits), common)
-
-    def now(self, model: str) -> list[Notice]:
-        """What to say on the page now; the index is counted every few seconds at most."""
-        with self._lock, suppress(ImgsearchError):  # which the page itself says
-            if time.monotonic() - self._counted_at > _LOOK_SECONDS:
-                count = self._index.count()
-                self._counted_at = time.monotonic()
-                if 0 < self._counted < count:
-                    self._grown_at = self._counted_at
-                self._counted = count
-                if count > 2 * self._looked:
-                    self.look()
-        found = []
-        if self.outside is not None:
-            lost, looked, _ = self.outside
-            of = f"of the first {_SAMPLE:,}" if looked == _SAMPLE else f"of {looked:,}"
-            text = (
-                f"{lost:,} {of} pictures lie outside the folders that are served, or are links "
-                "that lead out of them. To see them, start the server with"
-            )
-            found.append(Notice(text, "--root DIR"))
-        if time.monotonic() - self._grown_at < _GROWING_SECONDS:
-            text = f"Pictures are being added: {self._counted:,} so far."
-            found.append(Notice(text, state=f"{self._counted}"))
-        if model in ("loading", "downloading"):
-            what = "downloaded" if model == "downloading" else "loaded"
-            text = (
-                f"The classifier is being {what}: search by words and by pictures of the index; "
-                "your own pictures come when it is there."
-            )
-            found.append(Notice(text, state=model))
-        return found
 
 
 class Searching:
@@ -197,8 +131,10 @@ class Searching:
 
     def _picture(self, name: str, opened: bool = False) -> QueryImage:
         found = self._pictures.find(name)
-        if isinstance(found, Upload) and found.pixels is not None and not opened:
-            return Prepared(found.id, found.pixels)
+        if isinstance(found, Upload) and not opened:
+            pixels = self._pictures.uploads.pixels(found)
+            if pixels is not None:
+                return Prepared(found.id, pixels)
         return self._pictures.opened(found) if isinstance(found, Upload) or opened else found
 
 
@@ -227,15 +163,17 @@ class Services:
         self.downloading: set[str] = set()
         self._log = open_log(settings.log)
         self.searchers = Searchers(Services, index, settings)
-        self._searches = ThreadPoolExecutor(settings.threads, "imgsearch-search")
-        self._drawings = ThreadPoolExecutor(_DRAWING_THREADS, "imgsearch-draw")
+        hurry = READ_SECONDS.set, (_SHARE * settings.request_seconds,)
+        self._searches = ThreadPoolExecutor(settings.threads, "imgsearch-search", *hurry)
+        self._drawings = ThreadPoolExecutor(_DRAWING_THREADS, "imgsearch-draw", *hurry)
+        self._changes = ThreadPoolExecutor(1, "imgsearch-change")
         self._fetches = ThreadPoolExecutor(_FETCHING_THREADS, "imgsearch-fetch")
-        self._checks = ThreadPoolExecutor(WORKERS, "imgsearch-check")
+        self._checks = ThreadPoolExecutor(WORKERS, "imgsearch-check", *hurry)
         self._places = asyncio.Semaphore(WORKERS)
         self._clients: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     def _analyzer(self) -> Mapping[str, Any]:
-        found = self.index.store.settings()
+        found = self.index.store.settings() if self.index.exists else None  # of today's index
         return found.analyzer if found else {}
 
     async def work(self, call: Callable[[], T]) -> T:
@@ -256,6 +194,13 @@ class Services:
 
     async def draw(self, call: Callable[[], T]) -> T:
         return await asyncio.wrap_future(self._drawings.submit(call))
+
+    async def change(self, call: Callable[[], T]) -> T:
+        """Change the index: by a thread that may wait long for its file, and nobody meanwhile."""
+        await self.changing.acquire()
+        going_on = asyncio.wrap_future(self._changes.submit(call))  # whatever becomes of who asked
+        going_on.add_done_callback(lambda _: self.changing.release())
+        return await asyncio.shield(going_on)
 
     async def fetch(self, url: str) -> bytes:
         """The picture at a URL, by a thread that is only for this."""
@@ -317,7 +262,7 @@ class Services:
                         what = f"make it by `imgsearch index FOLDER --index {place}`"
                     say(f"waiting for {place}: {what}")
                 is_told = True
-                await asyncio.sleep(_LOOK_SECONDS)
+                await asyncio.sleep(LOOK_SECONDS)
 
     def _must_download(self) -> bool:
         model = self._analyzer().get("model", {}).get("name")
@@ -336,7 +281,8 @@ class Services:
             self.model = f"unavailable: {type(error).__name__}"
 
     def close(self) -> None:
-        for threads in (self._searches, self._drawings, self._fetches, self._checks):
+        own = self._searches, self._drawings, self._changes, self._fetches, self._checks
+        for threads in own:
             threads.shutdown(wait=False, cancel_futures=True)
         self.searchers.close()
         self.checker.close()

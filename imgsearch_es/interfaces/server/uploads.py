@@ -18,9 +18,8 @@ import ssl
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any
 from urllib.parse import SplitResult, urljoin, urlsplit
 
@@ -63,7 +62,7 @@ class UnknownPictureError(QueryError):
 class Upload:
     """A picture that was uploaded, and when it is forgotten, by the monotonic clock.
 
-    ``pixels`` are as the model takes them; None where the index has no model.
+    ``pixels`` are as the model takes them, ``prepared`` so; None where the index had no model.
     """
 
     id: str
@@ -73,6 +72,7 @@ class Upload:
     format: str
     until: float
     pixels: NDArray[np.uint8] | None = field(default=None, compare=False)
+    prepared: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
     @property
     def size(self) -> int:
@@ -83,24 +83,20 @@ class Checker:
     """Decodes files in worker processes, within limits of memory and time; safe in many threads.
 
     No large picture is decoded by the server itself: its process would take the memory of all of
-    them at once. ``analyzer`` gives the configuration of the index's, empty where it has no model.
+    them at once. ``analyzer`` gives the configuration of the index's, empty where it has no model:
+    after `reindex` another one, and then the workers are others, too.
     """
 
     def __init__(self, limits: Limits, analyzer: Callable[[], Mapping[str, Any]] = dict) -> None:
         self._limits = limits
-        self._ask_analyzer = analyzer
+        self._analyzer = analyzer
         self._room = threading.Semaphore(WORKERS)
-        self._idle: list[WorkerProcess] = []
+        self._idle: list[tuple[Mapping[str, Any], WorkerProcess]] = []
 
-    @cached_property
-    def analyzer(self) -> Mapping[str, Any]:
-        """The index's; asked for once, so that all workers have the same."""
-        return self._ask_analyzer()
-
-    @property
-    def filters(self) -> Sequence[Mapping[str, Any]]:
-        filters: Sequence[Mapping[str, Any]] = self.analyzer.get("image_filters", ())
-        return filters
+    def preparation(self) -> dict[str, Any]:
+        """What of the analyzer makes a picture's pixels; empty where the index has no model."""
+        analyzer = self._analyzer()
+        return {name: analyzer[name] for name in ("image_filters", "views") if analyzer.get(name)}
 
     def check(self, data: bytes) -> Decoded:
         """``decode`` an upload, if it has not too many bytes."""
@@ -112,25 +108,32 @@ class Checker:
     def decode(self, data: bytes, name: str) -> Decoded:
         """The size and format of a picture, and what the filters make of it, else a small copy."""
         with self._room:
-            try:
-                worker = self._idle.pop()
-            except IndexError:
-                views = self.analyzer.get("views")
-                worker = WorkerProcess(self.filters or _SMALL, self._limits, views=views)
+            preparation = self.preparation()
+            worker = self._worker(preparation)
             try:
                 found = worker.decode(data, name)
             except NoWorkerError:
                 _end(worker)
                 raise
             except ImageError:
-                self._idle.append(worker)
+                self._idle.append((preparation, worker))
                 raise
-            self._idle.append(worker)
+            self._idle.append((preparation, worker))
             return found
+
+    def _worker(self, preparation: Mapping[str, Any]) -> WorkerProcess:
+        with contextlib.suppress(IndexError):
+            while True:
+                given, worker = self._idle.pop()
+                if given == preparation:
+                    return worker
+                _end(worker)
+        filters, views = preparation.get("image_filters", _SMALL), preparation.get("views")
+        return WorkerProcess(filters, self._limits, views=views)
 
     def close(self) -> None:
         while self._idle:
-            _end(self._idle.pop())
+            _end(self._idle.pop()[1])
 
 
 def _end(worker: WorkerProcess) -> None:
@@ -149,11 +152,12 @@ class Uploads:
 
     def add(self, data: bytes) -> Upload:
         """Check a picture and keep it; those kept long enough, or too many, are forgotten."""
+        prepared = self._checker.preparation()
         found = self._checker.check(data)
-        pixels = found.pixels if self._checker.filters else None
+        pixels = found.pixels if prepared else None
         size = (found.width, found.height, found.format)
         until = time.monotonic() + KEEP_SECONDS
-        upload = Upload(PREFIX + secrets.token_urlsafe(16), data, *size, until, pixels)
+        upload = Upload(PREFIX + secrets.token_urlsafe(16), data, *size, until, pixels, prepared)
         with self._lock:
             self._kept[upload.id] = upload
             self._bytes += upload.size
@@ -171,6 +175,13 @@ class Uploads:
         if found is None or found.until < time.monotonic():
             raise UnknownPictureError(name)
         return found
+
+    def pixels(self, upload: Upload) -> NDArray[np.uint8] | None:
+        """As the index's model takes them now; None where it has none."""
+        preparation = self._checker.preparation()
+        if preparation == upload.prepared:
+            return upload.pixels
+        return self._checker.check(upload.data).pixels if preparation else None
 
 
 def fetch(url: str, limits: Limits) -> bytes:

@@ -25,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgsearch_es.errors import IndexLockedError, IndexNotFoundError, StoreError
+from imgsearch_es.stores.base import READ_SECONDS
 from imgsearch_es.stores.embedded.open_file import (
     Gate,
     OpenFile,
@@ -210,7 +211,8 @@ class DatabaseFile:
                 'does, or start processes by "spawn"'
             )
         began = time.monotonic()
-        give_up = began + self.wait_seconds
+        seconds = min(self.wait_seconds, READ_SECONDS.get()) if says else self.wait_seconds
+        give_up = began + seconds
         while True:
             with self._changed:
                 if take():
@@ -224,12 +226,12 @@ class DatabaseFile:
             if self._ended or late:
                 error = IndexLockedError(
                     f"{self.path} has been in use by {self._holder()} for "
-                    f"{self.wait_seconds:.0f} seconds; wait until it is done, or stop it"
+                    f"{seconds:.0f} seconds; wait until it is done, or stop it"
                 )
                 if self._ended or not self._patient:
                     raise error
                 _log.warning("%s; still waiting", error)
-                give_up += self.wait_seconds
+                give_up += seconds
 
     def _may_read(self, asked_at: float) -> bool:
         if self._writer is not None:
