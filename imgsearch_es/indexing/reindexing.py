@@ -1,8 +1,8 @@
 """Reindexing: a new index is built beside the old one, and takes its place in one step.
 
 Searches find the old index until then. The new one is brought up to date with the old one until
-nothing was written to that in between. Interrupted, it stays, and the next run goes on with what was
-analyzed.
+nothing was written to that in between. Interrupted, it stays, and the next run goes on with what
+was analyzed.
 """
 
 from __future__ import annotations
