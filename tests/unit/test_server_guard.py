@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import hmac
 import http.client
+import json
 import logging
 import socket
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from unittest import mock
 
 import pytest
@@ -18,7 +20,9 @@ from PIL import Image
 from imgsearch_es.errors import ConfigurationError
 from imgsearch_es.interfaces.server import connections, guard
 from imgsearch_es.interfaces.server.guard import ServerSettings
+from imgsearch_es.interfaces.server.schemas import What
 from imgsearch_es.pictures.files import Limits, picture_id
+from imgsearch_es.retrieval.queries import Query
 from tests.serving import BEARER, TOKEN, Client, json_of
 
 SMALL = Limits(max_pixels=10_000, max_bytes=50_000, max_seconds=5)
@@ -269,6 +273,38 @@ def test_answers_that_take_too_long_are_given_up_and_have_no_more_threads(start,
         release.set()
         wait_for(lambda: client.get("/health").status == 200)
         assert hanging.call_count == 2
+
+
+def test_a_client_s_pictures_are_opened_for_one_request_at_a_time(start, monkeypatch, word, photos):
+    ids = [picture_id(str(path)) for path in photos.rglob("*.png")]
+    asked = {"image": ids[:8], "views": ["mirror"], "k": 1}
+    opened, release = [], threading.Event()
+    with start(threads=2) as client, ThreadPoolExecutor(4) as crowd:
+        searching = client.services.searching
+        query = searching.query
+
+        def slow(what: What, *page: int) -> Query:
+            if what.views:
+                opened.append(what)
+                assert release.wait(20)
+            return query(what, *page)
+
+        monkeypatch.setattr(searching, "query", slow)
+        answers = [crowd.submit(client.post, "/api/v1/search", asked) for _ in range(4)]
+        try:
+            wait_for(lambda: bool(opened))
+            for path in ("/health", f"/api/v1/search?text={word}", "/results"):
+                assert client.get(path, timeout=5).status == 200
+            assert len(opened) == 1
+        finally:
+            release.set()
+        assert [one.result().status for one in answers] == [200] * 4
+        more = json_of(client.post("/api/v1/search", asked | {"image": ids[:9]}), 422)
+        assert more["error"]["message"] == "views and a region are of at most 8 pictures"
+        sent = client.upload(
+            "/api/v1/search/upload", next(photos.rglob("*.png")), query=json.dumps(asked)
+        )
+        assert sent.status == 400
 
 
 def test_a_body_that_never_comes_is_given_up(start):

@@ -20,11 +20,10 @@ from starlette.responses import StreamingResponse
 from imgsearch_es.errors import ImgsearchError, QueryError, SourceError
 from imgsearch_es.interfaces.server import schemas
 from imgsearch_es.interfaces.server.answers import RETRY_SOON, ProblemError, not_found, reason_of
-from imgsearch_es.interfaces.server.connections import owner_of
 from imgsearch_es.interfaces.server.guard import IS_HEAD
 from imgsearch_es.interfaces.server.pictures import ATTACHED, SIZES, Download, zipped
 from imgsearch_es.interfaces.server.schemas import DocumentAnswer, SearchRequest
-from imgsearch_es.interfaces.server.services import Parts, Services, check_may_change
+from imgsearch_es.interfaces.server.services import Parts, Services, check_may_change, client_of
 from imgsearch_es.interfaces.server.uploads import KEEP_SECONDS, UnknownPictureError
 from imgsearch_es.pictures.files import replacing, to_uri
 from imgsearch_es.retrieval.documents import Document
@@ -88,9 +87,9 @@ async def _form(
 
 
 @router.post("/api/v1/search", response_model=schemas.SearchAnswer, tags=["search"])
-async def search(request: SearchRequest, parts: Parts) -> Response:
+async def search(http: Request, request: SearchRequest, parts: Parts) -> Response:
     """Find pictures by words, by pictures, by liked and disliked ones, or by all of these."""
-    return await parts.answer(_found, request)
+    return await parts.answer(_found, request, http if request.opens_pictures else None)
 
 
 def _found(parts: Services, request: SearchRequest) -> Response:
@@ -100,10 +99,10 @@ def _found(parts: Services, request: SearchRequest) -> Response:
 
 @router.get("/api/v1/search", response_model=schemas.SearchAnswer, tags=["search"])
 async def search_by_url(
-    request: Annotated[schemas.SearchRequestInUrl, Query()], parts: Parts
+    http: Request, request: Annotated[schemas.SearchRequestInUrl, Query()], parts: Parts
 ) -> Response:
     """The same for what fits into a URL; conditions are part of the words: `label:pets`."""
-    return await search(request.to_request(), parts)
+    return await search(http, request.to_request(), parts)
 
 
 @router.post(
@@ -120,11 +119,12 @@ async def search_by_upload(http: Request, parts: Parts) -> Response:
         uploads = [await parts.check(http, file.read, parts.uploads.add) for file in files]
     try:
         request = SearchRequest.model_validate_json(texts[0] if texts else "{}")
+        given = {"image": [*request.image, *(upload.id for upload in uploads)]}
+        request = SearchRequest.model_validate(request.model_dump(exclude_unset=True) | given)
     except ValidationError as error:
         why = reason_of(error.errors())
         raise QueryError(f"the form field 'query' is no search: {why}") from error
-    request.image = [*request.image, *(upload.id for upload in uploads)]
-    return await search(request, parts)
+    return await search(http, request, parts)
 
 
 @router.post(
@@ -154,16 +154,18 @@ async def upload_by_url(http: Request, request: schemas.UrlRequest, parts: Parts
 
 
 @router.post("/api/v1/explain", response_model=schemas.ExplainAnswer, tags=["search"])
-async def explain(request: schemas.ExplainRequest, parts: Parts) -> Response:
+async def explain(http: Request, request: schemas.ExplainRequest, parts: Parts) -> Response:
     """What scores are the sums of, synset by synset."""
-    query, found = await parts.work(lambda: parts.searching.explain(request))
+    opening = http if request.opens_pictures else None
+    query, found = await parts.work(lambda: parts.searching.explain(request), opening)
     return JSONResponse({"query": str(query), "explanations": [one.to_dict() for one in found]})
 
 
 @router.post("/api/v1/facets", response_model=schemas.FacetsAnswer, tags=["search"])
-async def facets(request: schemas.FacetsRequest, parts: Parts) -> Response:
+async def facets(http: Request, request: schemas.FacetsRequest, parts: Parts) -> Response:
     """Count synsets, labels, formats and sizes of what a query matches, or of all."""
-    return JSONResponse(await parts.work(lambda: parts.searching.facets(request)))
+    opening = http if request.opens_pictures else None
+    return JSONResponse(await parts.work(lambda: parts.searching.facets(request), opening))
 
 
 @router.get("/api/v1/suggest", response_model=list[schemas.SuggestAnswer], tags=["search"])
@@ -232,7 +234,7 @@ async def download(
     if sum(one.bytes for one in wanted) > _MOST_BYTES:
         message = f"these files have over {_MOST_BYTES // 1024**3} GB: download fewer at a time"
         raise ProblemError(413, "TooLarge", message)
-    client = owner_of(http.client.host if http.client else "unknown")
+    client = client_of(http)
     if client in parts.downloading or len(parts.downloading) >= _MOST_DOWNLOADS:
         whose = "yours" if client in parts.downloading else "others"
         message = f"a download of {whose} is under way: try again when it has ended"

@@ -86,7 +86,8 @@ async def _answered(template: str, request: Request, parts: Services) -> Respons
     """The notices are known to the server's own process alone."""
     notices = await parts.work(lambda: parts.readiness.now(parts.model))
     params, goes_on = str(request.query_params), "imgsearch-goes-on" in request.headers
-    return await parts.answer(_answer, _Asked(template, params, notices, goes_on))
+    opening = request if request.query_params.get("region") else None
+    return await parts.answer(_answer, _Asked(template, params, notices, goes_on), opening)
 
 
 def _answer(parts: Services, asked: _Asked) -> Response:
@@ -115,7 +116,7 @@ async def why(request: Request, parts: Parts, picture: str) -> Response:
             explanation = found[0] if found else None
         return {"document": document, "why": explanation and why_of(explanation)}
 
-    content = await parts.work(explained)
+    content = await parts.work(explained, request if state.region else None)
     template = "page.html" if wants_page(request.headers) else "why.html"
     return _render(template, 200, state=state, parts=parts, **content)
 

@@ -9,12 +9,15 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
 
 from imgsearch_es.retrieval.documents import Document
 from imgsearch_es.retrieval.strategies import HEAVIEST
 
 MAX_K = 1000
+_MOST_OPENED = 8
+"""Pictures of a search that are opened and analyzed, for their views or a region."""
 
 Weight = Annotated[float, Field(ge=0, le=HEAVIEST)]
 
@@ -84,6 +87,18 @@ class What(_Asked):
     fusion: Literal["sum", "rrf"] = "sum"
     rank_constant: int = Field(60, ge=1, le=1_000_000, description="Of rrf, as of the next.")
     window: int = Field(100, ge=1, le=MAX_K, description="How many pictures each part ranks.")
+
+    @property
+    def opens_pictures(self) -> bool:
+        """Whether pictures of the index are analyzed anew: views and a region are of pixels."""
+        return self.region is not None or bool(self.views)
+
+    @model_validator(mode="after")
+    def _opens_few(self) -> What:
+        if self.opens_pictures and len(self.image) > _MOST_OPENED:
+            message = f"views and a region are of at most {_MOST_OPENED} pictures"
+            raise PydanticCustomError("too_many_opened", message)
+        return self
 
 
 class SearchRequest(What, _Page):
