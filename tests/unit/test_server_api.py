@@ -150,6 +150,15 @@ def test_suggestions_and_errors_help(client):
     assert "not a picture" in problem["error"]["message"]
 
 
+def test_a_region_in_a_url_is_numbers_and_of_few_pictures(client, cat):
+    name = picture_id(str(cat))
+    path = f"/api/v1/search?image={name}&region="
+    assert client.get(f"{path}0,0.5,1,1").status == 200
+    for wrong in ("1..2,0,1,1", ".,.,.,.", "0,0,1", "1.,0,1,1"):
+        assert "region" in json_of(client.get(path + wrong), 422)["error"]["message"]
+    assert client.get(f"{path}0,0,1,1{8 * f'&image={name}'}").status == 422
+
+
 def test_a_form_with_what_would_be_passed_over_is_refused(client):
     client.headers = dict(BEARER)
     for path, fields, message in (

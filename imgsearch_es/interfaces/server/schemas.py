@@ -9,7 +9,8 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
 from imgsearch_es.retrieval.documents import Document
@@ -109,7 +110,7 @@ class SearchRequestInUrl(_Asked, _Page):
     """A search, as far as it fits into a URL."""
 
     region: str | None = Field(
-        None, pattern=r"^[0-9.]+(,[0-9.]+){3}$", description="left,top,right,bottom"
+        None, pattern=r"^\d+(\.\d+)?(,\d+(\.\d+)?){3}$", description="left,top,right,bottom"
     )
 
     def to_request(self) -> SearchRequest:
@@ -117,7 +118,10 @@ class SearchRequestInUrl(_Asked, _Page):
         values = self.model_dump()
         if self.region is not None:
             values["region"] = self.region.split(",")
-        return SearchRequest.model_validate(values)
+        try:
+            return SearchRequest.model_validate(values)
+        except ValidationError as error:
+            raise RequestValidationError(error.errors()) from error
 
 
 class ExplainRequest(What):
