@@ -366,6 +366,28 @@ def test_an_answer_that_nobody_takes_is_given_up(start, monkeypatch):
         assert taken < 20_000_000
 
 
+def test_originals_that_nobody_takes_have_so_much_memory(start, monkeypatch, tmp_path):
+    monkeypatch.setattr(connections, "_BODIES_BYTES", 30_000_000)
+    large = tmp_path / "large.bmp"
+    Image.effect_noise((2600, 2600), 50).convert("RGB").save(large)
+    with start() as client, socket.socket() as slow:
+        client.services.index.add([large])
+        path = f"/api/v1/documents/{picture_id(str(large))}/picture"
+        slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        slow.connect(client.address)
+        slow.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+        wait_for(lambda: client.services.answers._held.total() > 0)
+        assert json_of(client.get(path), 503)["error"]["kind"] == "Busy"
+        slow.close()
+        wait_for(lambda: client.services.answers._held.total() == 0)
+        found = client.get(path)
+        assert found.data == large.read_bytes()
+        assert found.headers["content-length"] == str(large.stat().st_size)
+        assert found.headers["content-type"] == "image/bmp"
+        assert client("HEAD", path).headers["content-length"] == found.headers["content-length"]
+        wait_for(lambda: client.services.answers._held.total() == 0)
+
+
 def test_many_log_lines_of_a_kind_are_counted_not_written():
     logger, lines = logging.Logger("any"), []
     handler = logging.Handler()

@@ -21,7 +21,7 @@ from imgsearch_es.errors import ImgsearchError, QueryError, SourceError
 from imgsearch_es.interfaces.server import schemas
 from imgsearch_es.interfaces.server.answers import RETRY_SOON, ProblemError, not_found, reason_of
 from imgsearch_es.interfaces.server.guard import IS_HEAD
-from imgsearch_es.interfaces.server.pictures import ATTACHED, SIZES, Download, zipped
+from imgsearch_es.interfaces.server.pictures import ATTACHED, SIZES, Download, sent, zipped
 from imgsearch_es.interfaces.server.schemas import DocumentAnswer, SearchRequest
 from imgsearch_es.interfaces.server.services import Parts, Services, check_may_change, client_of
 from imgsearch_es.interfaces.server.uploads import KEEP_SECONDS, UnknownPictureError
@@ -31,11 +31,6 @@ from imgsearch_es.retrieval.documents import Document
 T = TypeVar("T")
 _FOREVER = "private, max-age=31536000, immutable"
 _ASK = "private, no-cache"
-_MEDIA_TYPES = {
-    "AVIF": "image/avif", "BMP": "image/bmp", "GIF": "image/gif", "JPEG": "image/jpeg",
-    "JPEG2000": "image/jp2", "PNG": "image/png", "PPM": "image/x-portable-pixmap",
-    "TIFF": "image/tiff", "WEBP": "image/webp",
-}  # fmt: skip
 _MOST_PICTURES, _MOST_FIELDS = 8, 100
 _MOST_FILES, _MOST_BYTES = 200, 2 * 1024**3
 """Of one download."""
@@ -195,12 +190,12 @@ async def document(name: str, parts: Parts) -> Response:
 
 
 @router.get("/api/v1/documents/{name}/picture", tags=["documents"])
-async def original(name: str, parts: Parts) -> Response:
+async def original(http: Request, name: str, parts: Parts) -> Response:
     """The file of an indexed picture, if it is what was indexed."""
     found = await parts.work(lambda: parts.pictures.document(name))
-    data = await parts.draw(lambda: parts.pictures.read(found))
-    kind = _MEDIA_TYPES.get(found.format, "application/octet-stream")
-    return Response(data, media_type=kind, headers={"Cache-Control": _ASK})
+    with parts.answers.room(client_of(http), found.bytes) as room:
+        data = await parts.draw(lambda: parts.pictures.read(found))
+        return sent(found, data, room.pop_all().close, {"Cache-Control": _ASK})
 
 
 @router.get("/thumbnails/{name}/{size}", tags=["documents"])

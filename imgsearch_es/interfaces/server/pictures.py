@@ -14,7 +14,7 @@ import tempfile
 import threading
 import time
 import zipfile
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from itertools import chain, count
 from pathlib import Path
 from typing import TypeVar
@@ -51,6 +51,11 @@ _TOUCH_SECONDS = 3600.0
 _BLOCK, _BLOCK_SECONDS = 1024**2, 60.0
 """What is sent at once of a download, and how long a client may take for it: it has one of a few
 places."""
+_MEDIA_TYPES = {
+    "AVIF": "image/avif", "BMP": "image/bmp", "GIF": "image/gif", "JPEG": "image/jpeg",
+    "JPEG2000": "image/jp2", "PNG": "image/png", "PPM": "image/x-portable-pixmap",
+    "TIFF": "image/tiff", "WEBP": "image/webp",
+}  # fmt: skip
 _LEFT_OUT = "left out.txt"
 ATTACHED = {"Content-Disposition": 'attachment; filename="pictures.zip"'}
 _log = logging.getLogger(__name__)
@@ -251,11 +256,20 @@ class ThumbnailCache:
 
 
 class Download(StreamingResponse):
-    """A ZIP as it is made; when it ends, however it does, its client may have another."""
+    """A file, or a ZIP as it is made, by blocks; ``end`` is called when it ends, however it does.
 
-    def __init__(self, files: AsyncGenerator[bytes, None], end: Callable[[], None]) -> None:
-        super().__init__(files, media_type="application/zip", headers=ATTACHED)
-        self._files, self._end = files, end
+    A block is sent when the client has taken the one before.
+    """
+
+    def __init__(
+        self,
+        blocks: AsyncGenerator[bytes, None],
+        end: Callable[[], None],
+        kind: str = "application/zip",
+        headers: Mapping[str, str] = ATTACHED,
+    ) -> None:
+        super().__init__(blocks, media_type=kind, headers=headers)
+        self._blocks, self._end = blocks, end
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
 
@@ -269,7 +283,20 @@ class Download(StreamingResponse):
             _log.warning("a download was given up: its client takes it too slowly")
         finally:
             self._end()
-            await self._files.aclose()  # before its ZIP is, by the garbage collector
+            await self._blocks.aclose()  # before its ZIP is, by the garbage collector
+
+
+def sent(
+    picture: Document, data: bytes, end: Callable[[], None], headers: Mapping[str, str]
+) -> Download:
+    """The bytes of a picture's file as an answer."""
+
+    async def blocks() -> AsyncGenerator[bytes, None]:
+        for start in range(0, len(data), _BLOCK):
+            yield data[start : start + _BLOCK]
+
+    kind = _MEDIA_TYPES.get(picture.format, "application/octet-stream")
+    return Download(blocks(), end, kind, {**headers, "Content-Length": str(len(data))})
 
 
 async def zipped(

@@ -25,7 +25,7 @@ from imgsearch_es.index import ImageIndex
 from imgsearch_es.indexing import DEFAULT_LIMITS
 from imgsearch_es.interfaces.server.answers import ProblemError, log
 from imgsearch_es.interfaces.server.batching import Searchers, ServedIndex
-from imgsearch_es.interfaces.server.connections import owner_of
+from imgsearch_es.interfaces.server.connections import Bodies, owner_of
 from imgsearch_es.interfaces.server.guard import Metrics, ServerSettings, unauthorized
 from imgsearch_es.interfaces.server.pictures import Pictures, ThumbnailCache
 from imgsearch_es.interfaces.server.schemas import ExplainRequest, FacetsRequest, What
@@ -227,6 +227,7 @@ class Services:
         self.index.observe = self.metrics.batches.observe
         self.changing = asyncio.Lock()
         self.downloading: set[str] = set()
+        self.answers = Bodies()
         self._log = open_log(settings.log)
         self.searchers = Searchers(Services, index, settings)
         self._searches = ThreadPoolExecutor(settings.threads, "imgsearch-search")
