@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -24,7 +24,7 @@ from imgsearch_es.interfaces.server.guard import IS_HEAD
 from imgsearch_es.interfaces.server.pictures import ATTACHED, SIZES, Download, sent, zipped
 from imgsearch_es.interfaces.server.schemas import DocumentAnswer, SearchRequest
 from imgsearch_es.interfaces.server.services import Parts, Services, check_may_change, client_of
-from imgsearch_es.interfaces.server.uploads import KEEP_SECONDS, UnknownPictureError
+from imgsearch_es.interfaces.server.uploads import KEEP_SECONDS, UnknownPictureError, Upload
 from imgsearch_es.pictures.files import replacing, to_uri
 from imgsearch_es.retrieval.documents import Document
 
@@ -206,7 +206,9 @@ async def thumbnail(
     if size not in SIZES:
         raise not_found()
     found = await parts.draw(lambda: parts.pictures.find(name))
-    data, etag, was_there = await parts.draw(lambda: parts.pictures.thumbnail(found, size))
+    turn = parts.turn(http, "draw") if isinstance(found, Upload) else nullcontext()
+    async with turn:  # so that drawing what a client sent keeps few threads
+        data, etag, was_there = await parts.draw(lambda: parts.pictures.thumbnail(found, size))
     parts.metrics.thumbnails.labels("hit" if was_there else "miss").inc()
     headers = {"ETag": etag, "Cache-Control": _ASK if v is None else _FOREVER}
     if http.headers.get("if-none-match") == etag:

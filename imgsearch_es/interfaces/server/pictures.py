@@ -14,6 +14,7 @@ import tempfile
 import threading
 import time
 import zipfile
+from collections import OrderedDict
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from itertools import chain, count
 from pathlib import Path
@@ -48,6 +49,8 @@ _KEEP = 0.9
 """The share of the limit that is left after cleaning up."""
 _TOUCH_SECONDS = 3600.0
 """A file's time of use is kept to about an hour, so that a hit writes nothing."""
+_MOST_DRAWN = 100
+"""Thumbnails of uploads that are kept, each of about a megabyte at most."""
 _BLOCK, _BLOCK_SECONDS = 1024**2, 60.0
 """What is sent at once of a download, and how long a client may take for it: it has one of a few
 places."""
@@ -81,6 +84,7 @@ class Pictures:
         self._uploads = uploads
         self._cache = cache
         self._drawer = drawer
+        self._drawn: OrderedDict[str, bytes] = OrderedDict()
         self._roots = tuple(_real(root) for root in roots)
 
     def find(self, name: str) -> Document | Upload:
@@ -124,10 +128,12 @@ class Pictures:
             return thumbnail(Image.fromarray(self._small(self.read(picture))), size)
 
         if isinstance(picture, Upload):
-            return make(), f'"{picture.id}-{size}"', False
-        _check_same(picture, self._readable(picture, content_hash))
-        key = f"{picture.sha256}-{size}"
-        data, was_there = self._cache.get(key, make)
+            key = f"{picture.id}-{size}"
+            data, was_there = self._of_upload(key, make)
+        else:
+            _check_same(picture, self._readable(picture, content_hash))
+            key = f"{picture.sha256}-{size}"
+            data, was_there = self._cache.get(key, make)
         return data, f'"{key}"', was_there
 
     def is_allowed(self, path: Path) -> bool:
@@ -145,6 +151,15 @@ class Pictures:
         if path is None or _is_below(path, self._roots or (_real(path.parent),)):
             return None
         return _real(path)
+
+    def _of_upload(self, key: str, make: Callable[[], bytes]) -> tuple[bytes, bool]:
+        """The same, kept in memory only; the longest unused are forgotten."""
+        data = self._drawn.pop(key, None)
+        found = (make(), False) if data is None else (data, True)
+        self._drawn[key] = found[0]
+        while len(self._drawn) > _MOST_DRAWN:
+            self._drawn.popitem(last=False)
+        return found
 
     def _small(self, data: bytes) -> NDArray[np.uint8]:
         return self._drawer.decode(data, "picture").pixels
