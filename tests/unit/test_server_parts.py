@@ -42,7 +42,7 @@ from imgsearch_es.interfaces.server.uploads import (
 from imgsearch_es.interfaces.server.view import State
 from imgsearch_es.pictures.addresses import is_public
 from imgsearch_es.pictures.files import Limits, picture_id
-from tests.fakes import COMMAND, FakeModel
+from tests.fakes import COMMAND, FakeModel, noise
 from tests.serving import Client, answering, json_of
 from tests.unit.test_meanings import GERMAN
 
@@ -430,12 +430,21 @@ def test_a_url_is_the_state_and_back():
 def test_choices_become_conditions():
     state = State(where=("label=a=b", "label=c", "width=256-511", "bytes=<16 KB"))
     assert state.conditions() == {
-        "label": ["a=b", "c"], "width": {"gte": 256, "lt": 512}, "bytes": {"lt": 16384},
+        "label": ["a=b", "c"], "width": ["256..511"], "bytes": ["..16383"],
     }  # fmt: skip
     assert "width=" not in State(where=("width=256-511",)).with_choice("width", "256-511")
-    for wrong in ("width=3", "secret=1"):
+    for wrong in (("width=3",), ("secret=1",), ("within=1,2,3,4", "within=5,6,7,8")):
         with pytest.raises(QueryError):
-            State(where=(wrong,)).conditions()
+            State(where=wrong).conditions()
+
+
+def test_ranges_of_a_facet_are_alternatives(index):
+    index.add([noise(1, 255), noise(2, 256), noise(3, 511), noise(4, 512)])
+    small, medium = "width=<256", "width=256-511"
+    wheres = [State(where=one).conditions() for one in ((small,), (medium,), (small, medium))]
+    counts = [index.facets(None, ["width"], where=where)["width"] for where in wheres]
+    assert counts[2] == counts[0] + counts[1]
+    assert counts[1] == [{"value": "256-511", "count": 2}]
 
 
 # -- the command --

@@ -193,15 +193,16 @@ class State:
         for choice in self.where:
             field, _, value = choice.partition("=")
             if field in _ON_MAPS:
+                if WITHIN in found:
+                    raise QueryError("a page is of one part of the map: choose one")
                 found[WITHIN] = box_of_tile(value) if field == PLACE else value
                 continue
             check_facets([field], 1)
-            if field not in BOUNDS:
-                found.setdefault(field, []).append(value)
-                continue
-            chosen = range_of(field, value)
-            ends = {"gte": chosen.low, "lt": chosen.high}
-            found[field] = {sign: end for sign, end in ends.items() if end is not None}
+            if field in BOUNDS:
+                chosen = range_of(field, value)
+                low = "" if chosen.low is None else chosen.low
+                value = f"{low}..{'' if chosen.high is None else chosen.high - 1}"
+            found.setdefault(field, []).append(value)
         return found
 
 
