@@ -25,6 +25,7 @@ import numpy as np
 import pytest
 from starlette.datastructures import QueryParams
 
+from imgsearch_es.analysis.analyzer import Term
 from imgsearch_es.analysis.models.base import Prediction
 from imgsearch_es.errors import AnalyzerError, ImageError, QueryError
 from imgsearch_es.interfaces.server.batching import MAX_TOGETHER, BatchingModel
@@ -39,9 +40,10 @@ from imgsearch_es.interfaces.server.uploads import (
     Uploads,
     fetch,
 )
-from imgsearch_es.interfaces.server.view import State
+from imgsearch_es.interfaces.server.view import State, share_url
 from imgsearch_es.pictures.addresses import is_public
 from imgsearch_es.pictures.files import Limits, picture_id
+from imgsearch_es.retrieval.queries import Query
 from tests.fakes import COMMAND, FakeModel, noise
 from tests.serving import Client, answering, json_of
 from tests.unit.test_meanings import GERMAN
@@ -425,6 +427,15 @@ def test_a_url_is_the_state_and_back():
     for wrong in ("region=1", "region=a,b,c,d", "page=0", "page=401", "page=x", many):
         with pytest.raises(QueryError):
             State.from_params(QueryParams(wrong))
+
+
+def test_weights_that_no_words_can_have_are_not_shared():
+    def shared(*weights: float) -> str | None:
+        terms = tuple(Term(f"n0208412{i}", weight) for i, weight in enumerate(weights))
+        return share_url(Query(terms), State(image=(f"upload-{'a' * 22}",)))
+
+    assert shared(0.5, 2e-6) is not None
+    assert shared(0.5, 9e-7) is None
 
 
 def test_choices_become_conditions():
