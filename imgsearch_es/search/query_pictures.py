@@ -63,6 +63,9 @@ QueryImages = QueryImage | Iterable[QueryImage]
 Named: TypeAlias = str | os.PathLike[str] | Hit | Document
 """A picture of the index: by id, URI, path or hit."""
 
+_Shots: TypeAlias = tuple[str, str | Image.Image, list[NDArray[np.uint8]]]
+"""A picture's URI, what is shown of it, and the pixels of its views."""
+
 _SIDE, _SHOWN = 4096, 1024
 """A query picture with a longer side is large: views are made of one of this side at most, and hits
 keep one of the second to show."""
@@ -84,7 +87,7 @@ class PictureReader:
         region: Region | None = None,
         views: Sequence[str] = (),
     ) -> list[Example]:
-        """Read query pictures: from the index where they are, else all together by the analyzer.
+        """Read query pictures: from the index where they are, else some together by the analyzer.
 
         Parts and views are of pixels, so with them every picture is analyzed. Pictures have the
         terms that they ask with.
@@ -96,8 +99,11 @@ class PictureReader:
         }
         stored = self._store.get(list(dict.fromkeys(keys.values()))) if keys else {}
         examples: dict[int, Example] = {}
-        opened: dict[int, tuple[str, str | Image.Image, list[NDArray[np.uint8]]]] = {}
+        opened: dict[int, _Shots] = {}
         for i, image in enumerate(images):
+            if sum(len(shots) for *_, shots in opened.values()) >= BATCH_SIZE:
+                examples |= self._analyzed(opened)
+                opened.clear()  # so that no more pixels are kept, however many pictures there are
             if isinstance(image, Prepared):
                 pixels = whole_of(image.pixels)
                 opened[i] = image.uri, Image.fromarray(pixels), [image.pixels]
@@ -116,20 +122,26 @@ class PictureReader:
                 shots = [self._analyzer().prepare(shot) for shot in views_of(part, views)]
                 opened[i] = picture.uri, picture.uri if by_name else _bounded(part, _SHOWN), shots
                 del picture, part
+        examples |= self._analyzed(opened)
+        found = [examples[i] for i in range(len(images))]
+        return known_settings(self._store).asking(found) if found else []
+
+    def _analyzed(self, opened: Mapping[int, _Shots]) -> dict[int, Example]:
+        """What the model sees in pictures: of each the mean of its views."""
         every = [shot for *_, group in opened.values() for shot in group]
         analyses = (
             analysis
             for first in range(0, len(every), BATCH_SIZE)
             for analysis in self._analyzer().analyze_prepared(every[first : first + BATCH_SIZE])
         )
+        examples = {}
         for i, (uri, shown, group) in opened.items():
             mine = [next(analyses) for _ in group]
             vectors = [one.embedding for one in mine if one.embedding is not None]
             embedding = mean_embedding(vectors) if vectors else None
             terms = mean_terms([one.terms for one in mine])
             examples[i] = Example(uri, terms, embedding, shown)
-        found = [examples[i] for i in range(len(images))]
-        return known_settings(self._store).asking(found) if found else []
+        return examples
 
     def text_feature(self, text: str) -> NDArray[np.float32]:
         """A free text as a deep feature of this index, whose model reads texts."""

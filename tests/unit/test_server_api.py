@@ -6,8 +6,11 @@ import io
 import json
 import re
 import shutil
+import threading
+import time
 import zipfile
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from unittest import mock
 
@@ -142,6 +145,32 @@ def test_documents_thumbnails_and_originals(own, cat):
     assert own.get(f"/thumbnails/{name}/241").status == 404
 
 
+def test_an_upload_is_drawn_once_and_nobody_waits(own, cat, monkeypatch):
+    name, other = json_of(own.upload("/api/v1/uploads", cat), 201)["id"], picture_id(str(cat))
+    drawn, release, drawer = [], threading.Event(), own.services.pictures._drawer
+    before = own.get(f"/thumbnails/{other}/240").data
+    decode = drawer.decode
+
+    def slow(data: bytes, of: str) -> object:
+        drawn.append(of)
+        assert release.wait(20)
+        return decode(data, of)
+
+    monkeypatch.setattr(drawer, "decode", slow)
+    with ThreadPoolExecutor(8) as crowd:
+        answers = [crowd.submit(own.get, f"/thumbnails/{name}/240") for _ in range(8)]
+        try:
+            while not drawn:
+                time.sleep(0.01)
+            assert own.get(f"/thumbnails/{other}/240", timeout=5).data == before
+        finally:
+            release.set()
+        assert [one.result().data for one in answers] == [before] * 8
+    assert len(drawn) == 1
+    text = own.get("/metrics").data.decode()
+    assert 'imgsearch_thumbnails_total{cache="miss"} 2.0' in text
+
+
 def test_suggestions_and_errors_help(client):
     found = json_of(client.get("/api/v1/suggest?word=tabbi"))
     assert {"text": "tabby", "kind": "word"}.items() <= found[0].items()
@@ -164,6 +193,15 @@ def test_suggestions_and_errors_help(client):
     assert "what to search for?" in nothing["error"]["message"]
     problem = json_of(client.upload("/api/v1/uploads", b"no picture at all"), 422)
     assert "not a picture" in problem["error"]["message"]
+
+
+def test_a_region_in_a_url_is_numbers_and_of_few_pictures(client, cat):
+    name = picture_id(str(cat))
+    path = f"/api/v1/search?image={name}&region="
+    assert client.get(f"{path}0,0.5,1,1").status == 200
+    for wrong in ("1..2,0,1,1", ".,.,.,.", "0,0,1", "1.,0,1,1"):
+        assert "region" in json_of(client.get(path + wrong), 422)["error"]["message"]
+    assert client.get(f"{path}0,0,1,1{8 * f'&image={name}'}").status == 422
 
 
 def test_a_form_with_what_would_be_passed_over_is_refused(client):

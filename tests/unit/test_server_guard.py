@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hmac
 import http.client
+import json
 import logging
 import socket
 import subprocess
@@ -21,7 +22,9 @@ from PIL import Image
 from imgsearch_es.errors import ConfigurationError
 from imgsearch_es.interfaces.server import connections, guard
 from imgsearch_es.interfaces.server.guard import ServerSettings
+from imgsearch_es.interfaces.server.schemas import What
 from imgsearch_es.pictures.files import Limits, picture_id
+from imgsearch_es.retrieval.queries import Query
 from tests.serving import BEARER, TOKEN, Client, json_of
 
 SMALL = Limits(max_pixels=10_000, max_bytes=50_000, max_seconds=5)
@@ -311,6 +314,38 @@ def test_who_reads_what_is_written_is_told_in_time_and_who_changes_it_waits(star
     assert all(b"The index is being written" in one.data for one in pages[:3])
 
 
+def test_a_client_s_pictures_are_opened_for_one_request_at_a_time(start, monkeypatch, word, photos):
+    ids = [picture_id(str(path)) for path in photos.rglob("*.png")]
+    asked = {"image": ids[:8], "views": ["mirror"], "k": 1}
+    opened, release = [], threading.Event()
+    with start(threads=2) as client, ThreadPoolExecutor(4) as crowd:
+        searching = client.services.searching
+        query = searching.query
+
+        def slow(what: What, *page: int) -> Query:
+            if what.views:
+                opened.append(what)
+                assert release.wait(20)
+            return query(what, *page)
+
+        monkeypatch.setattr(searching, "query", slow)
+        answers = [crowd.submit(client.post, "/api/v1/search", asked) for _ in range(4)]
+        try:
+            wait_for(lambda: bool(opened))
+            for path in ("/health", f"/api/v1/search?text={word}", "/results"):
+                assert client.get(path, timeout=5).status == 200
+            assert len(opened) == 1
+        finally:
+            release.set()
+        assert [one.result().status for one in answers] == [200] * 4
+        more = json_of(client.post("/api/v1/search", asked | {"image": ids[:9]}), 422)
+        assert more["error"]["message"] == "views and a region are of at most 8 pictures"
+        sent = client.upload(
+            "/api/v1/search/upload", next(photos.rglob("*.png")), query=json.dumps(asked)
+        )
+        assert sent.status == 400
+
+
 def test_a_body_that_never_comes_is_given_up(start):
     with start(request_seconds=0.3) as client, socket.create_connection(client.address, 10) as slow:
         slow.sendall(
@@ -368,6 +403,28 @@ def test_an_answer_that_nobody_takes_is_given_up(start, monkeypatch):
             while block := slow.recv(1 << 20):
                 taken += len(block)
         assert taken < 20_000_000
+
+
+def test_originals_that_nobody_takes_have_so_much_memory(start, monkeypatch, tmp_path):
+    monkeypatch.setattr(connections, "_BODIES_BYTES", 30_000_000)
+    large = tmp_path / "large.bmp"
+    Image.effect_noise((2600, 2600), 50).convert("RGB").save(large)
+    with start() as client, socket.socket() as slow:
+        client.services.index.add([large])
+        path = f"/api/v1/documents/{picture_id(str(large))}/picture"
+        slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        slow.connect(client.address)
+        slow.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+        wait_for(lambda: client.services.answers._held.total() > 0)
+        assert json_of(client.get(path), 503)["error"]["kind"] == "Busy"
+        slow.close()
+        wait_for(lambda: client.services.answers._held.total() == 0)
+        found = client.get(path)
+        assert found.data == large.read_bytes()
+        assert found.headers["content-length"] == str(large.stat().st_size)
+        assert found.headers["content-type"] == "image/bmp"
+        assert client("HEAD", path).headers["content-length"] == found.headers["content-length"]
+        wait_for(lambda: client.services.answers._held.total() == 0)
 
 
 def test_many_log_lines_of_a_kind_are_counted_not_written():

@@ -25,6 +25,7 @@ import numpy as np
 import pytest
 from starlette.datastructures import QueryParams
 
+from imgsearch_es.analysis.analyzer import Term
 from imgsearch_es.analysis.models.base import Prediction
 from imgsearch_es.errors import AnalyzerError, ImageError, QueryError
 from imgsearch_es.interfaces.server.batching import MAX_TOGETHER, BatchingModel
@@ -39,10 +40,11 @@ from imgsearch_es.interfaces.server.uploads import (
     Uploads,
     fetch,
 )
-from imgsearch_es.interfaces.server.view import State
+from imgsearch_es.interfaces.server.view import State, share_url
 from imgsearch_es.pictures.addresses import is_public
 from imgsearch_es.pictures.files import Limits, picture_id
-from tests.fakes import COMMAND, FakeModel
+from imgsearch_es.retrieval.queries import Query
+from tests.fakes import COMMAND, FakeModel, noise
 from tests.serving import Client, answering, json_of
 from tests.unit.test_meanings import GERMAN
 
@@ -427,15 +429,33 @@ def test_a_url_is_the_state_and_back():
             State.from_params(QueryParams(wrong))
 
 
+def test_weights_that_no_words_can_have_are_not_shared():
+    def shared(*weights: float) -> str | None:
+        terms = tuple(Term(f"n0208412{i}", weight) for i, weight in enumerate(weights))
+        return share_url(Query(terms), State(image=(f"upload-{'a' * 22}",)))
+
+    assert shared(0.5, 2e-6) is not None
+    assert shared(0.5, 9e-7) is None
+
+
 def test_choices_become_conditions():
     state = State(where=("label=a=b", "label=c", "width=256-511", "bytes=<16 KB"))
     assert state.conditions() == {
-        "label": ["a=b", "c"], "width": {"gte": 256, "lt": 512}, "bytes": {"lt": 16384},
+        "label": ["a=b", "c"], "width": ["256..511"], "bytes": ["..16383"],
     }  # fmt: skip
     assert "width=" not in State(where=("width=256-511",)).with_choice("width", "256-511")
-    for wrong in ("width=3", "secret=1"):
+    for wrong in (("width=3",), ("secret=1",), ("within=1,2,3,4", "within=5,6,7,8")):
         with pytest.raises(QueryError):
-            State(where=(wrong,)).conditions()
+            State(where=wrong).conditions()
+
+
+def test_ranges_of_a_facet_are_alternatives(index):
+    index.add([noise(1, 255), noise(2, 256), noise(3, 511), noise(4, 512)])
+    small, medium = "width=<256", "width=256-511"
+    wheres = [State(where=one).conditions() for one in ((small,), (medium,), (small, medium))]
+    counts = [index.facets(None, ["width"], where=where)["width"] for where in wheres]
+    assert counts[2] == counts[0] + counts[1]
+    assert counts[1] == [{"value": "256-511", "count": 2}]
 
 
 # -- the command --

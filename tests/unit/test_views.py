@@ -205,6 +205,29 @@ def test_views_of_a_query_are_another_thing(tmp_path):
         assert index.search(image=noise(1), region=(0, 0, 0.5, 0.5)).total == 3
 
 
+def test_the_pixels_of_few_query_pictures_are_kept_at_once(tmp_path, monkeypatch):
+    ready, most = [0], []
+    prepare, analyze = Analyzer.prepare, Analyzer.analyze_prepared
+
+    def prepared(self: Analyzer, image: Image.Image) -> np.ndarray:
+        ready[0] += 1
+        most.append(ready[0])
+        return prepare(self, image)
+
+    def analyzed(self: Analyzer, pictures: list[np.ndarray]) -> object:
+        ready[0] -= len(pictures)
+        return analyze(self, pictures)
+
+    with ImageIndex(tmp_path / "x.duckdb", model="fake") as index:
+        index.add([noise(1)])
+        monkeypatch.setattr(Analyzer, "prepare", prepared)
+        monkeypatch.setattr(Analyzer, "analyze_prepared", analyzed)
+        every = ["mirror", "rotations", "crops"]
+        assert index.search(image=[noise(i) for i in range(9)], views=every).total == 1
+    assert len(most) == 90
+    assert max(most) <= 40
+
+
 # -- storing ---------------------------------------------------------------------------------
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -20,23 +20,17 @@ from starlette.responses import StreamingResponse
 from imgsearch_es.errors import ImgsearchError, QueryError, SourceError
 from imgsearch_es.interfaces.server import schemas
 from imgsearch_es.interfaces.server.answers import RETRY_SOON, ProblemError, not_found, reason_of
-from imgsearch_es.interfaces.server.connections import owner_of
 from imgsearch_es.interfaces.server.guard import IS_HEAD
-from imgsearch_es.interfaces.server.pictures import ATTACHED, SIZES, Download, zipped
+from imgsearch_es.interfaces.server.pictures import ATTACHED, SIZES, Download, sent, zipped
 from imgsearch_es.interfaces.server.schemas import DocumentAnswer, SearchRequest
-from imgsearch_es.interfaces.server.services import Parts, Services, check_may_change
-from imgsearch_es.interfaces.server.uploads import KEEP_SECONDS, UnknownPictureError
+from imgsearch_es.interfaces.server.services import Parts, Services, check_may_change, client_of
+from imgsearch_es.interfaces.server.uploads import KEEP_SECONDS, UnknownPictureError, Upload
 from imgsearch_es.pictures.files import replacing, to_uri
 from imgsearch_es.retrieval.documents import Document
 
 T = TypeVar("T")
 _FOREVER = "private, max-age=31536000, immutable"
 _ASK = "private, no-cache"
-_MEDIA_TYPES = {
-    "AVIF": "image/avif", "BMP": "image/bmp", "GIF": "image/gif", "JPEG": "image/jpeg",
-    "JPEG2000": "image/jp2", "PNG": "image/png", "PPM": "image/x-portable-pixmap",
-    "TIFF": "image/tiff", "WEBP": "image/webp",
-}  # fmt: skip
 _MOST_PICTURES, _MOST_FIELDS = 8, 100
 _MOST_FILES, _MOST_BYTES = 200, 2 * 1024**3
 """Of one download."""
@@ -88,9 +82,9 @@ async def _form(
 
 
 @router.post("/api/v1/search", response_model=schemas.SearchAnswer, tags=["search"])
-async def search(request: SearchRequest, parts: Parts) -> Response:
+async def search(http: Request, request: SearchRequest, parts: Parts) -> Response:
     """Find pictures by words, by pictures, by liked and disliked ones, or by all of these."""
-    return await parts.answer(_found, request)
+    return await parts.answer(_found, request, http if request.opens_pictures else None)
 
 
 def _found(parts: Services, request: SearchRequest) -> Response:
@@ -100,10 +94,10 @@ def _found(parts: Services, request: SearchRequest) -> Response:
 
 @router.get("/api/v1/search", response_model=schemas.SearchAnswer, tags=["search"])
 async def search_by_url(
-    request: Annotated[schemas.SearchRequestInUrl, Query()], parts: Parts
+    http: Request, request: Annotated[schemas.SearchRequestInUrl, Query()], parts: Parts
 ) -> Response:
     """The same for what fits into a URL; conditions are part of the words: `label:pets`."""
-    return await search(request.to_request(), parts)
+    return await search(http, request.to_request(), parts)
 
 
 @router.post(
@@ -120,11 +114,12 @@ async def search_by_upload(http: Request, parts: Parts) -> Response:
         uploads = [await parts.check(http, file.read, parts.uploads.add) for file in files]
     try:
         request = SearchRequest.model_validate_json(texts[0] if texts else "{}")
+        given = {"image": [*request.image, *(upload.id for upload in uploads)]}
+        request = SearchRequest.model_validate(request.model_dump(exclude_unset=True) | given)
     except ValidationError as error:
         why = reason_of(error.errors())
         raise QueryError(f"the form field 'query' is no search: {why}") from error
-    request.image = [*request.image, *(upload.id for upload in uploads)]
-    return await search(request, parts)
+    return await search(http, request, parts)
 
 
 @router.post(
@@ -154,16 +149,18 @@ async def upload_by_url(http: Request, request: schemas.UrlRequest, parts: Parts
 
 
 @router.post("/api/v1/explain", response_model=schemas.ExplainAnswer, tags=["search"])
-async def explain(request: schemas.ExplainRequest, parts: Parts) -> Response:
+async def explain(http: Request, request: schemas.ExplainRequest, parts: Parts) -> Response:
     """What scores are the sums of, synset by synset."""
-    query, found = await parts.work(lambda: parts.searching.explain(request))
+    opening = http if request.opens_pictures else None
+    query, found = await parts.work(lambda: parts.searching.explain(request), opening)
     return JSONResponse({"query": str(query), "explanations": [one.to_dict() for one in found]})
 
 
 @router.post("/api/v1/facets", response_model=schemas.FacetsAnswer, tags=["search"])
-async def facets(request: schemas.FacetsRequest, parts: Parts) -> Response:
+async def facets(http: Request, request: schemas.FacetsRequest, parts: Parts) -> Response:
     """Count synsets, labels, formats and sizes of what a query matches, or of all."""
-    return JSONResponse(await parts.work(lambda: parts.searching.facets(request)))
+    opening = http if request.opens_pictures else None
+    return JSONResponse(await parts.work(lambda: parts.searching.facets(request), opening))
 
 
 @router.get("/api/v1/suggest", response_model=list[schemas.SuggestAnswer], tags=["search"])
@@ -193,12 +190,12 @@ async def document(name: str, parts: Parts) -> Response:
 
 
 @router.get("/api/v1/documents/{name}/picture", tags=["documents"])
-async def original(name: str, parts: Parts) -> Response:
+async def original(http: Request, name: str, parts: Parts) -> Response:
     """The file of an indexed picture, if it is what was indexed."""
     found = await parts.work(lambda: parts.pictures.document(name))
-    data = await parts.draw(lambda: parts.pictures.read(found))
-    kind = _MEDIA_TYPES.get(found.format, "application/octet-stream")
-    return Response(data, media_type=kind, headers={"Cache-Control": _ASK})
+    with parts.answers.room(client_of(http), found.bytes) as room:
+        data = await parts.draw(lambda: parts.pictures.read(found))
+        return sent(found, data, room.pop_all().close, {"Cache-Control": _ASK})
 
 
 @router.get("/thumbnails/{name}/{size}", tags=["documents"])
@@ -209,7 +206,9 @@ async def thumbnail(
     if size not in SIZES:
         raise not_found()
     found = await parts.draw(lambda: parts.pictures.find(name))
-    data, etag, was_there = await parts.draw(lambda: parts.pictures.thumbnail(found, size))
+    turn = parts.turn(http, "draw") if isinstance(found, Upload) else nullcontext()
+    async with turn:  # so that drawing what a client sent keeps few threads
+        data, etag, was_there = await parts.draw(lambda: parts.pictures.thumbnail(found, size))
     parts.metrics.thumbnails.labels("hit" if was_there else "miss").inc()
     headers = {"ETag": etag, "Cache-Control": _ASK if v is None else _FOREVER}
     if http.headers.get("if-none-match") == etag:
@@ -232,7 +231,7 @@ async def download(
     if sum(one.bytes for one in wanted) > _MOST_BYTES:
         message = f"these files have over {_MOST_BYTES // 1024**3} GB: download fewer at a time"
         raise ProblemError(413, "TooLarge", message)
-    client = owner_of(http.client.host if http.client else "unknown")
+    client = client_of(http)
     if client in parts.downloading or len(parts.downloading) >= _MOST_DOWNLOADS:
         whose = "yours" if client in parts.downloading else "others"
         message = f"a download of {whose} is under way: try again when it has ended"

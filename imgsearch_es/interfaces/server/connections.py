@@ -12,13 +12,13 @@ import resource
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from imgsearch_es.interfaces.server.answers import log
+from imgsearch_es.interfaces.server.answers import RETRY_SOON, ProblemError, log
 
 HEAD_SECONDS = 15
 """The longest that a connection may be open without a whole request's head, at first and after
@@ -66,10 +66,11 @@ class RateLimit:
 class Bodies:
     """How many bytes there are of the bodies of requests in progress, which memory must hold.
 
-    Each client may send one of the largest, whatever the limits.
+    Each client may send one of the largest, whatever the limits; and what is alone has room. The
+    same is kept of answers that are not taken yet.
     """
 
-    def __init__(self, largest: int) -> None:
+    def __init__(self, largest: int = 0) -> None:
         self._most = max(_BODIES_BYTES, 2 * largest)
         self._most_of_one = max(self._most // 4, largest)
         self._held: Counter[str] = Counter()
@@ -81,13 +82,13 @@ class Bodies:
 
         def held(size: int) -> bool:
             nonlocal mine
-            more = size - mine
+            others, theirs = self._held.total() - mine, self._held[client] - mine
             if size > _SMALL_BODY and (
-                self._held[client] + more > self._most_of_one
-                or self._held.total() + more > self._most
+                (theirs and theirs + size > self._most_of_one)
+                or (others and others + size > self._most)
             ):
                 return False
-            self._held[client] += more
+            self._held[client] += size - mine
             mine = size
             return True
 
@@ -97,6 +98,15 @@ class Bodies:
             self._held[client] -= mine
             if not self._held[client]:
                 del self._held[client]
+
+    def room(self, client: str, size: int) -> ExitStack:
+        """Room for an answer of so many bytes, until what is returned is closed."""
+        room = ExitStack()
+        if not room.enter_context(self.of(client))(size):
+            room.close()
+            busy = "too much is being downloaded at once: try again"
+            raise ProblemError(503, "Busy", busy, RETRY_SOON)
+        return room
 
 
 def owner_of(address: str) -> str:

@@ -90,7 +90,8 @@ async def _answered(template: str, request: Request, parts: Services) -> Respons
         notices = await parts.work(lambda: parts.readiness.now(parts.model))
     except IndexLockedError as error:
         return _failed(template, parts, State.from_params(QueryParams(params)), error)
-    return await parts.answer(_answer, _Asked(template, params, notices, goes_on))
+    opening = request if request.query_params.get("region") else None
+    return await parts.answer(_answer, _Asked(template, params, notices, goes_on), opening)
 
 
 def _answer(parts: Services, asked: _Asked) -> Response:
@@ -124,7 +125,7 @@ async def why(request: Request, parts: Parts, picture: str) -> Response:
             explanation = found[0] if found else None
         return {"document": document, "why": explanation and why_of(explanation)}
 
-    content = await parts.work(explained)
+    content = await parts.work(explained, request if state.region else None)
     template = "page.html" if wants_page(request.headers) else "why.html"
     return _render(template, 200, state=state, parts=parts, **content)
 

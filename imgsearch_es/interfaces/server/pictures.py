@@ -14,7 +14,8 @@ import tempfile
 import threading
 import time
 import zipfile
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections import OrderedDict
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from itertools import chain, count
 from pathlib import Path
 from typing import TypeVar
@@ -48,9 +49,16 @@ _KEEP = 0.9
 """The share of the limit that is left after cleaning up."""
 _TOUCH_SECONDS = 3600.0
 """A file's time of use is kept to about an hour, so that a hit writes nothing."""
+_MOST_DRAWN = 100
+"""Thumbnails of uploads that are kept, each of about a megabyte at most."""
 _BLOCK, _BLOCK_SECONDS = 1024**2, 60.0
 """What is sent at once of a download, and how long a client may take for it: it has one of a few
 places."""
+_MEDIA_TYPES = {
+    "AVIF": "image/avif", "BMP": "image/bmp", "GIF": "image/gif", "JPEG": "image/jpeg",
+    "JPEG2000": "image/jp2", "PNG": "image/png", "PPM": "image/x-portable-pixmap",
+    "TIFF": "image/tiff", "WEBP": "image/webp",
+}  # fmt: skip
 _LEFT_OUT = "left out.txt"
 ATTACHED = {"Content-Disposition": 'attachment; filename="pictures.zip"'}
 _log = logging.getLogger(__name__)
@@ -76,6 +84,7 @@ class Pictures:
         self.uploads = uploads
         self._cache = cache
         self._drawer = drawer
+        self._drawn: OrderedDict[str, bytes] = OrderedDict()
         self._roots = tuple(_real(root) for root in roots)
 
     def find(self, name: str) -> Document | Upload:
@@ -119,10 +128,12 @@ class Pictures:
             return thumbnail(Image.fromarray(self._small(self.read(picture))), size)
 
         if isinstance(picture, Upload):
-            return make(), f'"{picture.id}-{size}"', False
-        _check_same(picture, self._readable(picture, content_hash))
-        key = f"{picture.sha256}-{size}"
-        data, was_there = self._cache.get(key, make)
+            key = f"{picture.id}-{size}"
+            data, was_there = self._of_upload(key, make)
+        else:
+            _check_same(picture, self._readable(picture, content_hash))
+            key = f"{picture.sha256}-{size}"
+            data, was_there = self._cache.get(key, make)
         return data, f'"{key}"', was_there
 
     def is_allowed(self, path: Path) -> bool:
@@ -140,6 +151,15 @@ class Pictures:
         if path is None or _is_below(path, self._roots or (_real(path.parent),)):
             return None
         return _real(path)
+
+    def _of_upload(self, key: str, make: Callable[[], bytes]) -> tuple[bytes, bool]:
+        """The same, kept in memory only; the longest unused are forgotten."""
+        data = self._drawn.pop(key, None)
+        found = (make(), False) if data is None else (data, True)
+        self._drawn[key] = found[0]
+        while len(self._drawn) > _MOST_DRAWN:
+            self._drawn.popitem(last=False)
+        return found
 
     def _small(self, data: bytes) -> NDArray[np.uint8]:
         return self._drawer.decode(data, "picture").pixels
@@ -251,11 +271,20 @@ class ThumbnailCache:
 
 
 class Download(StreamingResponse):
-    """A ZIP as it is made; when it ends, however it does, its client may have another."""
+    """A file, or a ZIP as it is made, by blocks; ``end`` is called when it ends, however it does.
 
-    def __init__(self, files: AsyncGenerator[bytes, None], end: Callable[[], None]) -> None:
-        super().__init__(files, media_type="application/zip", headers=ATTACHED)
-        self._files, self._end = files, end
+    A block is sent when the client has taken the one before.
+    """
+
+    def __init__(
+        self,
+        blocks: AsyncGenerator[bytes, None],
+        end: Callable[[], None],
+        kind: str = "application/zip",
+        headers: Mapping[str, str] = ATTACHED,
+    ) -> None:
+        super().__init__(blocks, media_type=kind, headers=headers)
+        self._blocks, self._end = blocks, end
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
 
@@ -269,7 +298,20 @@ class Download(StreamingResponse):
             _log.warning("a download was given up: its client takes it too slowly")
         finally:
             self._end()
-            await self._files.aclose()  # before its ZIP is, by the garbage collector
+            await self._blocks.aclose()  # before its ZIP is, by the garbage collector
+
+
+def sent(
+    picture: Document, data: bytes, end: Callable[[], None], headers: Mapping[str, str]
+) -> Download:
+    """The bytes of a picture's file as an answer."""
+
+    async def blocks() -> AsyncGenerator[bytes, None]:
+        for start in range(0, len(data), _BLOCK):
+            yield data[start : start + _BLOCK]
+
+    kind = _MEDIA_TYPES.get(picture.format, "application/octet-stream")
+    return Download(blocks(), end, kind, {**headers, "Content-Length": str(len(data))})
 
 
 async def zipped(

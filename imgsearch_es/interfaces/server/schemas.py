@@ -9,12 +9,16 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
 
 from imgsearch_es.retrieval.documents import Document
 from imgsearch_es.retrieval.strategies import HEAVIEST
 
 MAX_K = 1000
+_MOST_OPENED = 8
+"""Pictures of a search that are opened and analyzed, for their views or a region."""
 
 Weight = Annotated[float, Field(ge=0, le=HEAVIEST)]
 
@@ -85,6 +89,18 @@ class What(_Asked):
     rank_constant: int = Field(60, ge=1, le=1_000_000, description="Of rrf, as of the next.")
     window: int = Field(100, ge=1, le=MAX_K, description="How many pictures each part ranks.")
 
+    @property
+    def opens_pictures(self) -> bool:
+        """Whether pictures of the index are analyzed anew: views and a region are of pixels."""
+        return self.region is not None or bool(self.views)
+
+    @model_validator(mode="after")
+    def _opens_few(self) -> What:
+        if self.opens_pictures and len(self.image) > _MOST_OPENED:
+            message = f"views and a region are of at most {_MOST_OPENED} pictures"
+            raise PydanticCustomError("too_many_opened", message)
+        return self
+
 
 class SearchRequest(What, _Page):
     """A search."""
@@ -94,7 +110,7 @@ class SearchRequestInUrl(_Asked, _Page):
     """A search, as far as it fits into a URL."""
 
     region: str | None = Field(
-        None, pattern=r"^[0-9.]+(,[0-9.]+){3}$", description="left,top,right,bottom"
+        None, pattern=r"^\d+(\.\d+)?(,\d+(\.\d+)?){3}$", description="left,top,right,bottom"
     )
 
     def to_request(self) -> SearchRequest:
@@ -102,7 +118,10 @@ class SearchRequestInUrl(_Asked, _Page):
         values = self.model_dump()
         if self.region is not None:
             values["region"] = self.region.split(",")
-        return SearchRequest.model_validate(values)
+        try:
+            return SearchRequest.model_validate(values)
+        except ValidationError as error:
+            raise RequestValidationError(error.errors()) from error
 
 
 class ExplainRequest(What):

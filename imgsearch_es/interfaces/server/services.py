@@ -21,6 +21,7 @@ from imgsearch_es.index import ImageIndex
 from imgsearch_es.indexing import DEFAULT_LIMITS
 from imgsearch_es.interfaces.server.answers import ProblemError, log
 from imgsearch_es.interfaces.server.batching import Searchers, ServedIndex
+from imgsearch_es.interfaces.server.connections import Bodies, owner_of
 from imgsearch_es.interfaces.server.guard import Metrics, ServerSettings, unauthorized
 from imgsearch_es.interfaces.server.pictures import Pictures, ThumbnailCache
 from imgsearch_es.interfaces.server.readiness import LOOK_SECONDS, Readiness
@@ -48,6 +49,8 @@ _DRAWING_THREADS = 4
 """Thumbnails are made by so many threads, so that searching has others."""
 _FETCHING_THREADS = 8
 """The same for pictures on the web, whose servers may be slow."""
+_OPENING_THREADS = 2
+"""The same for searches that open pictures and analyze them, of which each takes the model."""
 _DRAWING_SECONDS = 10.0
 """How long decoding a picture for a thumbnail may take."""
 
@@ -61,10 +64,9 @@ class Searching:
 
     def query(self, what: What, k: int = 10, offset: int = 0) -> Query:
         """The query of a request; pictures that the index does not know are analyzed."""
-        opened = what.region is not None or bool(what.views)
         given = {name: getattr(what, name) for name in OPTIONS if name in What.model_fields}
         given |= {
-            "image": [self._picture(name, opened) for name in what.image],
+            "image": [self._picture(name, what.opens_pictures) for name in what.image],
             "like": [self._picture(name) for name in what.like],
             "dislike": [self._picture(name) for name in what.dislike],
             "exclude_self": False,
@@ -161,36 +163,49 @@ class Services:
         self.index.observe = self.metrics.batches.observe
         self.changing = asyncio.Lock()
         self.downloading: set[str] = set()
+        self.answers = Bodies()
         self._log = open_log(settings.log)
         self.searchers = Searchers(Services, index, settings)
         hurry = READ_SECONDS.set, (_SHARE * settings.request_seconds,)
         self._searches = ThreadPoolExecutor(settings.threads, "imgsearch-search", *hurry)
         self._drawings = ThreadPoolExecutor(_DRAWING_THREADS, "imgsearch-draw", *hurry)
         self._changes = ThreadPoolExecutor(1, "imgsearch-change")
+        self._openings = ThreadPoolExecutor(_OPENING_THREADS, "imgsearch-open", *hurry)
         self._fetches = ThreadPoolExecutor(_FETCHING_THREADS, "imgsearch-fetch")
         self._checks = ThreadPoolExecutor(WORKERS, "imgsearch-check", *hurry)
         self._places = asyncio.Semaphore(WORKERS)
         self._clients: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._turns: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
 
     def _analyzer(self) -> Mapping[str, Any]:
         found = self.index.store.settings() if self.index.exists else None  # of today's index
         return found.analyzer if found else {}
 
-    async def work(self, call: Callable[[], T]) -> T:
+    async def work(self, call: Callable[[], T], opening: Request | None = None) -> T:
         """Do something in a thread, while others are served.
 
         What was given up before it began is never done; what was given up later keeps its thread
-        until it ends, so that there are never more.
+        until it ends, so that there are never more. ``opening`` is the request where pictures are
+        opened and analyzed: that has few threads, and one of a client's waits for the one before.
         """
-        return await asyncio.wrap_future(self._searches.submit(call))
+        if opening is None:
+            return await asyncio.wrap_future(self._searches.submit(call))
+        async with self.turn(opening, "open"):
+            return await asyncio.wrap_future(self._openings.submit(call))
 
-    async def answer(self, work: Callable[[Services, T], Response], given: T) -> Response:
-        """The same for an answer, which another process may give."""
-        if (asked := self.searchers.submit(work, given)) is not None:
+    def turn(self, request: Request, what: str) -> asyncio.Lock:
+        """For work of a kind of which each client has one at a time."""
+        return self._turns.setdefault((what, client_of(request)), asyncio.Lock())
+
+    async def answer(
+        self, work: Callable[[Services, T], Response], given: T, opening: Request | None = None
+    ) -> Response:
+        """``work`` for an answer, which another process may give where nothing is opened."""
+        if opening is None and (asked := self.searchers.submit(work, given)) is not None:
             with suppress(BrokenProcessPool):
                 if (found := await asyncio.wrap_future(asked)) is not None:
                     return found
-        return await self.work(lambda: work(self, given))
+        return await self.work(lambda: work(self, given), opening)
 
     async def draw(self, call: Callable[[], T]) -> T:
         return await asyncio.wrap_future(self._drawings.submit(call))
@@ -281,13 +296,18 @@ class Services:
             self.model = f"unavailable: {type(error).__name__}"
 
     def close(self) -> None:
-        own = self._searches, self._drawings, self._changes, self._fetches, self._checks
-        for threads in own:
+        looking = (self._drawings, self._openings, self._checks)
+        for threads in (self._searches, self._changes, self._fetches, *looking):
             threads.shutdown(wait=False, cancel_futures=True)
         self.searchers.close()
         self.checker.close()
         self._drawer.close()
         self.index.close()
+
+
+def client_of(request: Request) -> str:
+    """Whose request it is."""
+    return owner_of(request.client.host if request.client else "unknown")
 
 
 def services_of(request: Request) -> Services:

@@ -39,7 +39,7 @@ from imgsearch_es.retrieval.facets import (
     check_facets,
     range_of,
 )
-from imgsearch_es.retrieval.language import MAX_PARTS
+from imgsearch_es.retrieval.language import MAX_BOOST, MAX_PARTS, MIN_BOOST
 from imgsearch_es.retrieval.queries import Query
 from imgsearch_es.retrieval.spans import box_of_tile, to_box
 from imgsearch_es.retrieval.strategies import STRATEGIES
@@ -193,15 +193,16 @@ class State:
         for choice in self.where:
             field, _, value = choice.partition("=")
             if field in _ON_MAPS:
+                if WITHIN in found:
+                    raise QueryError("a page is of one part of the map: choose one")
                 found[WITHIN] = box_of_tile(value) if field == PLACE else value
                 continue
             check_facets([field], 1)
-            if field not in BOUNDS:
-                found.setdefault(field, []).append(value)
-                continue
-            chosen = range_of(field, value)
-            ends = {"gte": chosen.low, "lt": chosen.high}
-            found[field] = {sign: end for sign, end in ends.items() if end is not None}
+            if field in BOUNDS:
+                chosen = range_of(field, value)
+                low = "" if chosen.low is None else chosen.low
+                value = f"{low}..{'' if chosen.high is None else chosen.high - 1}"
+            found.setdefault(field, []).append(value)
         return found
 
 
@@ -253,6 +254,8 @@ def share_url(query: Query, state: State) -> str | None:
     if not uploaded or query.filters or query.is_dense or not 0 < len(query.terms) <= MAX_PARTS:
         return None
     if any(is_color(term.key) for term in query.terms):  # beside synsets it would be weighted
+        return None
+    if not all(MIN_BOOST <= term.score <= MAX_BOOST for term in query.terms):
         return None
     text = " ".join(f"synset:{shown_value(term.key)}^{term.score:.7g}" for term in query.terms)
     return state.url(q=text, image=(), like=(), dislike=(), region="")
