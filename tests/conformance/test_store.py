@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import datetime, timedelta, timezone
 from functools import partial
+from itertools import product
+from operator import eq, ge, gt, le, lt
 from threading import Thread
 
 import numpy as np
@@ -30,6 +33,21 @@ def same(a: Document, b: Document) -> bool:
     left, right = ({**{f: getattr(d, f) for f in d.__slots__}} for d in (a, b))
     vectors = left.pop("embedding"), right.pop("embedding")
     return left == right and np.array_equal(*vectors)
+
+
+def test_times_are_compared_to_the_millisecond(place):
+    second = datetime(2026, 1, 1, 10, 30, tzinfo=timezone.utc)
+    moments = [second + timedelta(milliseconds=ms) for ms in (-1, 0, 1, 500, 999, 1000)]
+    documents = [
+        replace(document(f"{i}.jpg", []), indexed_at=moment) for i, moment in enumerate(moments)
+    ]
+    compared = {"gt": gt, "gte": ge, "lt": lt, "lte": le, "in": eq}
+    with filled(place(), documents) as store:
+        for (operator, compare), moment in product(compared.items(), moments):
+            value = moment.isoformat()
+            where = {"indexed_at": value if operator == "in" else {operator: value}}
+            found = {d.indexed_at for d in store.documents(parse_filters(where))}
+            assert found == {m for m in moments if compare(m, moment)}, where
 
 
 def test_nothing_is_there_before_create(store: Store):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -316,7 +317,12 @@ def _within(field: str, wanted: Limits) -> dict[str, Any]:
 
 
 def _bounded(field: str, value: Any) -> Any:
-    """The server refuses other widths and heights than integers hold."""
+    """The server refuses other widths and heights than integers hold.
+
+    It takes a time without milliseconds for all of its second.
+    """
+    if field in DATE_FIELDS:
+        return datetime.fromisoformat(value).isoformat(timespec="milliseconds")
     if field not in ("width", "height") or abs(float(value)) <= _INTEGER:
         return value
     return min(max(float(value), -_INTEGER), _INTEGER)
