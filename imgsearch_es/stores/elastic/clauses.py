@@ -255,8 +255,8 @@ def _condition(item: Filter) -> dict[str, Any]:
     spans = [(value, limits(item, value)) for value in item.values]
     ways = [_within(item.field, wanted) for _, wanted in spans if wanted is not None]
     exact = [_bounded(item.field, value) for value, wanted in spans if wanted is None]
-    if item.field.startswith(METADATA):
-        exact = [keyword(v) for v in exact]
+    if item.field.startswith(METADATA):  # where a text may look like a range
+        exact = [keyword(value) for value in item.values]
     named = {"ids": {"values": exact}} if item.field == "id" else {"terms": {item.field: exact}}
     return _any([*ways, named] if exact or not ways else ways)
 
