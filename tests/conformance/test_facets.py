@@ -211,6 +211,8 @@ def test_what_is_typed_goes_on(case):
     for line in ("golden re", "zebra golden re"):  # a phrase, also after another word
         assert suggestions(case.store, imagenet(), line, 9)[0].text == "golden retriever"
     assert suggestions(case.store, imagenet(), " ", 9) == []
+    taught = imagenet().with_taught([("taught", "w^2 AND", "")])
+    assert suggestions(case.store, taught, "w^2", 9) == [Suggestion('"w^2 AND"', "taught", 0)]
 
 
 def test_of_a_picture_by_its_deep_feature_and_of_conditions_alone(case):
