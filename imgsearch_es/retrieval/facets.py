@@ -114,11 +114,16 @@ def most_frequent(counts: Iterable[tuple[str, int]], size: int) -> list[FacetCou
     return [{"value": value, "count": count} for value, count in ordered[:size]]
 
 
+def small(value: str) -> str:
+    """A value with small letters in place of A to Z."""
+    return value.translate(_SMALL)
+
+
 def spellings(counts: Iterable[tuple[str, int]]) -> dict[str, dict[str, int]]:
     """Values by their small letters, as conditions take A and a for the same: see ``CASELESS``."""
     found: dict[str, dict[str, int]] = {}
     for value, count in counts:
-        found.setdefault(value.translate(_SMALL), {})[value] = count
+        found.setdefault(small(value), {})[value] = count
     return found
 
 

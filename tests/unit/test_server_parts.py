@@ -39,7 +39,7 @@ from imgsearch_es.interfaces.server.uploads import (
     Uploads,
     fetch,
 )
-from imgsearch_es.interfaces.server.view import State
+from imgsearch_es.interfaces.server.view import State, facet_groups
 from imgsearch_es.pictures.addresses import is_public
 from imgsearch_es.pictures.files import Limits, picture_id
 from tests.fakes import COMMAND, FakeModel
@@ -436,6 +436,17 @@ def test_choices_become_conditions():
     for wrong in ("width=3", "secret=1"):
         with pytest.raises(QueryError):
             State(where=(wrong,)).conditions()
+
+
+def test_a_chosen_value_keeps_its_spelling():
+    counted = {"camera": [{"value": "NIKON D70", "count": 14}, {"value": "X100", "count": 1}]}
+    state = State(where=("camera=nikon d70",))
+    (group,) = facet_groups(counted, state)
+    assert group == (
+        "camera",
+        [{"value": "nikon d70", "count": 14}, {"value": "X100", "count": 1}],
+        {"nikon d70"},
+    )
 
 
 # -- the command --
