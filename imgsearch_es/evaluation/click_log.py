@@ -21,6 +21,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -156,9 +157,19 @@ class InteractionLog:
             return False
 
     def _put_aside(self) -> None:
-        for number in range(self._old_files, 0, -1):
+        """Files are moved up to the first number that is free, as a crash may have left one."""
+        kept = range(1, self._old_files)
+        free = next((n for n in kept if not _aside(self.path, n).exists()), self._old_files)
+        for number in range(free, 0, -1):
             with suppress(FileNotFoundError):
                 _aside(self.path, number - 1).replace(_aside(self.path, number))
+
+
+def _numbers(path: Path) -> list[int]:
+    """Of the files that were put aside, the oldest first."""
+    named = re.compile(rf"{re.escape(path.name)}\.([1-9][0-9]*)")
+    found = (named.fullmatch(file.name) for file in path.parent.glob("*") if file.is_file())
+    return sorted((int(one[1]) for one in found if one), reverse=True)
 
 
 def _aside(path: Path, number: int) -> Path:
@@ -246,12 +257,10 @@ def read_interactions(path: str | os.PathLike[str]) -> Interactions:
 
 def _lines(path: Path) -> Iterator[tuple[str, bytes]]:
     """The lines that are not blank, oldest file first, each with where it stands."""
-    number = 0
-    while _aside(path, number + 1).is_file():
-        number += 1
-    if not number and not path.exists():
+    numbers = _numbers(path)
+    if not numbers and not path.exists():
         raise LogError(f"there is no log {path}: is it written yet?")
-    for file in (_aside(path, old) for old in range(number, -1, -1)):
+    for file in (_aside(path, number) for number in (*numbers, 0)):
         try:
             with file.open("rb") as lines:
                 for count, line in enumerate(lines, start=1):

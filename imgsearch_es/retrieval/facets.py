@@ -6,9 +6,10 @@ than there are pictures.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from string import ascii_lowercase, ascii_uppercase
 from typing import TypedDict
 
 from imgsearch_es.errors import QueryError
@@ -25,7 +26,8 @@ VALUE_FIELDS = (
     PLACE, ALBUM,
 )  # fmt: skip
 """Fields whose values are counted: most frequent first, equally frequent ones by name; so are
-those of a person's own fields, "metadata.<name>"."""
+those of a person's own fields, "metadata.<name>". Cameras, lenses and keywords that differ by case
+alone are one value, as they are to conditions."""
 
 _PIXELS = (256, 512, 1024, 2048, 4096)
 BOUNDS = {
@@ -38,6 +40,7 @@ BOUNDS = {
 FACETS = ("top_synset", "label", "format", "width", "bytes", YEAR, "camera")
 """The fields that are counted by default."""
 MAX_VALUES = 10_000
+_SMALL = str.maketrans(ascii_uppercase, ascii_lowercase)
 
 
 class FacetCount(TypedDict):
@@ -109,6 +112,28 @@ def most_frequent(counts: Iterable[tuple[str, int]], size: int) -> list[FacetCou
     """The ``size`` values with the highest counts, ties by value."""
     ordered = sorted(counts, key=lambda item: (-item[1], item[0]))
     return [{"value": value, "count": count} for value, count in ordered[:size]]
+
+
+def small(value: str) -> str:
+    """A value with small letters in place of A to Z."""
+    return value.translate(_SMALL)
+
+
+def spellings(counts: Iterable[tuple[str, int]]) -> dict[str, dict[str, int]]:
+    """Values by their small letters, as conditions take A and a for the same: see ``CASELESS``."""
+    found: dict[str, dict[str, int]] = {}
+    for value, count in counts:
+        found.setdefault(small(value), {})[value] = count
+    return found
+
+
+def without_case(
+    spelled: Mapping[str, Mapping[str, int]], together: Mapping[str, int]
+) -> Iterator[tuple[str, int]]:
+    """Each value in its most frequent spelling; ``together`` where pictures have several."""
+    for small, ways in spelled.items():
+        best = min(ways, key=lambda value: (-ways[value], value))
+        yield best, together.get(small, sum(ways.values()))
 
 
 def by_time(counts: Iterable[tuple[str, int]]) -> list[FacetCount]:

@@ -11,7 +11,7 @@ from functools import lru_cache
 from typing import Any
 
 from imgsearch_es.errors import QueryError
-from imgsearch_es.retrieval.conditions import NAMES, NUMBER_FIELDS, SIGNS
+from imgsearch_es.retrieval.conditions import NAMES, NUMBER_FIELDS, SIGNS, quoted
 from imgsearch_es.retrieval.spans import is_range, to_number
 from imgsearch_es.vocabulary.colors import COLOR
 from imgsearch_es.vocabulary.synsets import Vocabulary
@@ -75,6 +75,17 @@ def selects(token: re.Match[str] | None) -> bool:
     if token is None or operator(token):
         return operator(token) == "NOT"
     return token["key"] is not None or token["field"] not in NAMING
+
+
+def shown_phrase(phrase: str) -> str:
+    """A known phrase as it is written in a line: quoted where it would not be words alone."""
+    try:
+        found = [token for token in tokens(phrase) if not operator(token) and not token["sign"]]
+    except QueryError:
+        return quoted(phrase)
+    plain = " ".join(token["word"] or "" for token in found if token["boost"] is None)
+    is_plain = plain == " ".join(phrase.split()) and "score(" not in phrase
+    return phrase if is_plain else quoted(phrase)
 
 
 def unquoted(text: str) -> str:
@@ -149,7 +160,7 @@ def complete(vocabulary: Vocabulary, text: str, limit: int = LIMIT) -> list[str]
         signed = _SIGN.search(text[:start]) or text[start:] != typed
         found = []
         for phrase in phrases(vocabulary, typed, limit):
-            shown = f'"{phrase}"' if signed and " " in phrase else phrase
+            shown = quoted(phrase) if signed and " " in phrase else shown_phrase(phrase)
             found.append(text[:start] + shown)
         if found := [whole for whole in found if whole != text]:
             return found

@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 from imgsearch_es.errors import UnknownWordError
 from imgsearch_es.retrieval.conditions import Filter, any_of, of_score, shown_value
+from imgsearch_es.retrieval.tokens import shown_phrase
 from imgsearch_es.vocabulary.colors import COLOR, NAMED, is_color
 from imgsearch_es.vocabulary.synsets import Resolution, Vocabulary
 from imgsearch_es.vocabulary.words import normalize
@@ -107,7 +108,8 @@ def near_hint(found: Resolution) -> str:
 def unknown_word(word: str, vocabulary: Vocabulary) -> UnknownWordError:
     """The error of a line of which nothing is known."""
     why = why_unknown(word, vocabulary)
-    return UnknownWordError(word, () if why else vocabulary.suggest(word), why)
+    near = () if why else tuple(map(shown_phrase, vocabulary.suggest(word)))
+    return UnknownWordError(word, near, why)
 
 
 def left_out(phrases: Collection[str], vocabulary: Vocabulary) -> Iterator[str]:
@@ -119,7 +121,7 @@ def left_out(phrases: Collection[str], vocabulary: Vocabulary) -> Iterator[str]:
         if why := why_unknown(phrase, vocabulary):
             yield f"{why}; it was left out"
             continue
-        near = ", ".join(vocabulary.suggest(phrase))
+        near = ", ".join(map(shown_phrase, vocabulary.suggest(phrase)))
         ending = f"; near: {near}" if near else ""
         yield f"{phrase!r:.60} is not in this index's vocabulary and was left out{ending}"
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from imgsearch_es.retrieval.conditions import Filter, shown_value
 from imgsearch_es.retrieval.facets import MAX_VALUES, VALUE_FIELDS
 from imgsearch_es.retrieval.queries import Query, Selection
-from imgsearch_es.retrieval.tokens import phrases
+from imgsearch_es.retrieval.tokens import phrases, shown_phrase
 from imgsearch_es.stores.base import Store
 from imgsearch_es.vocabulary.synsets import Vocabulary
 from imgsearch_es.vocabulary.words import normalize
@@ -70,7 +70,7 @@ def _counted(store: Store, vocabulary: Vocabulary, found: Iterable[str]) -> list
         below = {term for key in keys for term in vocabulary.hyponyms(key)}
         kind = "word" if vocabulary.taught_keys.isdisjoint(keys) else "taught"
         count = sum(counts.get(term, 0) for term in below)
-        seen.setdefault(keys, Suggestion(phrase, kind, count))
+        seen.setdefault(keys, Suggestion(shown_phrase(phrase), kind, count))
     return list(seen.values())
 
 

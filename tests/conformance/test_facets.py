@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from imgsearch_es.analysis.analyzer import Term
 from imgsearch_es.errors import StoreError
+from imgsearch_es.pictures.photo import Photo
 from imgsearch_es.retrieval.conditions import Filter, any_of, parse_filters
 from imgsearch_es.retrieval.documents import Document
 from imgsearch_es.retrieval.facets import BOUNDS, FACETS, VALUE_FIELDS
@@ -23,7 +24,7 @@ from imgsearch_es.search.suggesting import Suggestion, suggestions
 from imgsearch_es.vocabulary.synsets import imagenet
 from tests.conformance.collections import AWKWARD_NAMES, KEYS, extremes, posteriors
 from tests.conformance.conftest import Case, filled
-from tests.conformance.reference import _is_wanted, _values, having
+from tests.conformance.reference import _is_wanted, _small, _values, having
 from tests.conformance.test_ranking import LAW, conditions
 
 FIELDS = (*VALUE_FIELDS, *BOUNDS)
@@ -35,6 +36,8 @@ def expected(documents: Sequence[Document], query: Selection, fields, size: int)
     counted = {}
     for field in fields:
         found = Counter(value for d in wanted for value in values(d, field))
+        if field in ("camera", "lens", "keywords"):
+            found = without_case(found, [{_small(v) for v in values(d, field)} for d in wanted])
         if field in BOUNDS:
             order = [shown(field, low) for low in (0, *BOUNDS[field])]
             counted[field] = [{"value": v, "count": found[v]} for v in order if v in found]
@@ -43,6 +46,14 @@ def expected(documents: Sequence[Document], query: Selection, fields, size: int)
             best = sorted(found.items(), reverse=True) if field in ("year", "month") else best
             counted[field] = [{"value": v, "count": n} for v, n in best]
     return counted
+
+
+def without_case(spelled: Counter[str], of_documents: list[set[str]]) -> dict[str, int]:
+    """The most frequent spellings, and how many documents have any spelling of them."""
+    best: dict[str, str] = {}
+    for value, _ in sorted(spelled.items(), key=lambda item: (-item[1], item[0])):
+        best.setdefault(_small(value), value)
+    return {value: sum(small in each for each in of_documents) for small, value in best.items()}
 
 
 def matches(document: Document, query: Selection) -> bool:
@@ -102,7 +113,11 @@ def make_documents() -> list[Document]:
         labels = (*document.labels, AWKWARD_NAMES[number % len(AWKWARD_NAMES)])
         odd = {"a [b] > 'c\"": {"d": AWKWARD_NAMES[number % len(AWKWARD_NAMES)]}}
         odd["real"] = [1e16, -1e300, 1e-5, 123456789012345680.0, -0.0, 0.1][number % 6 :]
-        document = replace(document, metadata={**document.metadata, **odd})
+        photo = document.photo
+        camera = photo.camera.upper() if number % 5 else photo.camera.lower()
+        keywords = (*photo.keywords, *(("Sea", "SEA", "übung")[: number % 4]))
+        photo = replace(photo, camera=camera, keywords=keywords)
+        document = replace(document, metadata={**document.metadata, **odd}, photo=photo)
         made.append(replace(document, width=size, height=size, bytes=weight, labels=labels))
     return made
 
@@ -196,6 +211,8 @@ def test_what_is_typed_goes_on(case):
     for line in ("golden re", "zebra golden re"):  # a phrase, also after another word
         assert suggestions(case.store, imagenet(), line, 9)[0].text == "golden retriever"
     assert suggestions(case.store, imagenet(), " ", 9) == []
+    taught = imagenet().with_taught([("taught", "w^2 AND", "")])
+    assert suggestions(case.store, taught, "w^2", 9) == [Suggestion('"w^2 AND"', "taught", 0)]
 
 
 def test_of_a_picture_by_its_deep_feature_and_of_conditions_alone(case):
@@ -237,11 +254,14 @@ def test_many_values_on_several_shards(fresh_index_name, elasticsearch_url):
             base[i % 100],
             id=f"{i:032x}",
             labels=(f"often {i % 7}", *(f"once {i} {j}" for j in range(110))),
+            photo=Photo(
+                keywords=(f"{'oO'[i % 2]}ften", *(f"{'kK'[j % 2]} {i} {j // 2}" for j in range(90)))
+            ),
         )
         for i in range(300)
     ]
     with filled(f"{elasticsearch_url}/{fresh_index_name}", documents, shards=2) as store:
-        check(Case(store, documents), Selection(), ["label", "format"], 12)
+        check(Case(store, documents), Selection(), ["label", "format", "keywords"], 12)
         many = {"many": [f"once {i}" for i in range(11_000)]}
         assert store.write([replace(d, metadata=many) for d in documents[:9]]).rejected == []
         store.finish()

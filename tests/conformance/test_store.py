@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import datetime, timedelta, timezone
 from functools import partial
+from itertools import product
+from operator import eq, ge, gt, le, lt
 from threading import Thread
 
 import numpy as np
@@ -14,7 +17,7 @@ from imgsearch_es.analysis.analyzer import Term
 from imgsearch_es.errors import IndexNotFoundError, StoreError
 from imgsearch_es.retrieval.conditions import parse_filters
 from imgsearch_es.retrieval.documents import Document
-from imgsearch_es.retrieval.facets import FACETS
+from imgsearch_es.retrieval.facets import FACETS, conditions_of
 from imgsearch_es.retrieval.ledger import DEPTH, TEXT_BYTES
 from imgsearch_es.retrieval.queries import Query, Selection
 from imgsearch_es.stores import open_store
@@ -30,6 +33,41 @@ def same(a: Document, b: Document) -> bool:
     left, right = ({**{f: getattr(d, f) for f in d.__slots__}} for d in (a, b))
     vectors = left.pop("embedding"), right.pop("embedding")
     return left == right and np.array_equal(*vectors)
+
+
+def test_times_are_compared_to_the_millisecond(place):
+    second = datetime(2026, 1, 1, 10, 30, tzinfo=timezone.utc)
+    moments = [second + timedelta(milliseconds=ms) for ms in (-1, 0, 1, 500, 999, 1000)]
+    documents = [
+        replace(document(f"{i}.jpg", []), indexed_at=moment) for i, moment in enumerate(moments)
+    ]
+    compared = {"gt": gt, "gte": ge, "lt": lt, "lte": le, "in": eq}
+    with filled(place(), documents) as store:
+        for (operator, compare), moment in product(compared.items(), moments):
+            value = moment.isoformat()
+            where = {"indexed_at": value if operator == "in" else {operator: value}}
+            found = {d.indexed_at for d in store.documents(parse_filters(where))}
+            assert found == {m for m in moments if compare(m, moment)}, where
+
+
+def test_a_value_that_looks_like_a_range_is_found(place):
+    values = ["1..3", "2", "1", "2019..2021", "2020-01-01..", "x"]
+    documents = [
+        replace(document(f"{i}.jpg", []), metadata={"v": value}) for i, value in enumerate(values)
+    ]
+    with filled(place(), documents) as store:
+        for value, wanted in (
+            ("1..3", {"1..3", "2", "1"}),
+            ("2019..2021", {"2019..2021"}),
+            ("2020-01-01..", {"2020-01-01.."}),
+            (["1..2", "x"], {"1", "2", "x"}),
+        ):
+            for where in ({"metadata.v": value}, {"-metadata.v": value}):
+                found = {d.metadata["v"] for d in store.documents(parse_filters(where))}
+                assert found == (set(values) - wanted if "-metadata.v" in where else wanted)
+        for item in store.facets(Selection(), ["metadata.v"], 10)["metadata.v"]:
+            of_value = store.documents(conditions_of("metadata.v", item["value"]))
+            assert item["value"] in {d.metadata["v"] for d in of_value}
 
 
 def test_nothing_is_there_before_create(store: Store):

@@ -231,6 +231,18 @@ def test_a_full_file_is_put_aside_and_the_oldest_goes(tmp_path):
         InteractionLog(tmp_path / "l.jsonl", max_bytes=0)
 
 
+def test_a_gap_among_the_files_put_aside_hides_none_of_them(tmp_path):
+    """As a crash between two renames leaves it; it is filled before the oldest file goes."""
+    log = InteractionLog(tmp_path / "l.jsonl", max_bytes=1, old_files=3)
+    searches = [log.write_search(query="q", strategy="auto", shown=["a"]) for _ in range(4)]
+    (tmp_path / "l.jsonl.2").unlink()
+    (tmp_path / "2").touch()
+    del searches[1]
+    assert [shown.search for shown in read_interactions(log.path).searches] == searches
+    searches.append(log.write_search(query="q", strategy="auto", shown=["a"]))
+    assert [shown.search for shown in read_interactions(log.path).searches] == searches
+
+
 def write_many(path: str, name: str) -> None:
     log = InteractionLog(path, max_bytes=20_000, old_files=50)
     for i in range(100):

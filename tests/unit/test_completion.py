@@ -6,7 +6,10 @@ from string import ascii_lowercase
 
 import pytest
 
+from imgsearch_es.retrieval.conditions import quoted
+from imgsearch_es.retrieval.language import parse_words
 from imgsearch_es.retrieval.tokens import complete, phrases
+from imgsearch_es.retrieval.traces import unknown_word
 from imgsearch_es.vocabulary.synsets import from_labels, imagenet
 
 VOCABULARY = imagenet()
@@ -29,6 +32,15 @@ VOCABULARY = imagenet()
 )
 def test_the_first_completion(typed, first):
     assert complete(VOCABULARY, typed)[0] == first
+
+
+@pytest.mark.parametrize("name", ["+plus", "AND", "w^2", "a:b", 'say "hi"', "cat AND", "score(x"])
+def test_what_means_itself_only_in_quotation_marks_is_completed_so(name):
+    vocabulary = VOCABULARY.with_taught([("taught", name, "")])
+    whole = f"dog {quoted(name)}"
+    assert whole in complete(vocabulary, f'dog "{name[:4]}')
+    assert "taught" in {term.key for term in parse_words(whole, vocabulary).terms}
+    assert quoted(name) in unknown_word(f"{name}z", vocabulary).suggestions
 
 
 @pytest.mark.parametrize("typed", ["", " ", "dog ", "xyzzy", "label:ca", '"', "-", "+", "🐈"])

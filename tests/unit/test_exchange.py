@@ -7,6 +7,7 @@ import gzip
 import hashlib
 import json
 import shutil
+from datetime import datetime, timezone
 
 import numpy as np
 import pyarrow
@@ -142,6 +143,13 @@ def test_optional_values_may_be_missing_and_a_row_that_comes_twice_replaces_the_
     assert (report.rows, report.added, report.updated, count) == (13, 12, 1, 12)
     with ImageIndex(tmp_path / "new.duckdb") as new:
         assert new.get(lines[1]["uri"]).labels == ("second",)
+
+
+def test_times_are_kept_to_the_millisecond(lines, tmp_path):
+    imported(tmp_path, [lines[0], lines[1] | {"indexed_at": "2026-01-01T10:30:00.999999+01:00"}])
+    with ImageIndex(tmp_path / "new.duckdb") as new:
+        kept = new.get(lines[1]["uri"]).indexed_at
+    assert kept == datetime(2026, 1, 1, 9, 30, 0, 999000, tzinfo=timezone.utc)
 
 
 @pytest.mark.parametrize(

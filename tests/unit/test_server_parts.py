@@ -40,7 +40,7 @@ from imgsearch_es.interfaces.server.uploads import (
     Uploads,
     fetch,
 )
-from imgsearch_es.interfaces.server.view import State, share_url
+from imgsearch_es.interfaces.server.view import State, facet_groups, share_url
 from imgsearch_es.pictures.addresses import is_public
 from imgsearch_es.pictures.files import Limits, picture_id
 from imgsearch_es.retrieval.queries import Query
@@ -456,6 +456,17 @@ def test_ranges_of_a_facet_are_alternatives(index):
     counts = [index.facets(None, ["width"], where=where)["width"] for where in wheres]
     assert counts[2] == counts[0] + counts[1]
     assert counts[1] == [{"value": "256-511", "count": 2}]
+
+
+def test_a_chosen_value_keeps_its_spelling():
+    counted = {"camera": [{"value": "NIKON D70", "count": 14}, {"value": "X100", "count": 1}]}
+    state = State(where=("camera=nikon d70",))
+    (group,) = facet_groups(counted, state)
+    assert group == (
+        "camera",
+        [{"value": "nikon d70", "count": 14}, {"value": "X100", "count": 1}],
+        {"nikon d70"},
+    )
 
 
 # -- the command --

@@ -245,13 +245,15 @@ def _number(row: Mapping[str, Any], name: str) -> int:
 
 
 def _moment(value: object) -> datetime:
+    """A time, cut to the millisecond: Elasticsearch compares no more of it."""
     if value is None:
         return datetime.now(timezone.utc).replace(microsecond=0)
     try:
         moment = value if isinstance(value, datetime) else datetime.fromisoformat(str(value))
         if moment.tzinfo is None:
             moment = moment.replace(tzinfo=timezone.utc)
-        return moment.astimezone(timezone.utc)
+        cut = moment.microsecond // 1000 * 1000
+        return moment.astimezone(timezone.utc).replace(microsecond=cut)
     except (ValueError, OverflowError):  # as of year 1, east of Greenwich
         raise RowError(f"indexed_at is no ISO 8601 time: {value!r:.60}") from None
 

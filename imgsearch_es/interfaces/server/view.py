@@ -27,7 +27,7 @@ from imgsearch_es.interfaces.server.answers import reason_of
 from imgsearch_es.interfaces.server.schemas import What
 from imgsearch_es.interfaces.server.uploads import NAME as UPLOAD_NAME
 from imgsearch_es.interfaces.server.uploads import Upload
-from imgsearch_es.retrieval.conditions import METADATA, WITHIN, shown_value
+from imgsearch_es.retrieval.conditions import CASELESS, METADATA, WITHIN, shown_value
 from imgsearch_es.retrieval.documents import Document
 from imgsearch_es.retrieval.facets import (
     ALBUM,
@@ -38,6 +38,7 @@ from imgsearch_es.retrieval.facets import (
     Facets,
     check_facets,
     range_of,
+    small,
 )
 from imgsearch_es.retrieval.language import MAX_BOOST, MAX_PARTS, MIN_BOOST
 from imgsearch_es.retrieval.queries import Query
@@ -284,6 +285,12 @@ def facet_groups(counted: Facets, state: State) -> list[tuple[str, list[FacetCou
     for field, counts in counted.items():
         given = (one.partition("=")[2] for one in state.where if one.startswith(f"{field}="))
         chosen = {one for one in given if not _OF_TIMELINE.fullmatch(one)}
+        if field in CASELESS:  # a value is shown as it was chosen
+            same = {small(one): one for one in chosen}
+            names = (same.get(small(item["value"]), item["value"]) for item in counts)
+            counts = [
+                {"value": n, "count": item["count"]} for n, item in zip(names, counts, strict=True)
+            ]
         known = {item["value"] for item in counts}
         gone: list[FacetCount] = [{"value": one, "count": 0} for one in sorted(chosen - known)]
         values = sorted([*counts, *gone], key=lambda item: item["value"] not in chosen)

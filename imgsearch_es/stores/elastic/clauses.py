@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -254,8 +255,8 @@ def _condition(item: Filter) -> dict[str, Any]:
     spans = [(value, limits(item, value)) for value in item.values]
     ways = [_within(item.field, wanted) for _, wanted in spans if wanted is not None]
     exact = [_bounded(item.field, value) for value, wanted in spans if wanted is None]
-    if item.field.startswith(METADATA):
-        exact = [keyword(v) for v in exact]
+    if item.field.startswith(METADATA):  # where a text may look like a range
+        exact = [keyword(value) for value in item.values]
     named = {"ids": {"values": exact}} if item.field == "id" else {"terms": {item.field: exact}}
     return _any([*ways, named] if exact or not ways else ways)
 
@@ -316,7 +317,12 @@ def _within(field: str, wanted: Limits) -> dict[str, Any]:
 
 
 def _bounded(field: str, value: Any) -> Any:
-    """The server refuses other widths and heights than integers hold."""
+    """The server refuses other widths and heights than integers hold.
+
+    It takes a time without milliseconds for all of its second.
+    """
+    if field in DATE_FIELDS:
+        return datetime.fromisoformat(value).isoformat(timespec="milliseconds")
     if field not in ("width", "height") or abs(float(value)) <= _INTEGER:
         return value
     return min(max(float(value), -_INTEGER), _INTEGER)

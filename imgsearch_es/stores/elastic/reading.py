@@ -12,7 +12,7 @@ from elasticsearch import helpers
 
 from imgsearch_es.errors import QueryError, StoreError
 from imgsearch_es.retrieval import facets
-from imgsearch_es.retrieval.conditions import METADATA, Filter
+from imgsearch_es.retrieval.conditions import CASELESS, METADATA, Filter
 from imgsearch_es.retrieval.documents import Document, to_score
 from imgsearch_es.retrieval.duplicates import Fingerprint
 from imgsearch_es.retrieval.facets import FacetCount, Facets
@@ -219,6 +219,9 @@ class Reading(AliasedIndex):
             return facets.by_time(counts)
         if field in facets.BOUNDS:
             return facets.not_empty(counts)
+        if field in CASELESS:
+            all_values = self._all_values(query, field) if found["sum_other_doc_count"] else counts
+            return facets.most_frequent(self._without_case(query, field, all_values), size)
         if field == facets.PLACE or not found["doc_count_error_upper_bound"]:
             return facets.most_frequent(counts, size)
         # Composite aggregations do not count metadata right, and have no fields for folders.
@@ -228,6 +231,21 @@ class Reading(AliasedIndex):
                 "shards, which cannot be counted exactly: narrow them by where="
             )
         return facets.most_frequent(self._all_values(query, field), size)
+
+    def _without_case(
+        self, query: Selection, field: str, counts: Iterable[tuple[str, int]]
+    ) -> Iterator[tuple[str, int]]:
+        """Of keywords a picture may have several spellings: such pictures are counted again."""
+        spelled = facets.spellings(counts)
+        several = [small for small, ways in spelled.items() if len(ways) > 1]
+        together: dict[str, int] = {}
+        for part in waiting.parts(several if field == "keywords" else ()):
+            ways = [{"terms": {field: list(spelled[small])}} for small in part]
+            aggregation = {"all": {"filters": {"filters": ways}}}
+            body = {"query": matching(counted(query)), "size": 0, "aggs": aggregation}
+            buckets = self._request(body=body)["aggregations"]["all"]["buckets"]
+            together |= zip(part, (bucket["doc_count"] for bucket in buckets), strict=True)
+        return facets.without_case(spelled, together)
 
     def _all_values(self, query: Selection, field: str) -> Iterator[tuple[str, int]]:
         sources = [{"value": {"terms": {"field": field}}}]
@@ -302,6 +320,7 @@ def _aggregation(field: str, size: int) -> dict[str, Any]:
     if field not in facets.BOUNDS:
         order = [{"_count": "desc"}, {"_key": "asc"}]
         of = {"script": _FOLDER} if field == facets.ALBUM else {"field": field}
+        size = facets.MAX_VALUES if field in CASELESS else size
         terms = {**of, "size": size, "shard_size": facets.MAX_VALUES, "order": order}
         return {"terms": terms}
     limits = [

@@ -162,9 +162,9 @@ def _condition(item: Filter, numbers: dict[str, int], parameters: Parameters) ->
     ways, exact = [], []
     for value in item.values:
         wanted_limits = limits(item, value)
-        if wanted_limits is None:
-            exact.append(value)
-        else:
+        if wanted_limits is None or item.field.startswith(METADATA):
+            exact.append(value)  # a text of metadata may look like a range
+        if wanted_limits is not None:
             ways.append(_limited(item.field, wanted_limits, parameters))
     ways = [_of_field(item.field, _either_of(ways), parameters)] if ways else []
     if exact or not ways:

@@ -6,13 +6,14 @@ import json
 import threading
 from collections import defaultdict
 from collections.abc import Hashable, Iterator, Mapping, Sequence
+from string import ascii_lowercase, ascii_uppercase
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from imgsearch_es.errors import DamagedIndexError
-from imgsearch_es.retrieval.conditions import order
+from imgsearch_es.retrieval.conditions import CASELESS, order
 from imgsearch_es.retrieval.documents import to_score
 from imgsearch_es.retrieval.facets import (
     ALBUM,
@@ -27,6 +28,8 @@ from imgsearch_es.retrieval.facets import (
     most_frequent,
     not_empty,
     ranges,
+    spellings,
+    without_case,
 )
 from imgsearch_es.retrieval.queries import Query, Selection
 from imgsearch_es.retrieval.scoring import Statistics
@@ -55,9 +58,12 @@ _BY_NUMBER = (
     "SELECT document, {} "
     "FROM documents JOIN (SELECT unnest($1)::INTEGER AS document) USING (document)"
 )
+_SMALL_KEYWORDS = "small keywords"
 _VALUES = {
     "label": "list_distinct(label)",
     "keywords": "list_distinct(photo.keywords)",
+    _SMALL_KEYWORDS: "list_distinct([translate(keyword, "
+    f"'{ascii_uppercase}', '{ascii_lowercase}') FOR keyword IN photo.keywords])",
     "camera": "[photo.camera]",
     "lens": "[photo.lens]",
     YEAR: "[strftime(photo.taken_at, '%Y')]",
@@ -256,19 +262,20 @@ def facets(reader: Reader, query: Selection, fields: Sequence[str], size: int) -
     In one statement: to find the documents takes longer than to count what they have.
     """
     where, parameters = selecting.matching(query, reader.numbers)
-    lists = ", ".join(_values(field, parameters) for field in fields)
+    apart = [*fields, *([_SMALL_KEYWORDS] if "keywords" in fields else [])]
+    lists = ", ".join(_values(field, parameters) for field in apart)
     rows = reader.rows(
         "SELECT field, value, count(*) FROM (SELECT field, unnest(lists) AS value FROM ("
-        f"SELECT unnest(range({len(fields)})) AS field, unnest([{lists}]) AS lists "
+        f"SELECT unnest(range({len(apart)})) AS field, unnest([{lists}]) AS lists "
         f"FROM documents {where})) WHERE value IS NOT NULL GROUP BY field, value",
         parameters,
     )
-    found: list[dict[str, int]] = [{} for _ in fields]
+    found: list[dict[str, int]] = [{} for _ in apart]
     for number, value, many in rows:
         found[number][value] = many
     return {
-        field: _facet(reader, field, counts, size)
-        for field, counts in zip(fields, found, strict=True)
+        field: _facet(reader, field, counts, size, found[-1] if field == "keywords" else {})
+        for field, counts in zip(fields, found, strict=False)
     }
 
 
@@ -309,7 +316,11 @@ def _values(field: str, parameters: Parameters) -> str:
     return f"list_distinct(ARRAY({leaves(field, parameters)}))"
 
 
-def _facet(reader: Reader, field: str, counts: dict[str, int], size: int) -> list[FacetCount]:
+def _facet(
+    reader: Reader, field: str, counts: dict[str, int], size: int, together: dict[str, int]
+) -> list[FacetCount]:
+    if field in CASELESS:
+        return most_frequent(without_case(spellings(counts.items()), together), size)
     if field in BOUNDS:
         return not_empty((item.value, counts.get(item.value, 0)) for item in ranges(field))
     if field in PERIODS:

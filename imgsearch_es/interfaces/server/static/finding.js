@@ -74,7 +74,7 @@ function close() {
   active = -1;
 }
 
-const quoted = (text) => (/^[^\s",*?^<>:]+$/.test(text) ? text : `"${text.replace(/["\\]/g, "\\$&")}"`);
+const quoted = (text) => (/^"|^[^\s",*?^<>:]+$/.test(text) ? text : `"${text.replace(/["\\]/g, "\\$&")}"`);
 
 /** Puts a completion into the line; one that is whole can be searched for at once. */
 function take(place, search) {
