@@ -153,7 +153,7 @@ class World:
     def rebuild(self) -> None:
         """Build the index anew and swap."""
         for store in self.stores.values():
-            Rebuild(store, store.beside(), SETTINGS, None).run(keep=False)
+            Rebuild(store, store.beside(), SETTINGS, None).run((), keep=False)
             store.settings()
 
     def crash(self) -> None:

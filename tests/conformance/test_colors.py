@@ -149,7 +149,7 @@ def test_colors_are_kept_verified_exported_and_rebuilt(case, place, tmp_path):
     with ImageIndex(location) as other:
         other.import_(file)
         settings = other.store.settings()
-        Rebuild(other.store, other.store.beside(), settings, None).run(keep=False)
+        Rebuild(other.store, other.store.beside(), settings, None).run((), keep=False)
         kept = {document.id: document for document in other.store.documents()}
     assert {d.id: (d.terms, d.colors) for d in case.documents} == {
         key: (d.terms, d.colors) for key, d in kept.items()

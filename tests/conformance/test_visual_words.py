@@ -217,12 +217,12 @@ def test_an_index_without_words_says_how_to_get_them(place):
             with pytest.raises(QueryError, match="reindex --visual-words"):
                 ask(asked)
         assert store.approximable() == ()
-        Rebuild(store, store.beside(), WITH_WORDS, None).run(keep=False)
+        Rebuild(store, store.beside(), WITH_WORDS, None).run((), keep=False)
         store.renew()
         WordCase(store, documents).check(asked)
         with pytest.raises(QueryError, match="build it again"):
             store.search(replace(asked, visual_words=WORDS + 1))
-        Rebuild(store, store.beside(), WITHOUT_WORDS, None).run(keep=False)
+        Rebuild(store, store.beside(), WITHOUT_WORDS, None).run((), keep=False)
 
 
 def test_exchanged_between_indexes_with_and_without(place, tmp_path):
