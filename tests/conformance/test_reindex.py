@@ -12,6 +12,7 @@ import pytest
 from imgsearch_es import ImageIndex
 from imgsearch_es.analysis.analyzer import Term
 from imgsearch_es.errors import ConfigurationError, IndexRebuiltError, StoreError
+from imgsearch_es.indexing.reindexing import Rebuild
 
 SMALLER = {"model": "fake", "term_filters": [{"name": "top_k", "k": 3}]}
 LARGER = {"model": "fake", "term_filters": [{"name": "top_k", "k": 7}]}
@@ -198,3 +199,42 @@ def test_what_is_taught_or_rebuilt_meanwhile_is_no_less_true(
         with ImageIndex(location) as after:
             assert min(len(document.terms) for document in after) >= 50
             assert after.verify(sample=12).is_whole
+
+
+def test_a_word_forgotten_after_an_interrupted_rebuild_stays_forgotten(
+    place, photos, fake_model, monkeypatch
+):
+    def stop() -> None:
+        raise KeyboardInterrupt
+
+    with ImageIndex(place(), model="fake") as index:
+        index.add(photos)
+        index.teach("wug", sorted(map(str, photos.rglob("*.png")))[:3])
+        meanwhile(index.store, monkeypatch, stop)
+        with pytest.raises(KeyboardInterrupt):
+            index.reindex(analyzer=SMALLER)
+        index.forget("wug")
+        assert index.reindex(analyzer=SMALLER).analyzed == 12
+        assert index.words() == []
+        assert index.verify(sample=3).is_whole
+
+
+def test_who_builds_an_index_writes_into_no_other_s(place, photos, fake_model, monkeypatch):
+    location, take, others = place(), Rebuild._take, []
+    with ImageIndex(location, model="fake") as index, ImageIndex(location) as program:
+        index.add(photos)
+
+        def late(self, documents) -> None:
+            if not others:  # another program begins anew, with other options
+                others.append(program.store.beside())
+                others[0].delete()
+                others[0].create(program.store.settings())
+            take(self, documents)
+
+        monkeypatch.setattr(Rebuild, "_take", late)
+        with pytest.raises(IndexRebuiltError):
+            index.reindex(query_terms=5)
+        others[0].finish()
+        assert others[0].count() == 0
+        assert (index.count(), index.verify().is_whole) == (12, True)
+        others[0].delete()
