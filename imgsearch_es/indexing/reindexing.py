@@ -14,7 +14,6 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from imgsearch_es.analysis.embedding_filters import EmbeddingFilter, run_embedding_filters
 from imgsearch_es.analysis.terms import TaughtWord
@@ -85,7 +84,6 @@ class _Copied:
 
     def __init__(self) -> None:
         self._ids, self._sums = array("Q"), array("Q")
-        self._known: dict[str, NDArray[np.uint64]] = {}
 
     def add(self, documents: Iterable[Document]) -> None:
         """These were copied."""
@@ -104,11 +102,11 @@ class _Copied:
         ids, sums = (np.array(each, np.uint64)[order] for each in (self._ids, self._sums))
         is_last = np.ones(len(ids), bool)
         is_last[:-1] = ids[1:] != ids[:-1]
-        self._known = {"ids": ids[is_last], "sums": sums[is_last]}
+        self._known = ids[is_last], sums[is_last]
 
     def others(self, documents: Sequence[Document]) -> list[Document]:
         """Those that were not copied as they are."""
-        ids, sums = self._known["ids"], self._known["sums"]
+        ids, sums = self._known
         if not len(ids):
             return list(documents)
         asked = np.array([int(document.id[:16], 16) for document in documents], np.uint64)

@@ -23,11 +23,12 @@ from imgsearch_es.retrieval.conditions import Filter, order
 from imgsearch_es.retrieval.dense import CANDIDATES, COMPARISONS, Scores, Vectors
 from imgsearch_es.retrieval.documents import to_score
 from imgsearch_es.retrieval.ledger import LONGEST_FEATURE
-from imgsearch_es.retrieval.scoring import Formula, Statistics, heaviest_first
+from imgsearch_es.retrieval.scoring import Statistics, heaviest_first
 from imgsearch_es.retrieval.strategies import (
     APPROXIMABLE,
     MAX_RESULTS,
     STRATEGIES,
+    ByStrategy,
     Fusion,
     Part,
     Strategy,
@@ -67,7 +68,7 @@ class Selection:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Query(Selection):
+class Query(ByStrategy, Selection):
     """What to search for; built by ``ImageIndex.query`` and understood by every store.
 
     The other fields are those of `SearchRequest`, as they were understood; of them ``text``,
@@ -148,16 +149,6 @@ class Query(Selection):
             raise QueryError(
                 f"offset + k may be at most {MAX_RESULTS}: narrow the query by filters"
             )
-
-    @property
-    def is_dense(self) -> bool:
-        """Whether the strategy compares deep features, and not synsets."""
-        return STRATEGIES[self.strategy].is_dense
-
-    @property
-    def formula(self) -> Formula:
-        """By which it scores synsets."""
-        return STRATEGIES[self.strategy].formula
 
     @property
     def has_features(self) -> bool:

@@ -263,24 +263,31 @@ class Fusion:
         return f"{listed} ({self.method})"
 
 
+class ByStrategy:
+    """What scores by the strategy that it names: a query, or a part of one."""
+
+    __slots__ = ()
+    strategy: str
+
+    @property
+    def is_dense(self) -> bool:
+        """Whether the strategy compares deep features, and not synsets."""
+        return STRATEGIES[self.strategy].is_dense
+
+    @property
+    def formula(self) -> Formula:
+        """By which it scores synsets."""
+        return STRATEGIES[self.strategy].formula
+
+
 @dataclass(frozen=True, slots=True)
-class Part:
+class Part(ByStrategy):
     """One part of a fused query; it has no terms where it compares deep features."""
 
     name: str
     weight: float
     strategy: str
     terms: tuple[Term, ...]
-
-    @property
-    def is_dense(self) -> bool:
-        """Whether the part compares deep features."""
-        return STRATEGIES[self.strategy].is_dense
-
-    @property
-    def formula(self) -> Formula:
-        """By which the part scores synsets."""
-        return STRATEGIES[self.strategy].formula
 
 
 @dataclass(frozen=True, slots=True)
