@@ -30,6 +30,8 @@ _SETTLED = 100_000
 """Postings written out of order that are not worth rewriting the table for."""
 _SORTED_AT_ONCE = 64_000_000
 """Bytes of postings that are sorted without a file."""
+_NO_FILE: Identity = (0, 0)
+"""That of no file: once another one is there, nothing is read or written before ``renew``."""
 
 
 class OpenIndex(Store):
@@ -45,13 +47,14 @@ class OpenIndex(Store):
         self._numbers: dict[str, int] = {}
         self._keys: dict[int, str] = {}
         self._checked, self._written_at = 0, 0
-        self._text, self._read_at = "", ""
+        self._text, self._read_at, self._made = "", "", ""
 
     def settings(self) -> IndexSettings | None:
         if self._settings is None and self._file.exists():
             with self._file.reading() as connection:
                 self._identity = self._file.opened.identity
                 self._read_settings(connection)
+                self._made = schema.made(connection)
         return self._settings
 
     def _read_settings(self, connection: duckdb.DuckDBPyConnection) -> None:
@@ -277,10 +280,13 @@ class OpenIndex(Store):
 
     def _check_file(self, connection: duckdb.DuckDBPyConnection) -> None:
         """The analyzer is that of the file; words may have been taught or forgotten since."""
-        if self._identity not in (None, self._file.opened.identity):
-            raise IndexRebuiltError(f"{self.location} was rebuilt since it was opened; try again")
-        if self._settings is not None and self._checked != self._file.opened.times:
+        is_this = self._identity in (None, self._file.opened.identity)
+        if is_this and self._settings is not None and self._checked != self._file.opened.times:
             self._read_settings(connection)
+            if schema.made(connection) != self._made:  # it has the number of one that was deleted
+                self._identity, is_this = _NO_FILE, False
+        if not is_this:
+            raise IndexRebuiltError(f"{self.location} was rebuilt since it was opened; try again")
 
     def _forget(self) -> None:
         self._settings = self._identity = None

@@ -12,6 +12,7 @@ import math
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import timezone
+from secrets import token_hex
 from typing import Any, NamedTuple
 
 import duckdb
@@ -116,8 +117,8 @@ def create_tables(connection: duckdb.DuckDBPyConnection, settings: IndexSettings
         )
     write_terms(connection, settings)
     connection.execute(
-        "INSERT INTO settings VALUES ('settings', $1), ('clustered_postings', '0')",
-        [json.dumps(settings.to_stored())],
+        "INSERT INTO settings VALUES ('settings', $1), ('clustered_postings', '0'), ('made', $2)",
+        [json.dumps(settings.to_stored()), token_hex(8)],
     )
 
 
@@ -203,6 +204,14 @@ def write_value(connection: duckdb.DuckDBPyConnection, name: str, value: str) ->
     """Replace one value of the settings table."""
     connection.execute("DELETE FROM settings WHERE name = $1", [name])
     connection.execute("INSERT INTO settings VALUES ($1, $2)", [name, value])
+
+
+def made(connection: duckdb.DuckDBPyConnection) -> str:
+    """What no other file has, though it may get the number of one that was deleted."""
+    try:
+        return read_value(connection, "made")
+    except KeyError:  # an older file
+        return ""
 
 
 def vectors(connection: duckdb.DuckDBPyConnection) -> str:
