@@ -161,10 +161,11 @@ def paired_tests(
 ) -> dict[str, float]:
     """The p-value of each of TESTS, two-sided, from two figures for each query.
 
-    Where no query differs, it is 1; of a single query or cluster nothing can be said: nan. The
-    randomization test tries all signs where these are few, else random ones by the seed. By
-    ``clusters`` (see ``interval``) the signs are those of whole clusters, the standard error of t
-    is between them, and Wilcoxon's test ranks their means.
+    Where no query differs, it is 1; of a single query or cluster, or where a figure is not finite,
+    nothing can be said: nan. The randomization test tries all signs where these are few, else
+    random ones by the seed. By ``clusters`` (see ``interval``) the signs are those of whole
+    clusters, the standard error of t is between them, and Wilcoxon's test ranks their means.
+    Wilcoxon's test leaves ties out.
     """
     if baseline.shape != system.shape or baseline.ndim != 1:
         raise EvaluationError(
@@ -181,21 +182,23 @@ def _tests(
         return []
     sizes = _by_cluster(several[0], clusters)[1]
     sums = np.stack([_by_cluster(differences, clusters)[0] for differences in several])
+    sums = np.round(sums, _DECIMALS)  # of a cluster whose differences cancel it is 0
     if len(sizes) < 2:
         return [dict.fromkeys(TESTS, math.nan) for _ in several]
     stats = needed("scipy.stats", "significance needs SciPy", "evaluation")
     randomized = _randomized(sums, np.random.default_rng(seed))
     found = []
     for differences, own, p in zip(several, sums, randomized, strict=True):
-        if not differences.any():
-            found.append(dict.fromkeys(TESTS, 1.0))
+        if not own.any() or not np.isfinite(own).all():
+            found.append(dict.fromkeys(TESTS, math.nan if own.any() else 1.0))
             continue
-        mean = math.fsum(differences) / len(differences)
+        mean = round(math.fsum(own) / len(differences), _DECIMALS)
         error = _standard_error(own - mean * sizes, len(differences))
         is_constant = np.ptp(differences) == 0  # without variance, which t divides by
         t = math.inf if is_constant or not error else abs(mean) / error
         means = np.round(own / sizes, _DECIMALS)
-        wilcoxon = float(stats.wilcoxon(means).pvalue) if means.any() else 1.0
+        # with ties among them SciPy would take the normal distribution, however few the others are
+        wilcoxon = float(stats.wilcoxon(means[means != 0]).pvalue) if means.any() else 1.0
         student = float(2 * stats.t.sf(t, len(sizes) - 1))
         found.append({"t": student, "wilcoxon": wilcoxon, "randomization": p})
     return found

@@ -182,3 +182,28 @@ def test_intervals_stay_where_the_measure_is():
         100,
         math.inf,
     ]
+
+
+def test_differences_that_cancel_within_groups_say_nothing():
+    for within in ([0.1, -0.1], [0.1, 0.2, -0.3]):  # the floats of the second do not add up to 0
+        of = np.repeat(np.arange(20), len(within))
+        p = paired_tests(np.zeros(len(of)), np.tile(within, 20), clusters=of)
+        assert p == dict.fromkeys(TESTS, 1.0)
+    other = np.zeros(40)
+    other[6:8] = 1, -1  # all other queries tie
+    p = paired_tests(np.zeros(40), other, clusters=np.repeat(np.arange(20), 2))
+    assert p == dict.fromkeys(TESTS, 1.0)
+
+
+def test_ties_do_not_make_the_signed_ranks_surer():
+    for count in (1, 5, 8):  # of the others all signs can be tried
+        some = np.r_[np.full(count, 0.1), np.zeros(20)]
+        assert paired_tests(np.zeros(len(some)), some)["wilcoxon"] == 2 / 2**count
+
+
+def test_of_figures_that_are_not_finite_nothing_can_be_said():
+    p = paired_tests(np.zeros(4), np.array([0.1, math.nan, 0, 1]))
+    assert all(map(math.isnan, p.values()))
+    found = compare("AP", ("base", np.zeros(4)), {"x": np.full(4, math.nan), "y": np.ones(4)})
+    assert [mark(one) for one in found] == ["", ""]
+    assert found[1].p["randomization"] == 2 / 2**4
