@@ -96,6 +96,11 @@ class BasePlan:
         """How a manifest begins: with its format and what was asked for."""
         return {self.format: VERSION, self.kind: self.to_dict()}
 
+    @property
+    def level(self) -> str:
+        """The confidence in percent."""
+        return f"{100 * self.confidence:.10g}%"
+
     def to_dict(self) -> dict[str, Any]:
         """As JSON values."""
         return {key: list(v) if isinstance(v, tuple) else v for key, v in asdict(self).items()}

@@ -228,7 +228,7 @@ class Results(Tables):
         of, by = (f" of {self.groups:,} groups", ", by group") if self.groups else ("", "")
         return (
             f"{task}: {queries:,} queries{of}, {pictures:,} pictures; means with "
-            f"{plan.confidence:.0%} confidence intervals ({kind}{by}).{more}"
+            f"{plan.level} confidence intervals ({kind}{by}).{more}"
             f"{stars if marks else ''}"
         )
 

@@ -272,7 +272,7 @@ def pareto(sweep: Sweep, measure: str, cost: str) -> Figure:
     if cost == "latency":
         axes.xaxis.set_minor_formatter(lambda value, _: f"{value:,.10g}")
         axes.tick_params(axis="x", which="minor", labelsize="x-small")
-    axes.set(xlabel=_COSTS[cost], ylabel=f"{measure}, {sweep.plan.confidence:.0%} intervals")
+    axes.set(xlabel=_COSTS[cost], ylabel=f"{measure}, {sweep.plan.level} intervals")
     heading = f"{sweep.task}: {sweep.queries:,} queries, {sweep.pictures:,} pictures"
     _finish(axes, f"{heading}; numbers of terms at the front", fontsize="medium")
     return figure

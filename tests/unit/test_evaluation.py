@@ -6,6 +6,7 @@ import csv
 import gzip
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -168,6 +169,8 @@ def test_tables(index, tmp_path):
     latex = found.to_latex()
     assert latex.count(r"\\") == 3
     assert r"95\% confidence" in latex
+    sure = [replace(found.plan, confidence=level).level for level in (0.29, 0.975, 0.995, 0.9999)]
+    assert sure == ["29%", "97.5%", "99.5%", "99.99%"]
     rows = list(csv.DictReader(io.StringIO(found.to_csv())))
     assert [(row["system"], row["measure"]) for row in rows] == [
         ("auto", "P@3"), ("auto", "AP"), ("sqrt", "P@3"), ("sqrt", "AP"),
