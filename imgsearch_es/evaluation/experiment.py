@@ -104,7 +104,7 @@ def evaluate(request: EvaluationRequest) -> Evaluation:
     systems = tuple(system.name for system in asked)
     settled = {"systems": systems, "measures": measures, "runs": tuple(map(as_text, runs))}
     plan = Plan.of(request, **settled)
-    check_interval(plan.interval, plan.confidence)
+    check_interval(plan.interval, plan.confidence, plan.seed)
     if not 1 <= plan.depth <= MAX_RESULTS:
         raise EvaluationError(f"the depth is 1 to {MAX_RESULTS}, not {plan.depth}")
     if deeper := [measure for measure in measures if cutoff(measure) > plan.depth]:

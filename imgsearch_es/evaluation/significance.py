@@ -97,7 +97,7 @@ def interval(
             of one object rise and fall together: they count as one draw of several figures.
         within: what the mean can be at least and at most.
     """
-    check_interval(kind, confidence)
+    check_interval(kind, confidence, seed)
     if not len(values):
         raise EvaluationError("there is no query to measure")
     mean = math.fsum(values) / len(values)
@@ -144,8 +144,10 @@ def _standard_error(residuals: NDArray[np.float64], queries: int) -> float:
     return math.sqrt(count / (count - 1) * math.fsum(residuals**2)) / queries
 
 
-def check_interval(kind: str, confidence: float) -> None:
+def check_interval(kind: str, confidence: float, seed: int) -> None:
     """Whether there is such an interval."""
+    if seed < 0:
+        raise EvaluationError(f"the seed is 0 or more, not {seed}")
     if kind not in INTERVALS:
         raise EvaluationError(f"there is no interval {kind!r}; there are {', '.join(INTERVALS)}")
     if not 0 < confidence < 1:

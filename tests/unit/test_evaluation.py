@@ -317,6 +317,7 @@ def test_mistakes_are_one_sentence(run, place):
         ("--run", "none.txt", "cannot read none.txt"),
         ("--manifest", "none.json", "cannot read none.json"),
         ("--interval", "guess", "there is no interval 'guess'"),
+        ("--seed", "-1", "the seed is 0 or more, not -1"),
     ):
         result = run("evaluate", "-i", place, option, value, code=1)
         assert message in result.output

@@ -89,7 +89,7 @@ def test_intervals():
     assert bootstrap == interval(BASELINE, kind="bootstrap", seed=4)
     assert (bootstrap.low, bootstrap.high) == pytest.approx((t.low, t.high), abs=0.02)
     assert interval(np.full(3, 0.25), kind="bootstrap").low == 0.25
-    for options in ({"kind": "guess"}, {"confidence": 1.0}):
+    for options in ({"kind": "guess"}, {"confidence": 1.0}, {"seed": -1}):
         with pytest.raises(EvaluationError):
             interval(BASELINE, **options)
     with pytest.raises(EvaluationError, match="no query"):

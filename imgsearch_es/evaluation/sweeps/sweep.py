@@ -129,7 +129,7 @@ def sweep(request: SweepRequest) -> Sweep:
 def plan_of(request: SweepRequest) -> SweepPlan:
     """What a request asks for, which must make sense; without measures, if it names none."""
     asked, chains = parse_systems(request.systems), parse_chains(request.filters)
-    check_interval(request.interval, request.confidence)
+    check_interval(request.interval, request.confidence, request.seed)
     if request.timed < 0:
         raise EvaluationError(f"timed is a number of queries, or 0, not {request.timed}")
     if request.pictures is None and request.cache is None:
