@@ -29,7 +29,7 @@ from imgsearch_es.evaluation.collection import (
 from imgsearch_es.evaluation.judgements import Judgements, JudgementsLike
 from imgsearch_es.evaluation.measures import GROUP
 from imgsearch_es.evaluation.significance import Clusters
-from imgsearch_es.evaluation.text_files import is_frame, read_lines, read_text
+from imgsearch_es.evaluation.text_files import as_column, is_frame, read_lines, read_text
 from imgsearch_es.retrieval.feedback import Region
 
 MEASURES = ("P@10", "nDCG@10", "AP")
@@ -236,6 +236,9 @@ def _judged(
     judged relevant to itself. Judged pictures that the index lacks cannot be found, and count.
     """
     asked = None if queries is None else to_topics(queries, lambda: collection)
+    if asked is not None:  # in files of TREC's format their names have no spaces
+        called = {as_column(query): query for query in asked} | {query: query for query in asked}
+        judgements = judgements.renamed(str, lambda query: called.get(query, query))
     topics = {query: _topic(query, asked, collection) for query in judgements.queries}
     keys = {query: topic.image or query for query, topic in topics.items() if asked is None}
     renamed = judgements.renamed(collection.id_of, lambda query: keys.get(query, query))

@@ -208,6 +208,9 @@ def test_a_query_may_be_called_by_several_words(index, cat, tmp_path):
     again = judge(index, csv, depth=3, out=out)
     assert again.session.progress.judged == 1
     assert list(again.session.grades) == ["two words at 100%"]
+    found = evaluate(index, out, "auto", "RR", queries=csv)
+    assert found.task.judgements.queries == ("two words at 100%",)
+    assert found.mean("auto", "RR").mean == 1
 
 
 def test_queries_of_words_and_pictures_and_runs(index, cat, tmp_path):
