@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import KW_ONLY, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -255,6 +256,7 @@ def hardest(
         found = evaluate(index, judgements, (), measure, runs=[found], queries=topics)
     chosen = system or next(iter(found.runs))
     run = found.runs[check_known(chosen, found.runs, "is not one of the systems: {} are")]
+    way = _asked(found, chosen)
     names = parse_measures(measure or found.plan.measures[0])
     if len(names) != 1:
         raise EvaluationError(f"the hardest by which one of {', '.join(names)}?")
@@ -266,7 +268,7 @@ def hardest(
         ranking = [row for row in run.rankings.get(query, ()) if row[0] not in junk]
         hits, problem = None, ""
         try:
-            hits = _hits(index, run.name, topic, junk, ranking, k)
+            hits = _hits(index, run.name, way, topic, junk, ranking, k)
         except QueryError as error:
             problem = str(error)
         places = {document: rank for rank, (document, _) in enumerate(ranking, start=1)}
@@ -278,19 +280,24 @@ def hardest(
     return Hardest(run.name, names[0], len(scores.queries), queries)
 
 
+def _asked(found: Evaluation, name: str) -> System | None:
+    """How a system of an evaluation was asked; None of a run of another program."""
+    if name in found.plan.systems:
+        with suppress(QueryError):  # given in Python, under a name that says nothing
+            return System.parse(name).to_depth(min(found.plan.depth, len(found.collection)))
+    return None
+
+
 def _hits(
     index: ImageIndex,
     name: str,
+    system: System | None,
     topic: Topic,
     junk: frozenset[str],
     ranking: Sequence[tuple[str, float]],
     k: int,
 ) -> Hits:
     """What a run has for a query: searched again, or as another program ranked it."""
-    try:
-        system: System | None = System.parse(name)
-    except QueryError:  # the run of another program
-        system = None
     options = {} if system is None else system.options
     built = index.query(image=topic.image, text=topic.text, region=topic.region, k=k, **options)
     asked = replace(built, exclude=tuple(sorted(junk)))

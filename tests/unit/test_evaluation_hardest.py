@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from types import SimpleNamespace
 
 import pytest
 
 from imgsearch_es import evaluate
 from imgsearch_es.errors import EvaluationError
 from imgsearch_es.evaluation import Judgements, Run, Topic, hardest
+from imgsearch_es.evaluation.experiment import _asked
 from imgsearch_es.interfaces.gallery import hardest_summary, mark
 
 
@@ -56,6 +58,20 @@ def test_of_a_run_of_another_program(index, photos):
     assert "✓ relevant (2)" in html
     assert "✗ not relevant" in html
     assert mark(1) == "✓ relevant"
+
+
+def test_of_a_run_that_is_called_as_a_strategy(index, photos):
+    ids = [index.get(photos / "cats" / f"cat.{i}.png").id for i in range(3)]
+    run = Run("bm25", {ids[0]: [(ids[2], 2.0), (ids[1], 1.0)]})
+    (worst,) = hardest(index, run, Judgements({ids[0]: {ids[1]: 1}}))
+    assert [hit.id for hit in worst.hits] == ids[2:0:-1]
+    assert worst.ranks == (2,)
+
+
+def test_reciprocal_ranks_reach_as_far_as_in_the_evaluation(index):
+    name = "auto+dense-cosine:rrf"
+    plan = evaluate(index, "labels", name, "P@3").plan
+    assert _asked(SimpleNamespace(plan=plan, collection=range(500)), name).reach == 500
 
 
 def test_mistakes(index):
