@@ -128,12 +128,12 @@ def check_measures(judgements: Judgements, measures: Iterable[str]) -> None:
     for measure in measures:
         found = re.fullmatch(r"Bpref(?:\(rel=(\d+)\))?", measure)
         least = int(found[1] or 1) if found else 0
-        if found and all(
-            min(judgements.of(q).values(), default=least) >= least for q in judgements.queries
+        if found and not any(  # trec_eval takes what is below 0 as not judged
+            0 <= grade < least for q in judgements.queries for grade in judgements.of(q).values()
         ):
             raise EvaluationError(
-                f"{measure} counts documents that are judged not relevant, and here are none: take "
-                "AP, for which all that is not judged is not relevant"
+                f"{measure} counts documents that are judged not relevant, with a grade from 0 on, "
+                "and here are none: take AP, for which all that is not judged is not relevant"
             )
 
 

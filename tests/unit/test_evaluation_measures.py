@@ -99,11 +99,13 @@ def test_queries_without_an_answer_count_as_zero():
 
 
 def test_queries_with_grades_below_zero_alone_count_as_zero():
-    judgements = Judgements({"q": {"a": -1, "b": -5}, "r": {"a": 1, "b": -5}})
+    judgements = Judgements({"q": {"a": -1, "b": -5}, "r": {"a": 1, "b": -5, "c": 0}})
     run = Run("t", {"q": [("a", 1.0)], "r": [("a", 1.0)]})
     found = score(judgements, run, "P@5,AP,nDCG@5,Bpref,ERR@5").values
     assert [values[0] for values in found.values()] == [0] * 5
     assert min(values[1] for values in found.values()) > 0
+    with pytest.raises(EvaluationError, match="judged not relevant, with a grade from 0 on"):
+        score(Judgements({"r": {"a": 1, "b": -1}}), run, "Bpref")  # not judged, to trec_eval
     with pytest.raises(EvaluationError, match=r"the grade 0\.5 of a is no whole number"):
         Judgements({"q": {"a": 0.5}})
 
