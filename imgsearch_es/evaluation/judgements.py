@@ -119,12 +119,15 @@ class Judgements:
 
         >>> Judgements({"q1": {"a": 1}}).renamed(str.upper).grades
         {'Q1': {'A': 1}}
+
+        Raises:
+            EvaluationError: two documents that a query judges would have one name.
         """
         name = query or document
         done: dict[int, Mapping[str, int]] = {}  # mappings that queries share stay shared
-        for grades in self.grades.values():
+        for key, grades in self.grades.items():
             if id(grades) not in done:
-                done[id(grades)] = {document(key): grade for key, grade in grades.items()}
+                done[id(grades)] = _renamed(key, grades, document)
         return Judgements(
             {name(key): done[id(grades)] for key, grades in self.grades.items()},
             {name(key): frozenset(map(document, junk)) for key, junk in self.junk.items()},
@@ -289,6 +292,19 @@ def sampled(queries: Sequence[str], count: int, seed: int) -> list[str]:
         raise EvaluationError(f"a sample has at least one query, not {count}")
     places = random.Random(seed).sample(range(len(queries)), min(count, len(queries)))  # noqa: S311
     return [queries[place] for place in sorted(places)]
+
+
+def _renamed(
+    query: str, grades: Mapping[str, int], name: Callable[[str], str]
+) -> Mapping[str, int]:
+    found: dict[str, int] = {}
+    for key, grade in grades.items():
+        if found.setdefault(name(key), grade) != grade:
+            raise EvaluationError(
+                f"the query {query}: {key} is judged twice, once by another name and with another "
+                "grade: remove one"
+            )
+    return found
 
 
 def _qrels_rows(path: str | os.PathLike[str], junk: int | None) -> Iterator[Row]:

@@ -217,9 +217,9 @@ class Questions:
         return answered
 
     def _is_left_out(self, system: str) -> bool:
-        """Whether it refuses all queries whose words are known."""
-        refused = self._refused.get(system)
-        return refused is not None and len(refused) == len(self._topics) - len(self._unknown)
+        """Whether it refuses all queries whose words are known, were others asked before or not."""
+        refused = self._refused.get(system, {})
+        return bool(refused) and self._topics.keys() <= refused.keys() | self._unknown.keys()
 
     def _ask(self, system: System, depth: int, progress: Progress | None) -> Run:
         """The rankings of a system; a query that makes no sense to it has none."""

@@ -139,6 +139,11 @@ def test_a_system_that_can_answer_nothing_is_left_out_and_named(index, photos):
     found = evaluate(index, judgements, "auto,dense-cosine", "RR", **options)
     assert list(found.scores) == ["auto"]
     assert "dense-cosine is left out: it can answer no query, such as words" in found.notes[0]
+    unknown = {"judgements": Judgements({**judgements.grades, "x": {document.id: 1}}),
+               "queries": {**options["queries"], "x": "qwertyuiop"}}  # fmt: skip
+    for systems in ("auto,dense-cosine", "dense-cosine,auto"):
+        found = evaluate(index, systems=systems, measures="RR", **unknown)
+        assert list(found.scores) == ["auto"]
     with pytest.raises(EvaluationError, match="compare with another system: dense-cosine is left"):
         evaluate(index, judgements, "auto,dense-cosine", "RR", compare="dense-cosine", **options)
     with pytest.raises(QueryError, match="dense-cosine, query words: dense-cosine compares pict"):
@@ -217,6 +222,15 @@ def test_plots(index, tmp_path):
 def test_mistakes(index, options, message):
     with pytest.raises(EvaluationError, match=message):
         evaluate(index, **{"judgements": "labels", "systems": "auto", "measures": "AP", **options})
+
+
+def test_a_picture_that_is_judged_by_two_names(index, tmp_path):
+    path = tmp_path / "qrels.txt"
+    path.write_text("cat.0 0 cat.1 1\ncat.0 0 cats/cat.1.png 1\n")
+    assert len(evaluate(index, path, "auto", "RR").task.judgements) == 1
+    path.write_text("cat.0 0 cat.1 1\ncat.0 0 cats/cat.1.png 0\n")
+    with pytest.raises(EvaluationError, match=r"cat.0: cats/cat.1.png is judged twice, once by an"):
+        evaluate(index, path, "auto", "RR")
 
 
 # -- the manifest ----------------------------------------------------------------------------------
