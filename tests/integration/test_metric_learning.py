@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import zipfile
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from PIL import Image
 
 from imgsearch_es import ImageIndex
 from imgsearch_es.errors import AnalyzerError, WeightsError
-from imgsearch_es.learning import TrainingOptions, build_head, load_head, train_head
+from imgsearch_es.learning import TrainingOptions, build_head, load_head, train_head, training
 from imgsearch_es.learning.head import apply_head, save_head
 from imgsearch_es.learning.learner import mean_loss
 from imgsearch_es.learning.training import score
@@ -64,6 +65,14 @@ def test_the_score_of_held_out_objects_rises(head, pictures):
     assert [other.name for other in sorted(path.parent.iterdir())] == [
         "head.keras", "head.keras.json",
     ]  # fmt: skip
+
+
+def test_of_many_held_out_objects_some_choose(pictures, tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "_MEASURED", 20)
+    report = train_head(*pictures, tmp_path / "head.keras", options=replace(OPTIONS, epochs=1))
+    assert report.objects == (24, 5, 18)
+    assert report.pictures == (96, 20, 72)
+    assert "which 5 others chose" in str(report)
 
 
 def test_the_file_gives_the_best_embeddings(head, pictures):
