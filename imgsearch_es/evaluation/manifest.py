@@ -16,6 +16,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, fields
 from datetime import datetime, timezone
@@ -27,7 +28,7 @@ from typing import Any, ClassVar, ParamSpec, TypeVar, get_args, get_origin, get_
 
 from imgsearch_es.analysis.plugins import installed_version
 from imgsearch_es.errors import EvaluationError, needed
-from imgsearch_es.evaluation.collection import Collection
+from imgsearch_es.evaluation.collection import Collection, Item
 from imgsearch_es.evaluation.text_files import read_as, read_lines
 from imgsearch_es.pictures.manifests import PictureList
 from imgsearch_es.search.request import shown_as
@@ -211,13 +212,20 @@ def arguments_of(
     return plan.from_dict({**manifest[plan.kind], **moved}).arguments()
 
 
+def labels_of(item: Item) -> str:
+    """The labels of a picture, as the list of pictures has them."""
+    return re.sub(r"\s", " ", " ".join(item.labels))
+
+
 def picture_differences(path: Path, collection: Collection) -> list[str]:
     """In which pictures a collection differs from the list that ``write`` put beside a manifest."""
     was = {}
-    for _, line in read_lines(path)[1:]:
-        name, content, labels = line.split("\t")
-        was[name] = (content, labels)
-    now = {item.name: (item.sha256, " ".join(item.labels)) for item in collection.items}
+    for number, line in read_lines(path)[1:]:
+        name, *about = line.split("\t")
+        if len(about) != 2:
+            raise EvaluationError(f"{path}, line {number}: not 3 columns: name, sha256, labels")
+        was[name] = tuple(about)
+    now = {item.name: (item.sha256, labels_of(item)) for item in collection.items}
     both = was.keys() & now.keys()
     kinds = {
         "are gone": was.keys() - now.keys(),

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from imgsearch_es.errors import EvaluationError
 from imgsearch_es.evaluation.collection import Collection
-from imgsearch_es.evaluation.manifest import PICTURES, Plan, versions
+from imgsearch_es.evaluation.manifest import PICTURES, Plan, labels_of, versions
 from imgsearch_es.evaluation.measures import Scores, highest
 from imgsearch_es.evaluation.runs import Run
 from imgsearch_es.evaluation.significance import TESTS, Clusters, Comparison, Interval, interval
@@ -277,8 +277,7 @@ class Evaluation(Results):
         yield self.task.judgements.renamed(name).write_qrels(folder / "qrels.txt")
         lines = ["name\tsha256\tlabels"]
         for item in self.collection.items:
-            labels = re.sub(r"\s", " ", " ".join(item.labels))
-            lines.append(f"{item.name}\t{item.sha256}\t{labels}")
+            lines.append(f"{item.name}\t{item.sha256}\t{labels_of(item)}")
         yield write_lines(folder / PICTURES, lines)
         for system, run in self.runs.items():
             yield run.renamed(name).to_trec(folder / "runs" / f"{_file_name(system)}.txt.gz")

@@ -265,6 +265,17 @@ def test_what_differs_is_said_exactly(index, photos, tmp_path):
         "1 pictures are gone: dogs/dog.1.png",
         "1 pictures have other labels: cats/cat.1.png",
     ]
+    damaged = tmp_path / "pictures.tsv"
+    damaged.write_text("name\tsha256\tlabels\ncats/cat.1.png\n")
+    with pytest.raises(EvaluationError, match=r"pictures.tsv, line 2: not 3 columns"):
+        picture_differences(damaged, again.collection)
+
+
+def test_a_label_with_a_line_end_is_the_same_label(index, photos, tmp_path):
+    index.update(photos / "cats" / "cat.1.png", labels="two\nlines")
+    found = evaluate(index, "labels", "auto", "AP")
+    found.write(tmp_path, plots=False)
+    assert picture_differences(tmp_path / "pictures.tsv.gz", found.collection) == []
 
 
 def test_manifests_that_are_none(index, tmp_path):
@@ -320,6 +331,10 @@ def test_the_command_says_what_differs(run, asked, place, photos, tmp_path):
     assert "differs: data, pictures: 11, was 12" in result.output
     assert "1 pictures are gone: cats/cat.1.png" in result.output
     assert "the figures are not those of" in result.output
+    for odd in (None, {"location": 5}):
+        manifest = json.loads((out / "manifest.json").read_text()) | {"index": odd}
+        (tmp_path / "odd.json").write_text(json.dumps(manifest))
+        run("evaluate", "--manifest", tmp_path / "odd.json", code=1)
     values = asked("evaluate", "--manifest", out / "manifest.json", code=1)
     assert values["identical_figures"] is False
     assert values["pictures_that_differ"]

@@ -156,7 +156,8 @@ def evaluate(
 
         if "runs" in options and "systems" not in options:
             options["systems"] = ()
-        location = index or kept.get("index", {}).get("location")
+        was = kept.get("index")
+        location = index or (str(was.get("location") or "") if isinstance(was, dict) else None)
         with opened(location) as target, waiting("reading the index ...", " queries") as told:
             return evaluate(target, progress=told, **options)
 
