@@ -181,6 +181,9 @@ def test_a_cache_is_of_one_collection(fake_model, photos, tmp_path):
     sweep(photos, "folder", "auto", "P@3", cache=cache, **QUICK)
     with pytest.raises(EvaluationError, match="6 pictures that are not among those named"):
         sweep(photos / "cats", "folder", "auto", "P@3", cache=cache, **QUICK)
+    noise(9).save(tmp_path / "stranger.png")
+    with pytest.raises(EvaluationError, match="12 pictures that are not among those named"):
+        sweep(tmp_path / "stranger.png", "folder", "auto", "P@3", cache=cache, **QUICK)
     (photos / "cats" / "cat.0.png").unlink()
     found = sweep(photos, "folder", "auto", "P@3", cache=cache, **QUICK)
     assert found.pictures == 11

@@ -211,6 +211,7 @@ class Posteriors:
             return None
         if not self.index.exists:
             self._analyzer.embedding_dimensions  # noqa: B018  (loads the model before the clock)
+        had = self._ids
         report = self.index.add(pictures, labels=labels, prune=True, progress=progress)
         if analyzed := report.added + report.updated - report.reused:
             before = self._clocked
@@ -219,6 +220,8 @@ class Posteriors:
         kept = self.index.count() if self.index.exists else 0
         present = report.found - len(report.rejected)
         if kept > present:
+            if had:  # what came now is of the other collection
+                self.index.remove(self._ids - had)
             raise EvaluationError(
                 f"{self.index.location} has {kept - present} pictures that are not among those "
                 "named: a cache is for one collection, give another folder"
@@ -228,12 +231,19 @@ class Posteriors:
         return report
 
     @property
+    def _ids(self) -> set[str]:
+        """Of the pictures that the file has."""
+        if not self.index.exists:
+            return set()
+        return {item.id for item in self.index.store.fingerprints(embeddings=False)}
+
+    @property
     def _clocked(self) -> tuple[int, float]:
         """Pictures that were analyzed into the file, and the seconds that it took."""
         try:
             count, seconds = json.loads(self._speed.read_text(encoding="utf-8"))
             return int(count), float(seconds)
-        except (OSError, ValueError, TypeError):
+        except (OSError, ValueError, TypeError, OverflowError):
             return 0, 0.0
 
     @property
