@@ -31,6 +31,7 @@ from pathlib import Path
 from typing import Any
 
 from imgsearch_es.errors import ConfigurationError, LogError
+from imgsearch_es.pictures.files import check_finite
 from imgsearch_es.search.hits import Hits
 
 MAX_BYTES = 50_000_000
@@ -262,6 +263,7 @@ def _lines(path: Path) -> Iterator[tuple[str, bytes]]:
         raise LogError(f"there is no log {path}: is it written yet?")
     for file in (_aside(path, number) for number in (*numbers, 0)):
         try:
+            check_finite(file)
             with file.open("rb") as lines:
                 for count, line in enumerate(lines, start=1):
                     if line.strip():

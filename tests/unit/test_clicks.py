@@ -274,6 +274,8 @@ def test_a_log_that_cannot_be_written_or_read(tmp_path):
         read_interactions(tmp_path / "none.jsonl")
     with pytest.raises(LogError, match="cannot read"):
         read_interactions(tmp_path)
+    with pytest.raises(LogError, match="it is a device, not a file"):
+        read_interactions("/dev/zero")  # which has no line end
 
 
 # -- measures --------------------------------------------------------------------------------------
