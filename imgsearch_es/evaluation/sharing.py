@@ -38,7 +38,7 @@ from imgsearch_es.evaluation.collection import (
     dataset_rows,
     load,
 )
-from imgsearch_es.evaluation.judgements import JudgementsLike
+from imgsearch_es.evaluation.judgements import JUNK, Judgements, JudgementsLike
 from imgsearch_es.evaluation.tasks import Task, make_task
 from imgsearch_es.evaluation.text_files import read_lines, write_bytes, write_lines
 from imgsearch_es.index import ImageIndex
@@ -82,13 +82,18 @@ def write_collection(
         "name": task.name,
         "docs": {"count": len(collection), **collection.fingerprints},
         "queries": {"count": len(task.judgements)},
-        "grades": {1: "relevant", 0: "not relevant", -1: "junk: not there for this query"},
+        "grades": {
+            1: "relevant",
+            0: "not relevant",
+            -1: "junk: not there for this query",
+            -2: "not relevant, as judged below 0",
+        },
         "measures": list(task.measures),
     }
     try:
         _write_json(target / DOCS, map(writer.document, collection.items))
         _write_json(target / QUERIES, (writer.query(*item) for item in task.topics.items()))
-        task.judgements.renamed(collection.name).write_qrels(target / QRELS)
+        _not_junk(task.judgements).renamed(collection.name).write_qrels(target / QRELS)
         if terms:
             _write_terms(target, index, collection, task)
         yaml = needed("yaml", "collections need PyYAML", "ir_datasets")
@@ -98,6 +103,17 @@ def write_collection(
         shutil.rmtree(target, ignore_errors=True)
         raise
     return target
+
+
+def _not_junk(judgements: Judgements) -> Judgements:
+    """With grades that in the folder do not mean junk."""
+    if not any(JUNK in grades.values() for grades in judgements.grades.values()):
+        return judgements
+    kept = {
+        query: {key: JUNK - 1 if grade == JUNK else grade for key, grade in grades.items()}
+        for query, grades in judgements.grades.items()
+    }
+    return Judgements(kept, judgements.junk)
 
 
 def _write_json(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:

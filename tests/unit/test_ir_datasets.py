@@ -97,6 +97,15 @@ def test_words_pictures_regions_and_terms(index, cat, tmp_path):
         read_terms(folder)
 
 
+def test_what_is_judged_below_zero_is_not_junk(index, cat, tmp_path):
+    ids = [hit.id for hit in index.search(cat, strategy="sqrt", k=3, exclude_self=False)]
+    judgements = {ids[0]: {ids[1]: -1, ids[2]: 1}}
+    before = evaluate(index, judgements, "sqrt", "RR")
+    folder = write_collection(index, judgements, tmp_path / "c", pictures=False)
+    again = evaluate(index, f"ir_datasets:{folder}", "sqrt", "RR")
+    assert figures(again) == figures(before) == {"RR": 0.5}
+
+
 TOUCHE = "touche-image/2022-06-13/touche-2022-task-3"
 TOPIC = (
     "<topic><number>{}</number><title>{}</title><description>d</description>"
