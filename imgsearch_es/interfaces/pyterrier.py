@@ -108,7 +108,7 @@ class Index(pt.Artifact, pt.Indexer):
             options: those of ``ImageIndex.add``, such as ``labels=folder_label``.
 
         Raises:
-            ConfigurationError: a document has no docno or image, or two are one picture.
+            ConfigurationError: a document has no docno or image, or two have the same.
         """
         if isinstance(iter, str | os.PathLike):
             self._add([iter], options)
@@ -116,8 +116,9 @@ class Index(pt.Artifact, pt.Indexer):
         rows = iter.to_dict("records") if hasattr(iter, "to_dict") else iter
         for some in runs_of(rows):
             documents = {uri_of(row["image"]): row for row in some}
-            if len(documents) < len(some):
-                raise ConfigurationError("two documents have the same picture: give it once")
+            for what, known in (("picture", documents), (DOCNO, {str(r[DOCNO]) for r in some})):
+                if len(known) < len(some):
+                    raise ConfigurationError(f"two documents have the same {what}: give it once")
             own: dict[str, Any] = {"metadata": lambda uri, of=documents: own_fields(of, uri)}
             if any("label" in row for row in some):
                 own["labels"] = lambda uri, of=documents: of.get(uri, {}).get("label", ())
@@ -287,7 +288,8 @@ class Retriever(pt.Transformer):
         """Where a frame has documents, those of each query, which are scored again: ids, docnos."""
         found: dict[str, dict[str, str]] = {}
         for qid, docno in frame[["qid", DOCNO]].itertuples(index=False) if DOCNO in frame else ():
-            found.setdefault(qid, {})[self.index._ids.get(docno, docno)] = docno
+            name = str(docno)  # numbers, where a table was read from a file
+            found.setdefault(qid, {})[self.index._ids.get(name, name)] = name
         return found
 
     def _ranked(

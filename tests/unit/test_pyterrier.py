@@ -142,9 +142,21 @@ def test_documents_keep_their_docnos(fake_model, photos, tmp_path):
         for wrong, message in (
             ([{"docno": "a"}], "needs docno and image, not"),
             (twice, "same picture"),
+            ([{"docno": "a", "image": path} for path in paths[:2]], "same docno"),
         ):
             with pytest.raises(ConfigurationError, match=message):
                 index.index(wrong)
+
+
+def test_docnos_that_a_table_has_as_numbers(fake_model, photos, tmp_path):
+    paths = sorted(photos.rglob("*.png"))
+    index = Index(tmp_path / "new.duckdb", model="fake")
+    with index.index({"docno": i, "image": path} for i, path in enumerate(paths[:4])).images:
+        asked = pd.DataFrame({"qid": ["1"] * 2, "image": [str(paths[2])] * 2, "docno": [1, 2]})
+        for strategy in ("sqrt", "dense-cosine"):
+            found = index.retriever(strategy)(asked)
+            assert found.docno.tolist() == ["2", "1"]
+            assert found.score[0] > found.score[1] > 0
 
 
 def test_an_artifact_is_packed_and_loaded(stage, fake_model, tmp_path):
