@@ -246,10 +246,11 @@ def _teach(
         )
     good, bad = _examples(PictureReader(store, analyzer), name, several(like), several(unlike))
     uris = {example.uri for example in (*good, *bad)}
+    seen = _distinct([*good, *bad], name)
     others = [
         d.embedding
         for d in store.sample(_SAMPLE + len(uris))
-        if d.uri not in uris and d.embedding is not None
+        if d.uri not in uris and d.embedding is not None and d.embedding.tobytes() not in seen
     ]
     if not others and not bad:
         raise ConfigurationError(
@@ -322,8 +323,8 @@ def _examples(
     reader: PictureReader, name: str, like: Sequence[QueryImage], unlike: Sequence[QueryImage]
 ) -> tuple[list[Example], list[Example]]:
     """The examples, each once, read from the index where they are, else from their files."""
-    good, bad = ({e.uri: e for e in reader.read(each)} for each in (like, unlike))
-    if both := good.keys() & bad.keys():
+    good, bad = (_distinct(reader.read(each), name) for each in (like, unlike))
+    if both := [good[feature].uri for feature in good if feature in bad]:
         raise QueryError(f"{min(both)} is given as like and as unlike: leave out one of them")
     if len(good) < teaching.LEAST:
         count = "none was" if not good else f"{len(good)} was"
@@ -331,10 +332,17 @@ def _examples(
             f"{name!r} takes at least {teaching.LEAST} different pictures that show it, {count} "
             "given: name more by like= (--like)"
         )
-    for example in (*good.values(), *bad.values()):
+    return list(good.values()), list(bad.values())
+
+
+def _distinct(examples: Sequence[Example], name: str) -> dict[bytes, Example]:
+    """Examples by their deep features: a copy of a picture tells nothing new of a word."""
+    found: dict[bytes, Example] = {}
+    for example in examples:
         if example.embedding is None or not np.isfinite(example.embedding).all():
             raise QueryError(f"{example.uri} has no deep feature to learn {name!r} from")
-    return list(good.values()), list(bad.values())
+        found.setdefault(example.embedding.tobytes(), example)
+    return found
 
 
 def _word(store: Store, word: TaughtWord) -> Word:

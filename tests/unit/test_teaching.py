@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from pathlib import Path
 
 import duckdb
 import numpy as np
@@ -11,7 +13,7 @@ from PIL import Image
 
 from imgsearch_es import ImageIndex
 from imgsearch_es.analysis.terms import FLOOR, TaughtWord, to_inputs
-from imgsearch_es.errors import SchemaError
+from imgsearch_es.errors import QueryError, SchemaError
 from imgsearch_es.search.teaching import learn
 from imgsearch_es.stores.base import IndexSettings, known_settings
 from imgsearch_es.stores.settings import read_settings
@@ -152,6 +154,21 @@ def test_commands(run, asked, folder, tmp_path):
     assert "pictures had it" in run("forget", "light thing", "-i", place).stdout
     assert "was not taught" in run("forget", "light thing", "-i", place, code=1).stderr
     assert asked("words", "-i", place) == []
+
+
+def test_a_copy_is_no_further_example(fake_model, folder, tmp_path):
+    like = [folder / f"{i}.png" for i in range(3)]
+    with ImageIndex(tmp_path / "copies.duckdb", model="fake") as index:
+        index.add(folder)
+        alone = index.teach("thing", like)
+        copies = [Path(shutil.copy(path, folder / f"copy-{path.name}")) for path in like]
+        index.add(folder)
+        taught = index.teach("thing", [*like, *copies])
+        assert (taught.like, taught.quality) == (alone.like, alone.quality)
+        with pytest.raises(QueryError, match="2 different pictures that show it, 1 was given"):
+            index.teach("thing", [like[0], copies[0]])
+        with pytest.raises(QueryError, match="given as like and as unlike"):
+            index.teach("thing", like, [copies[1]])
 
 
 def test_a_file_made_before_there_were_taught_words(fake_model, folder, tmp_path):
