@@ -469,6 +469,12 @@ def test_a_chosen_value_keeps_its_spelling():
     )
 
 
+def test_a_label_that_looks_like_a_time_is_a_choice():
+    counted = {"label": [{"value": "2019-05", "count": 3}], "year": [{"value": "2019", "count": 3}]}
+    state = State(where=("label=2019-05", "year=2019-05"))
+    assert facet_groups(counted, state) == [("label", counted["label"], {"2019-05"})]
+
+
 # -- the command --
 
 
