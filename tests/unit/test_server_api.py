@@ -374,6 +374,16 @@ def test_a_page_past_the_last_one_leads_back(client, asked):
     assert b"No picture matches" in nothing
 
 
+def test_a_path_is_copied_as_it_is(own, photos, cat):
+    """What shows other than it is, such as a mark of direction, is replaced for the eye alone."""
+    odd = photos / "a\u2068b\u2069.png"
+    shutil.copy(cat, odd)
+    assert json_of(own.post("/api/v1/documents", {"sources": [str(odd)]}, headers=BEARER), 201)
+    page = own.get("/results").data.decode()
+    assert f'data-uri="{odd}"' in page
+    assert "a\ufffdb\ufffd.png</bdi>" in page
+
+
 def test_an_uploaded_picture_is_shared_as_words(client, cat, word):
     FakeModel.calls = 0
     client.get(f"/?q={word}")
