@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hmac
 import ipaddress
+import re
 import socket
 import time
 from collections.abc import Mapping
@@ -27,6 +28,7 @@ from imgsearch_es.pictures.files import Limits
 
 _UPLOAD_LIMITS = Limits(max_pixels=50_000_000, max_bytes=20 * 1024**2, max_seconds=10.0)
 _TOKEN_CHARACTERS = 16
+_TOKEN = re.compile(rf"[!-~]{{{_TOKEN_CHARACTERS},}}")
 SECURITY_HEADERS = {
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; "
@@ -100,12 +102,10 @@ class ServerSettings:
     def __post_init__(self) -> None:
         if not 0 <= self.port <= 65_535:
             raise ConfigurationError(f"a port is 0 to 65535, not {self.port}")
-        if self.token is not None and (
-            len(self.token) < _TOKEN_CHARACTERS or not self.token.isascii() or " " in self.token
-        ):
+        if self.token is not None and not _TOKEN.fullmatch(self.token):
             raise ConfigurationError(
-                f"a token has at least {_TOKEN_CHARACTERS} ASCII characters and no space; "
-                "`openssl rand -hex 24` makes one"
+                f"a token has at least {_TOKEN_CHARACTERS} ASCII characters, and no space or line "
+                "end; `openssl rand -hex 24` makes one"
             )
         try:
             list(map(ipaddress.ip_network, self.proxies))
