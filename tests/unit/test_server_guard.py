@@ -452,6 +452,24 @@ def test_urls_are_not_fetched_unless_allowed(start, client):
         assert "not on the public internet" in problem["error"]["message"]
 
 
+def test_one_client_s_urls_are_fetched_one_by_one(start, cat, monkeypatch):
+    begun, release = [], threading.Event()
+
+    def slow(url: str, limits: Limits) -> bytes:
+        begun.append(url)
+        assert release.wait(20)
+        return cat.read_bytes()
+
+    monkeypatch.setattr("imgsearch_es.interfaces.server.services.fetch", slow)
+    with start(allow_urls=True) as client, ThreadPoolExecutor(9) as crowd:
+        asked = {"url": "http://pictures.example/"}
+        answers = [crowd.submit(client.post, "/api/v1/uploads/url", asked) for _ in range(9)]
+        wait_for(lambda: bool(begun) and client.services.metrics.in_progress._value.get() == 9)
+        assert len(begun) == 1
+        release.set()
+        assert [one.result().status for one in answers] == [201] * 9
+
+
 # -- what answers say --
 
 
