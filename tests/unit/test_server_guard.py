@@ -199,7 +199,7 @@ def test_folders_that_are_links_out_of_the_roots_are_refused(start, photos, cat,
 # -- how much is taken --
 
 
-def test_large_uploads_are_refused_by_their_length_and_as_they_come(start):
+def test_large_uploads_are_refused_by_their_length_and_as_they_come(start, caplog):
     with start(upload_limits=SMALL) as client:
         data = b"x" * 200_000
         assert json_of(client.upload("/api/v1/uploads", data), 413)["error"]["kind"] == "TooLarge"
@@ -217,6 +217,7 @@ def test_large_uploads_are_refused_by_their_length_and_as_they_come(start):
         answer = connection.getresponse()
         assert (answer.status, b"TooLarge" in answer.read()) == (413, True)
         connection.close()
+    assert caplog.text == ""
 
 
 def test_bodies_that_are_on_their_way_have_room_for_others(start, monkeypatch, word):

@@ -189,10 +189,6 @@ class Metrics:
         return generate_latest(self._registry)
 
 
-class _RefusedError(Exception):
-    """The rest of a body is not taken."""
-
-
 class Guard:
     """An ASGI application around another one; its answers are counted."""
 
@@ -294,7 +290,7 @@ class Guard:
                 busy = "too much is being uploaded at once: try again"
                 answer.refusal = ProblemError(503, "Busy", busy, RETRY_SOON)
             if answer.refusal is not None:
-                raise _RefusedError  # whatever the application makes of it
+                raise answer.refusal  # whatever the application makes of it
             if changing and not message.get("more_body", False):
                 in_time.deadline = anyio.current_time() + _CHANGING_SECONDS
             return message
