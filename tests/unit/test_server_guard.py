@@ -220,6 +220,18 @@ def test_large_uploads_are_refused_by_their_length_and_as_they_come(start, caplo
     assert caplog.text == ""
 
 
+def test_a_body_of_two_lengths_ends_the_connection(client):
+    """What follows it may be what a proxy took for the body."""
+    with socket.create_connection(client.address, timeout=10) as both, both.makefile("rb") as read:
+        both.sendall(
+            b"POST /api/v1/search HTTP/1.1\r\nHost: localhost\r\nContent-Length: 56\r\n"
+            b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
+            b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"
+        )
+        answers = read.read()
+    assert (answers.count(b"HTTP/1.1 "), answers[:12]) == (1, b"HTTP/1.1 400")
+
+
 def test_bodies_that_are_on_their_way_have_room_for_others(start, monkeypatch, word):
     monkeypatch.setattr(connections, "_BODIES_BYTES", 0)  # then one of the largest for each client
     with start(upload_limits=SMALL) as client, socket.socket() as slow:
@@ -491,6 +503,11 @@ def test_head_says_what_get_would(client, cat):
         said, got = client("HEAD", path), client.get(path)
         assert (said.status, said.data) == (got.status, b"")
         assert said.headers["content-type"] == got.headers["content-type"]
+
+
+def test_another_method_is_told_which_there_are(client):
+    answer = client("OPTIONS", "/api/v1/suggest")
+    assert (answer.status, answer.headers["allow"]) == (405, "GET")
 
 
 def test_errors_are_pages_for_people_and_json_for_programs(client, start, cat):

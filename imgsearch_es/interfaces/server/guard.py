@@ -260,6 +260,10 @@ class Guard:
         length = headers.get("content-length", "0")
         if not length.isascii() or not length.isdigit():
             return ProblemError(400, "BadRequest", "Content-Length is no number")
+        if "content-length" in headers and "transfer-encoding" in headers:
+            # A proxy may go by the one and we by the other: what follows is perhaps no request.
+            message = "a body has a Content-Length or a Transfer-Encoding, not both"
+            return ProblemError(400, "BadRequest", message, {"Connection": "close"})
         most = self._most_bytes(headers)
         return _too_large(most) if int(length) > most else None
 
