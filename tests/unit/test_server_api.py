@@ -95,8 +95,8 @@ def test_search_by_an_upload_finds_what_the_file_finds(client, run, place, cat, 
     assert [type(call.args[0]) for call in opened.call_args_list] == [np.ndarray]
 
 
-def test_uploads_are_prepared_as_the_index_is_now(own, run, place, cat):
-    """Those kept from before, and new ones, without a restart."""
+def test_uploads_are_prepared_as_the_index_is_now(own, run, place, cat, monkeypatch):
+    """Those kept from before, once, and new ones, without a restart."""
 
     def best(name: str) -> object:
         found = json_of(own.post("/api/v1/search", {"image": [name], "k": 1}))["hits"][0]
@@ -108,7 +108,10 @@ def test_uploads_are_prepared_as_the_index_is_now(own, run, place, cat):
     small.write_text('model = "fake"\nimage_filters = [{name = "resize", height = 4, width = 4}]')
     run("reindex", "--analyzer", small, "--index", place)
     new = json_of(own.upload("/api/v1/uploads", cat), 201)["id"]
-    assert best(kept) == best(new) == best(picture_id(str(cat)))
+    check = mock.Mock(wraps=own.services.checker.check)
+    monkeypatch.setattr(own.services.checker, "check", check)
+    assert best(kept) == best(kept) == best(new) == best(picture_id(str(cat)))
+    check.assert_called_once()
 
 
 def test_explanations_facets_and_figures_are_what_the_command_prints(own, run, place, word, cat):
