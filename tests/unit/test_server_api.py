@@ -12,6 +12,7 @@ import zipfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from unittest import mock
 
 import anyio
@@ -502,6 +503,16 @@ def test_several_are_labeled_and_downloaded(own, photos, monkeypatch):
     assert own.get(f"/api/v1/download?{asked}").status == 503
     own.services.downloading.add("127.0.0.1")
     assert own.get(f"/api/v1/download?{asked}").status == 503
+
+
+@pytest.mark.parametrize("year", [1970, 2108])
+def test_files_are_downloaded_whatever_the_clock_says(own, cat, monkeypatch, year):
+    now = SimpleNamespace(**vars(time) | {"localtime": lambda: (year, 1, 2, 3, 4, 5, 4, 2, 0)})
+    monkeypatch.setattr(pictures, "time", now)
+    answer = own.get(f"/api/v1/download?picture={picture_id(str(cat))}&picture={'0' * 32}")
+    with zipfile.ZipFile(io.BytesIO(answer.data)) as found:
+        assert found.testzip() is None
+        assert found.namelist() == ["cat.0.png", "left out.txt"]
 
 
 def test_who_takes_a_download_too_slowly_loses_its_place(own, monkeypatch):
