@@ -19,7 +19,7 @@ from unittest import mock
 import pytest
 from PIL import Image
 
-from imgsearch_es.errors import ConfigurationError
+from imgsearch_es.errors import ConfigurationError, QueryError
 from imgsearch_es.interfaces.server import connections, guard
 from imgsearch_es.interfaces.server.guard import ServerSettings
 from imgsearch_es.interfaces.server.schemas import What
@@ -358,6 +358,25 @@ def test_a_client_s_pictures_are_opened_for_one_request_at_a_time(start, monkeyp
             "/api/v1/search/upload", next(photos.rglob("*.png")), query=json.dumps(asked)
         )
         assert sent.status == 400
+
+
+def test_who_still_waits_when_the_server_is_stopped_is_told(start, monkeypatch, word, caplog):
+    monkeypatch.setattr("imgsearch_es.interfaces.server.app._GRACE_SECONDS", 0.2)
+    begun, release = threading.Event(), threading.Event()
+    with ThreadPoolExecutor(1) as crowd:
+        with start() as client:
+
+            def slow(*given: object) -> Query:
+                begun.set()
+                assert release.wait(20)
+                raise QueryError("too late")
+
+            monkeypatch.setattr(client.services.searching, "query", slow)
+            waiting = crowd.submit(client.get, f"/api/v1/search?text={word}")
+            assert begun.wait(10)
+        release.set()
+        assert json_of(waiting.result(), 503)["error"]["kind"] == "Stopped"
+    assert "Traceback" not in caplog.text
 
 
 def test_a_body_that_never_comes_is_given_up(start):

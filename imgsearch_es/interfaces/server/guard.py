@@ -6,6 +6,7 @@ counted as it comes, and the answer must begin in time.
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import ipaddress
 import re
@@ -212,7 +213,11 @@ class Guard:
             scope = {**scope, "method": "GET", IS_HEAD: True}
         answer, began = _Answer(send), time.perf_counter()
         with self._metrics.in_progress.track_inprogress():
-            problem = self._refusal(scope) or await self._let_in(scope, receive, answer)
+            try:
+                problem = self._refusal(scope) or await self._let_in(scope, receive, answer)
+            except asyncio.CancelledError:  # the server ends, and has waited long enough
+                stopped = ProblemError(503, "Stopped", "the server was stopped before it was done")
+                problem = stopped if answer.began is None else None
             if problem is not None:
                 reason = _REASONS.get(problem.status, "other")
                 self._metrics.refused.labels(reason).inc()
