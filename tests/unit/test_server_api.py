@@ -12,6 +12,7 @@ import zipfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from unittest import mock
 
 import anyio
@@ -95,8 +96,8 @@ def test_search_by_an_upload_finds_what_the_file_finds(client, run, place, cat, 
     assert [type(call.args[0]) for call in opened.call_args_list] == [np.ndarray]
 
 
-def test_uploads_are_prepared_as_the_index_is_now(own, run, place, cat):
-    """Those kept from before, and new ones, without a restart."""
+def test_uploads_are_prepared_as_the_index_is_now(own, run, place, cat, monkeypatch):
+    """Those kept from before, once, and new ones, without a restart."""
 
     def best(name: str) -> object:
         found = json_of(own.post("/api/v1/search", {"image": [name], "k": 1}))["hits"][0]
@@ -108,7 +109,10 @@ def test_uploads_are_prepared_as_the_index_is_now(own, run, place, cat):
     small.write_text('model = "fake"\nimage_filters = [{name = "resize", height = 4, width = 4}]')
     run("reindex", "--analyzer", small, "--index", place)
     new = json_of(own.upload("/api/v1/uploads", cat), 201)["id"]
-    assert best(kept) == best(new) == best(picture_id(str(cat)))
+    check = mock.Mock(wraps=own.services.checker.check)
+    monkeypatch.setattr(own.services.checker, "check", check)
+    assert best(kept) == best(kept) == best(new) == best(picture_id(str(cat)))
+    check.assert_called_once()
 
 
 def test_explanations_facets_and_figures_are_what_the_command_prints(own, run, place, word, cat):
@@ -374,6 +378,16 @@ def test_a_page_past_the_last_one_leads_back(client, asked):
     assert b"No picture matches" in nothing
 
 
+def test_a_path_is_copied_as_it_is(own, photos, cat):
+    """What shows other than it is, such as a mark of direction, is replaced for the eye alone."""
+    odd = photos / "a\u2068b\u2069.png"
+    shutil.copy(cat, odd)
+    assert json_of(own.post("/api/v1/documents", {"sources": [str(odd)]}, headers=BEARER), 201)
+    page = own.get("/results").data.decode()
+    assert f'data-uri="{odd}"' in page
+    assert "a\ufffdb\ufffd.png</bdi>" in page
+
+
 def test_an_uploaded_picture_is_shared_as_words(client, cat, word):
     FakeModel.calls = 0
     client.get(f"/?q={word}")
@@ -489,6 +503,16 @@ def test_several_are_labeled_and_downloaded(own, photos, monkeypatch):
     assert own.get(f"/api/v1/download?{asked}").status == 503
     own.services.downloading.add("127.0.0.1")
     assert own.get(f"/api/v1/download?{asked}").status == 503
+
+
+@pytest.mark.parametrize("year", [1970, 2108])
+def test_files_are_downloaded_whatever_the_clock_says(own, cat, monkeypatch, year):
+    now = SimpleNamespace(**vars(time) | {"localtime": lambda: (year, 1, 2, 3, 4, 5, 4, 2, 0)})
+    monkeypatch.setattr(pictures, "time", now)
+    answer = own.get(f"/api/v1/download?picture={picture_id(str(cat))}&picture={'0' * 32}")
+    with zipfile.ZipFile(io.BytesIO(answer.data)) as found:
+        assert found.testzip() is None
+        assert found.namelist() == ["cat.0.png", "left out.txt"]
 
 
 def test_who_takes_a_download_too_slowly_loses_its_place(own, monkeypatch):

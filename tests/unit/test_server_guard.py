@@ -19,7 +19,7 @@ from unittest import mock
 import pytest
 from PIL import Image
 
-from imgsearch_es.errors import ConfigurationError
+from imgsearch_es.errors import ConfigurationError, QueryError
 from imgsearch_es.interfaces.server import connections, guard
 from imgsearch_es.interfaces.server.guard import ServerSettings
 from imgsearch_es.interfaces.server.schemas import What
@@ -38,7 +38,8 @@ def test_other_addresses_than_loopback_need_a_good_token():
         with pytest.raises(ConfigurationError, match="IMGSEARCH_TOKEN"):
             ServerSettings(host=host)
         assert not ServerSettings(host=host, token=TOKEN).readable_without_token
-    for token in ("short", "with a space in it, and long", "ünïcode-token-long"):
+    line_end = f"{TOKEN}\n"  # as of a file that is read as it is; no header could carry it
+    for token in ("short", "with a space in it, and long", "ünïcode-token-long", line_end):
         with pytest.raises(ConfigurationError, match="a token has at least"):
             ServerSettings(token=token)
 
@@ -198,7 +199,7 @@ def test_folders_that_are_links_out_of_the_roots_are_refused(start, photos, cat,
 # -- how much is taken --
 
 
-def test_large_uploads_are_refused_by_their_length_and_as_they_come(start):
+def test_large_uploads_are_refused_by_their_length_and_as_they_come(start, caplog):
     with start(upload_limits=SMALL) as client:
         data = b"x" * 200_000
         assert json_of(client.upload("/api/v1/uploads", data), 413)["error"]["kind"] == "TooLarge"
@@ -216,6 +217,19 @@ def test_large_uploads_are_refused_by_their_length_and_as_they_come(start):
         answer = connection.getresponse()
         assert (answer.status, b"TooLarge" in answer.read()) == (413, True)
         connection.close()
+    assert caplog.text == ""
+
+
+def test_a_body_of_two_lengths_ends_the_connection(client):
+    """What follows it may be what a proxy took for the body."""
+    with socket.create_connection(client.address, timeout=10) as both, both.makefile("rb") as read:
+        both.sendall(
+            b"POST /api/v1/search HTTP/1.1\r\nHost: localhost\r\nContent-Length: 56\r\n"
+            b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
+            b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"
+        )
+        answers = read.read()
+    assert (answers.count(b"HTTP/1.1 "), answers[:12]) == (1, b"HTTP/1.1 400")
 
 
 def test_bodies_that_are_on_their_way_have_room_for_others(start, monkeypatch, word):
@@ -346,6 +360,25 @@ def test_a_client_s_pictures_are_opened_for_one_request_at_a_time(start, monkeyp
         assert sent.status == 400
 
 
+def test_who_still_waits_when_the_server_is_stopped_is_told(start, monkeypatch, word, caplog):
+    monkeypatch.setattr("imgsearch_es.interfaces.server.app._GRACE_SECONDS", 0.2)
+    begun, release = threading.Event(), threading.Event()
+    with ThreadPoolExecutor(1) as crowd:
+        with start() as client:
+
+            def slow(*given: object) -> Query:
+                begun.set()
+                assert release.wait(20)
+                raise QueryError("too late")
+
+            monkeypatch.setattr(client.services.searching, "query", slow)
+            waiting = crowd.submit(client.get, f"/api/v1/search?text={word}")
+            assert begun.wait(10)
+        release.set()
+        assert json_of(waiting.result(), 503)["error"]["kind"] == "Stopped"
+    assert "Traceback" not in caplog.text
+
+
 def test_a_body_that_never_comes_is_given_up(start):
     with start(request_seconds=0.3) as client, socket.create_connection(client.address, 10) as slow:
         slow.sendall(
@@ -451,6 +484,24 @@ def test_urls_are_not_fetched_unless_allowed(start, client):
         assert "not on the public internet" in problem["error"]["message"]
 
 
+def test_one_client_s_urls_are_fetched_one_by_one(start, cat, monkeypatch):
+    begun, release = [], threading.Event()
+
+    def slow(url: str, limits: Limits) -> bytes:
+        begun.append(url)
+        assert release.wait(20)
+        return cat.read_bytes()
+
+    monkeypatch.setattr("imgsearch_es.interfaces.server.services.fetch", slow)
+    with start(allow_urls=True) as client, ThreadPoolExecutor(9) as crowd:
+        asked = {"url": "http://pictures.example/"}
+        answers = [crowd.submit(client.post, "/api/v1/uploads/url", asked) for _ in range(9)]
+        wait_for(lambda: bool(begun) and client.services.metrics.in_progress._value.get() == 9)
+        assert len(begun) == 1
+        release.set()
+        assert [one.result().status for one in answers] == [201] * 9
+
+
 # -- what answers say --
 
 
@@ -471,6 +522,11 @@ def test_head_says_what_get_would(client, cat):
         said, got = client("HEAD", path), client.get(path)
         assert (said.status, said.data) == (got.status, b"")
         assert said.headers["content-type"] == got.headers["content-type"]
+
+
+def test_another_method_is_told_which_there_are(client):
+    answer = client("OPTIONS", "/api/v1/suggest")
+    assert (answer.status, answer.headers["allow"]) == (405, "GET")
 
 
 def test_errors_are_pages_for_people_and_json_for_programs(client, start, cat):

@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from unittest import mock
@@ -215,8 +216,9 @@ def test_uploads_are_forgotten(cat, monkeypatch):
 def test_one_client_s_pictures_are_looked_at_one_by_one_and_another_s_at_once():
     """However many one sends, and however long each takes."""
     services = SimpleNamespace(
-        _clients=WeakValueDictionary(), _checks=ThreadPoolExecutor(WORKERS), _places=None
+        _turns=WeakValueDictionary(), _checks=ThreadPoolExecutor(WORKERS), _places=None
     )
+    services.turn = partial(Services.turn, services)
     go, order = threading.Event(), []
 
     async def ask(host: str, number: int) -> None:
@@ -225,16 +227,16 @@ def test_one_client_s_pictures_are_looked_at_one_by_one_and_another_s_at_once():
             return b""
 
         request = SimpleNamespace(client=SimpleNamespace(host=host))
-        await Services.check(services, request, read, lambda data: host == "slow" and go.wait(10))
+        await Services.check(services, request, read, lambda data: host != "quick" and go.wait(10))
 
     async def ask_all() -> None:
         services._places = asyncio.Semaphore(WORKERS)
         async with anyio.create_task_group() as group:
             for number in range(4):
-                group.start_soon(ask, "slow", number)
+                group.start_soon(ask, f"2001:db8::{number}", number)  # of one network
             await anyio.sleep(0.05)
             await ask("quick", 0)
-            assert order == [("slow", 0), ("quick", 0)]
+            assert order == [("2001:db8::0", 0), ("quick", 0)]
             go.set()
 
     with ThreadPoolExecutor(1) as thread:  # has no event loop yet, whatever ran in this one
@@ -467,6 +469,12 @@ def test_a_chosen_value_keeps_its_spelling():
         [{"value": "nikon d70", "count": 14}, {"value": "X100", "count": 1}],
         {"nikon d70"},
     )
+
+
+def test_a_label_that_looks_like_a_time_is_a_choice():
+    counted = {"label": [{"value": "2019-05", "count": 3}], "year": [{"value": "2019", "count": 3}]}
+    state = State(where=("label=2019-05", "year=2019-05"))
+    assert facet_groups(counted, state) == [("label", counted["label"], {"2019-05"})]
 
 
 # -- the command --

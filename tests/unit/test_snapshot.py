@@ -6,6 +6,7 @@ import os
 import random
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -19,7 +20,7 @@ from imgsearch_es.retrieval.conditions import of_score, parse_filters
 from imgsearch_es.retrieval.queries import Query, Selection
 from imgsearch_es.stores.embedded import pruning, snapshot, snapshot_writing, sources
 from imgsearch_es.stores.embedded import store as embedded_store
-from imgsearch_es.stores.embedded.open_file import Gate, mark_of, snapshot_path
+from imgsearch_es.stores.embedded.open_file import Gate, mark_of, settled_mark_of, snapshot_path
 from imgsearch_es.stores.embedded.snapshot import Snapshot
 from imgsearch_es.stores.embedded.store import EmbeddedStore
 from imgsearch_es.vocabulary.synsets import imagenet
@@ -327,6 +328,16 @@ def test_a_large_one_is_not_made_again_soon(path, monkeypatch):
     monkeypatch.setattr(embedded_store, "_PAUSE", 0)
     store.finish()
     assert store._copy.of_now() is not None
+
+
+def test_a_file_of_another_clock_is_not_waited_for(path):
+    """One on a server whose clock is ahead, or written before this machine's was set back."""
+    make(path)
+    future = time.time() + 60.5
+    os.utime(path, (future, future))
+    began = time.monotonic()
+    assert settled_mark_of(path) == mark_of(path)
+    assert time.monotonic() - began < 5
 
 
 def test_looking_at_the_state_of_a_file_leaves_its_lock(path):

@@ -85,8 +85,9 @@ def problem_of(error: Exception, location: str) -> ProblemError:
     if isinstance(error, ClientDisconnect):
         return ProblemError(400, "Disconnected", "the body did not come")
     if isinstance(error, HTTPException):
-        known = error.status_code != 404
-        return ProblemError(error.status_code, "HttpError", error.detail) if known else not_found()
+        if error.status_code == 404:
+            return not_found()
+        return ProblemError(error.status_code, "HttpError", error.detail, error.headers)
     if not isinstance(error, ImgsearchError):
         return unexpected(error)
     status = next((code for kind, code in _STATUS.items() if isinstance(error, kind)), 500)

@@ -140,12 +140,13 @@ async def upload_by_url(http: Request, request: schemas.UrlRequest, parts: Parts
     if not parts.settings.allow_urls:
         message = "this server fetches no URLs: save the picture and upload it"
         raise ProblemError(403, "UrlsNotAllowed", message)
-    data = await parts.fetch(request.url)
+    async with parts.turn(http, "fetch"):  # so that others have threads, however slow the web is
+        data = await parts.fetch(request.url)
 
-    async def read() -> bytes:
-        return data
+        async def read() -> bytes:
+            return data
 
-    return await _kept(http, parts, read)
+        return await _kept(http, parts, read)
 
 
 @router.post("/api/v1/explain", response_model=schemas.ExplainAnswer, tags=["search"])

@@ -6,8 +6,10 @@ counted as it comes, and the answer must begin in time.
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import ipaddress
+import re
 import socket
 import time
 from collections.abc import Mapping
@@ -27,6 +29,7 @@ from imgsearch_es.pictures.files import Limits
 
 _UPLOAD_LIMITS = Limits(max_pixels=50_000_000, max_bytes=20 * 1024**2, max_seconds=10.0)
 _TOKEN_CHARACTERS = 16
+_TOKEN = re.compile(rf"[!-~]{{{_TOKEN_CHARACTERS},}}")
 SECURITY_HEADERS = {
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; "
@@ -100,12 +103,10 @@ class ServerSettings:
     def __post_init__(self) -> None:
         if not 0 <= self.port <= 65_535:
             raise ConfigurationError(f"a port is 0 to 65535, not {self.port}")
-        if self.token is not None and (
-            len(self.token) < _TOKEN_CHARACTERS or not self.token.isascii() or " " in self.token
-        ):
+        if self.token is not None and not _TOKEN.fullmatch(self.token):
             raise ConfigurationError(
-                f"a token has at least {_TOKEN_CHARACTERS} ASCII characters and no space; "
-                "`openssl rand -hex 24` makes one"
+                f"a token has at least {_TOKEN_CHARACTERS} ASCII characters, and no space or line "
+                "end; `openssl rand -hex 24` makes one"
             )
         try:
             list(map(ipaddress.ip_network, self.proxies))
@@ -189,10 +190,6 @@ class Metrics:
         return generate_latest(self._registry)
 
 
-class _RefusedError(Exception):
-    """The rest of a body is not taken."""
-
-
 class Guard:
     """An ASGI application around another one; its answers are counted."""
 
@@ -216,7 +213,11 @@ class Guard:
             scope = {**scope, "method": "GET", IS_HEAD: True}
         answer, began = _Answer(send), time.perf_counter()
         with self._metrics.in_progress.track_inprogress():
-            problem = self._refusal(scope) or await self._let_in(scope, receive, answer)
+            try:
+                problem = self._refusal(scope) or await self._let_in(scope, receive, answer)
+            except asyncio.CancelledError:  # the server ends, and has waited long enough
+                stopped = ProblemError(503, "Stopped", "the server was stopped before it was done")
+                problem = stopped if answer.began is None else None
             if problem is not None:
                 reason = _REASONS.get(problem.status, "other")
                 self._metrics.refused.labels(reason).inc()
@@ -264,6 +265,10 @@ class Guard:
         length = headers.get("content-length", "0")
         if not length.isascii() or not length.isdigit():
             return ProblemError(400, "BadRequest", "Content-Length is no number")
+        if "content-length" in headers and "transfer-encoding" in headers:
+            # A proxy may go by the one and we by the other: what follows is perhaps no request.
+            message = "a body has a Content-Length or a Transfer-Encoding, not both"
+            return ProblemError(400, "BadRequest", message, {"Connection": "close"})
         most = self._most_bytes(headers)
         return _too_large(most) if int(length) > most else None
 
@@ -294,7 +299,7 @@ class Guard:
                 busy = "too much is being uploaded at once: try again"
                 answer.refusal = ProblemError(503, "Busy", busy, RETRY_SOON)
             if answer.refusal is not None:
-                raise _RefusedError  # whatever the application makes of it
+                raise answer.refusal  # whatever the application makes of it
             if changing and not message.get("more_body", False):
                 in_time.deadline = anyio.current_time() + _CHANGING_SECONDS
             return message

@@ -60,6 +60,7 @@ _MEDIA_TYPES = {
     "TIFF": "image/tiff", "WEBP": "image/webp",
 }  # fmt: skip
 _LEFT_OUT = "left out.txt"
+_FIRST_YEAR, _LAST_YEAR = (1980, 1, 1, 0, 0, 0), (2107, 12, 31, 23, 59, 58)
 ATTACHED = {"Content-Disposition": 'attachment; filename="pictures.zip"'}
 _log = logging.getLogger(__name__)
 
@@ -329,7 +330,7 @@ async def zipped(
                 reason = error.reason if isinstance(error, ImageError) else error
                 left_out.append(f"{document.filename}: {reason}")
                 continue
-            about = zipfile.ZipInfo(name, time.localtime()[:6])
+            about = _zip_info(name)
             about.file_size = len(data)
             with archive.open(about, "w") as file, memoryview(data) as view:
                 for start in range(0, len(data), _BLOCK):
@@ -337,8 +338,14 @@ async def zipped(
                     yield sink.taken()
             del data, view  # before the next one is read
         if left_out:
-            archive.writestr(_LEFT_OUT, "\n".join([*left_out, ""]))
+            archive.writestr(_zip_info(_LEFT_OUT), "\n".join([*left_out, ""]))
     yield sink.taken()
+
+
+def _zip_info(name: str) -> zipfile.ZipInfo:
+    """A file of now, as far as a ZIP knows the time: a machine may believe that it is 1970."""
+    now = max(_FIRST_YEAR, min(time.localtime()[:6], _LAST_YEAR))
+    return zipfile.ZipInfo(name, now)
 
 
 def _names(documents: Sequence[Document]) -> list[str]:

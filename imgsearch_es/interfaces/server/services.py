@@ -174,7 +174,6 @@ class Services:
         self._fetches = ThreadPoolExecutor(_FETCHING_THREADS, "imgsearch-fetch")
         self._checks = ThreadPoolExecutor(WORKERS, "imgsearch-check", *hurry)
         self._places = asyncio.Semaphore(WORKERS)
-        self._clients: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._turns: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
 
     def _analyzer(self) -> Mapping[str, Any]:
@@ -230,9 +229,7 @@ class Services:
         So however many one sends, another waits for one of them at most. Until it is its turn, a
         picture stays where it was received, and takes no memory and no thread.
         """
-        name = request.client.host if request.client else "unknown"
-        turn = self._clients.setdefault(name, asyncio.Lock())
-        async with turn, self._places:
+        async with self.turn(request, "check"), self._places:
             return await asyncio.wrap_future(self._checks.submit(use, await read()))
 
     def keep(self, what: str, note: Callable[[InteractionLog], T]) -> T | None:

@@ -19,7 +19,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import SplitResult, urljoin, urlsplit
 
@@ -181,7 +181,16 @@ class Uploads:
         preparation = self._checker.preparation()
         if preparation == upload.prepared:
             return upload.pixels
-        return self._checker.check(upload.data).pixels if preparation else None
+        if not preparation:
+            return None
+        found = replace(
+            upload, pixels=self._checker.check(upload.data).pixels, prepared=preparation
+        )
+        with self._lock:
+            if self._kept.get(upload.id) is upload:
+                self._kept[upload.id] = found
+                self._bytes += found.size - upload.size
+        return found.pixels
 
 
 def fetch(url: str, limits: Limits) -> bytes:

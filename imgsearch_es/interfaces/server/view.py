@@ -283,8 +283,9 @@ def facet_groups(counted: Facets, state: State) -> list[tuple[str, list[FacetCou
     """Fields with their counts, the chosen values first; fields that say nothing are left out."""
     groups = []
     for field, counts in counted.items():
-        given = (one.partition("=")[2] for one in state.where if one.startswith(f"{field}="))
-        chosen = {one for one in given if not _OF_TIMELINE.fullmatch(one)}
+        chosen = {one.partition("=")[2] for one in state.where if one.startswith(f"{field}=")}
+        if field == YEAR:
+            chosen = {one for one in chosen if not _OF_TIMELINE.fullmatch(one)}
         if field in CASELESS:  # a value is shown as it was chosen
             same = {small(one): one for one in chosen}
             names = (same.get(small(item["value"]), item["value"]) for item in counts)

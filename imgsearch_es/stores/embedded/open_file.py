@@ -356,10 +356,15 @@ def mark_of(path: Path) -> str:
 
 
 def settled_mark_of(path: Path) -> str:
-    """The same as soon as a later change would make another one: clocks of files tick."""
-    while True:
-        changed = path.stat().st_mtime_ns
+    """The same as soon as a later change would make another one: clocks of files tick.
+
+    That is a tick later at the latest, also where the file's clock is ahead of this machine's.
+    """
+    before = None
+    while (changed := path.stat().st_mtime_ns) != before:
         tick = 20_000_000 if changed % 1_000_000_000 else 2_100_000_000  # of whole seconds
         if (left := changed + tick - time.time_ns()) <= 0:
-            return mark_of(path)
+            break
         time.sleep(min(left, tick) / 1e9)
+        before = changed
+    return mark_of(path)
