@@ -356,10 +356,16 @@ def mark_of(path: Path) -> str:
 
 
 def settled_mark_of(path: Path) -> str:
-    """The same as soon as a later change would make another one: clocks of files tick."""
+    """The same as soon as a later change would make another one: clocks of files tick.
+
+    That is after a tick in which nothing changed, whatever the time of a file is: it may be of a
+    clock that was wrong.
+    """
     while True:
-        changed = path.stat().st_mtime_ns
+        mark, changed = mark_of(path), path.stat().st_mtime_ns
         tick = 20_000_000 if changed % 1_000_000_000 else 2_100_000_000  # of whole seconds
-        if (left := changed + tick - time.time_ns()) <= 0:
-            return mark_of(path)
-        time.sleep(min(left, tick) / 1e9)
+        left = changed + tick - time.time_ns()
+        if left > 0:
+            time.sleep(min(left, tick) / 1e9)
+        if mark_of(path) == mark:
+            return mark
