@@ -598,6 +598,20 @@ def test_without_docstrings_there_are_no_options():
     assert "-OO and PYTHONOPTIMIZE=2 take away: run Python without them" in sentence(done)
 
 
+def test_names_of_files_that_are_not_read_as_utf8_are_refused():
+    """By other names than the index has, files would look as if they were gone."""
+    ascii_names = {"LC_ALL": "POSIX", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    done = subprocess.run(
+        [sys.executable, "-m", "imgsearch_es", "models"],
+        env={**os.environ, **ascii_names},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "takes names of files for ascii: set PYTHONUTF8=1" in sentence(done)
+
+
 def test_a_folder_that_was_deleted(run, place, tmp_path, monkeypatch):
     (tmp_path / "gone").mkdir()
     monkeypatch.chdir(tmp_path / "gone")

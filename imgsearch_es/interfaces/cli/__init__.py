@@ -191,6 +191,10 @@ def main() -> None:
             "the options are read from docstrings, which -OO and PYTHONOPTIMIZE=2 take away: run "
             "Python without them"
         )
+    if (names := sys.getfilesystemencoding()) != "utf-8":  # an index would have others for a file
+        fail(
+            f"Python takes names of files for {names} here: set PYTHONUTF8=1, or a locale of UTF-8"
+        )
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a terminal that is not UTF-8
