@@ -47,6 +47,7 @@ _SAME_TAUGHT = 1e-5
 _SAME_DIRECTION = 0.999
 """The least cosine of a deep feature that was made again with the stored one."""
 
+_FINE = "it is finer than a millisecond, which stores compare in other ways; --repair cuts it"
 _LEAK = "its URL is stored with a password or a name, which --repair takes out"
 
 VerifyProgress = Callable[[int, int], None]
@@ -312,9 +313,12 @@ def _judged(item: Inspected, settings: IndexSettings) -> Inspected:
         clean = replace(item.document, uri=uri, id=picture_id(uri))
         return replace(item, uri=uri, harms=[*item.harms, ("URI", _LEAK)], document=clean)
     try:
-        to_document(to_row(item.document, None), settings)
+        indexed_at = to_document(to_row(item.document, None), settings).indexed_at
         if not waits(item.document):
-            return _taught_judged(item, item.document, settings)
+            right = replace(item.document, indexed_at=indexed_at)
+            if right.indexed_at != item.document.indexed_at:
+                item = replace(item, harms=[*item.harms, ("indexed_at", _FINE)], document=right)
+            return _taught_judged(item, right, settings)
         what = "it waits to be indexed again"
     except RowError as error:
         what = str(error)
