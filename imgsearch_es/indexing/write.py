@@ -338,7 +338,7 @@ def _strike_out(store: Store, prefixes: Sequence[str], is_kept: Callable[[str], 
 
     def can_be_listed(uri: str) -> bool:
         path = to_path(uri)
-        return path is not None and path.is_dir() and os.access(path, os.R_OK | os.X_OK)
+        return path is not None and os.access(path, os.R_OK | os.X_OK) and path.is_dir()
 
     inside = (each for each in store.ledger.read() if each.uri.startswith(tuple(prefixes)))
     outdated = [

@@ -24,6 +24,7 @@ from imgsearch_es.errors import (
 from imgsearch_es.indexing import STAGES, IndexReport, folder_label
 from imgsearch_es.pictures import images
 from imgsearch_es.pictures.files import Limits
+from imgsearch_es.retrieval.ledger import Rejected
 from imgsearch_es.stores.base import WriteReport
 from tests.fakes import noise
 
@@ -193,6 +194,11 @@ def test_prune_strikes_rejected_files_that_are_gone_out_of_the_ledger(index, pho
     assert len(index.rejected()) == 2
     index.add(photos, prune=True)
     assert [entry.uri for entry in index.rejected()] == [str(photos / "worse.png")]
+    out_of_reach = Rejected(f"{photos}/{'d' * 300}/cat.png", "the name is too long")
+    index.store.ledger.write([out_of_reach])
+    index.add(photos, prune=True)
+    assert out_of_reach in index.rejected()
+    index.store.ledger.remove([out_of_reach.id])
     (photos / "worse.png").unlink()
     assert counts(index.retry()) == (0, 0, 0, 0, 0)
     assert index.rejected() == []
