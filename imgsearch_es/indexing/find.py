@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
-from itertools import chain
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -321,18 +321,26 @@ _DRIVES = re.compile(r"/(home|mnt|Volumes|net|media(/[^/]+)?|run/media(/[^/]+)?)
 
 
 def looks_unmounted(uri: str) -> bool:
-    """Whether a file that is gone may be on a drive that is not mounted, or on another machine.
+    """Whether a file that is gone may be on a drive that is not mounted, or on another machine."""
+    path = to_path(uri)
+    return path is None or unmounted(path) is not None
+
+
+def unmounted(path: Path) -> Path | None:
+    """The folder of a file that is gone, if its drive may not be mounted.
 
     So where its folder is empty, or one that systems make for a drive or a user is missing.
     """
-    path = to_path(uri)
-    folder = None if path is None else next(filter(Path.is_dir, path.parents), None)
-    if folder is not None and _DRIVES.fullmatch(str(folder)):
-        return True
-    try:
-        return folder is None or next(folder.iterdir(), None) is None
-    except OSError:
-        return True
+    for below, folder in pairwise([path, *path.parents]):
+        if not folder.is_dir():
+            continue
+        if below != path and _DRIVES.fullmatch(str(folder)):
+            return below
+        try:
+            return folder if next(folder.iterdir(), None) is None else None
+        except OSError:
+            return folder
+    return Path(path.anchor)
 
 
 def is_gone(uri: str) -> bool:

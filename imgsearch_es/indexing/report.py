@@ -79,6 +79,8 @@ class IndexReport:
             and metadata, as its file is gone.
         as_before: those of rejected that were not tried again, as they are unchanged.
         passed_over: files in folders and archives that are no pictures, by kind: {".txt": 3}.
+        kept: folders of which ``prune`` removed nothing, a sentence each: their drives may not be
+            mounted.
         seconds: what the run took.
         stages: what each stage worked; see `Stages`.
     """
@@ -92,6 +94,7 @@ class IndexReport:
     moved: int = 0
     as_before: int = 0
     passed_over: Counter[str] = field(default_factory=Counter)
+    kept: list[str] = field(default_factory=list)
     seconds: float = 0.0
     stages: Stages = field(default_factory=Stages, compare=False, repr=False)
 
@@ -122,6 +125,7 @@ class IndexReport:
             "rejected": [item.to_dict() for item in self.rejected],
             "as_before": self.as_before,
             "passed_over": dict(self.passed_over.most_common()),
+            "kept": self.kept,
             "shortages": self.shortages,
             "seconds": round(self.seconds, 3),
             "pictures_per_second": round(self.rate, 2),

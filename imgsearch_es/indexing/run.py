@@ -150,7 +150,8 @@ class Indexer:
                         f"for ({self.report}); please report this, and run the command again"
                     )
                 if self._options.prune:
-                    self.report.removed += prune(self._store, sources)
+                    tell = self.report.kept.append
+                    self.report.removed += prune(self._store, sources, tell)
         self.report.seconds = time.perf_counter() - started
         self._progress(self.report, finder.total)
         return self.report

@@ -47,6 +47,7 @@ _SAME_TAUGHT = 1e-5
 _SAME_DIRECTION = 0.999
 """The least cosine of a deep feature that was made again with the stored one."""
 
+_FINE = "it is finer than a millisecond, which stores compare in other ways; --repair cuts it"
 _LEAK = "its URL is stored with a password or a name, which --repair takes out"
 
 VerifyProgress = Callable[[int, int], None]
@@ -211,8 +212,8 @@ class Verifier:
         self, settings: IndexSettings, report: VerifyReport, mend: Mend | None
     ) -> None:
         mark, total = self._store.mark(), self._store.count()
-        waiting: list[tuple[str, Document]] = []
-        held: list[tuple[str, Document]] = []  # ids that two may have: a write replaces both
+        waiting: list[tuple[Inspected, Document]] = []
+        held: list[tuple[Inspected, Document]] = []  # ids that two may have: a write replaces both
         documents, length, frequencies = 0, 0.0, Counter[str]()
         for item in self._store.inspect():
             report.documents += 1
@@ -232,7 +233,7 @@ class Verifier:
                 right = mend(item) or (None if is_named else item.to_be_indexed())
                 if right:
                     is_named = is_named and right.id == item.id
-                    (waiting if is_named else held).append((item.id, right))
+                    (waiting if is_named else held).append((item, right))
             if report.documents % _TOGETHER == 0:
                 report.repaired += self._write(waiting)
                 waiting = []
@@ -245,15 +246,10 @@ class Verifier:
             for what in _differences(self._store.statistics(keys), wanted, keys):
                 report.add(Harm("statistics", what))
 
-    def _write(self, items: list[tuple[str, Document]]) -> int:
-        if not items:
-            return 0
-        if misnamed := {key: document.id for key, document in items if key != document.id}:
-            there = self._store.known(list(misnamed.values()))
-            items = [item for item in items if item[0] not in misnamed or item[1].id not in there]
-            self._store.remove(list(misnamed))
-        written = self._store.write([document for _, document in items]).stored
-        self._store.finish()
+    def _write(self, items: Sequence[tuple[Inspected, Document]]) -> int:
+        written = self._store.repair(items) if items else 0
+        if written:
+            self._store.finish()
         return written
 
     def _check_file(self, document: Document, report: VerifyReport) -> None:
@@ -317,9 +313,12 @@ def _judged(item: Inspected, settings: IndexSettings) -> Inspected:
         clean = replace(item.document, uri=uri, id=picture_id(uri))
         return replace(item, uri=uri, harms=[*item.harms, ("URI", _LEAK)], document=clean)
     try:
-        to_document(to_row(item.document, None), settings)
+        indexed_at = to_document(to_row(item.document, None), settings).indexed_at
         if not waits(item.document):
-            return _taught_judged(item, item.document, settings)
+            right = replace(item.document, indexed_at=indexed_at)
+            if right.indexed_at != item.document.indexed_at:
+                item = replace(item, harms=[*item.harms, ("indexed_at", _FINE)], document=right)
+            return _taught_judged(item, right, settings)
         what = "it waits to be indexed again"
     except RowError as error:
         what = str(error)

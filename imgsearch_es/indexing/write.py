@@ -24,7 +24,7 @@ from imgsearch_es.analysis.analyzer import Analysis, Analyzer
 from imgsearch_es.analysis.decoding import Decoded
 from imgsearch_es.analysis.filters import count_of
 from imgsearch_es.errors import DamagedIndexError, ReconciliationError, SourceError
-from imgsearch_es.indexing.find import Found, is_gone
+from imgsearch_es.indexing.find import Found, is_gone, unmounted
 from imgsearch_es.indexing.photos import with_thumbnails
 from imgsearch_es.indexing.report import IndexReport, Stages
 from imgsearch_es.pictures.files import beginnings, to_path, to_uri
@@ -286,56 +286,65 @@ def is_no_file(uri: str) -> bool:
         return False
 
 
-def prune(store: Store, sources: Iterable[ImageSource | PictureList]) -> int:
+def prune(
+    store: Store,
+    sources: Iterable[ImageSource | PictureList],
+    tell: Callable[[str], None] = lambda text: None,
+) -> int:
     """Remove documents below the folders named whose files are gone; gives how many.
 
-    A folder that looks as one does whose drive is not mounted is a SourceError.
+    Those of a folder that looks as one does whose drive is not mounted stay, and ``tell`` takes a
+    sentence about it; SourceError where a folder is named of which nothing is left.
     """
     if not store.settings():
         return 0
     folders = [s for s in sources if isinstance(s, str | os.PathLike) and Path(s).is_dir()]
-    gone: list[str] = []
+    gone, kept = list[str](), set[str]()
+
+    @cache
+    def absent(folder: Path) -> Path | None:
+        return unmounted(folder / "picture")
+
+    def is_kept(uri: str) -> bool:
+        path = to_path(uri)
+        place = None if path is None else absent(path.parent)
+        kept.update([] if place is None else [str(place)])
+        return place is not None
+
     for folder in folders:
         inside = [each for prefix in beginnings(folder) for each in store.below(prefix)]
         missing = [(key, uri) for key, uri in inside if is_gone(uri) or is_no_file(uri)]
         if missing and len(missing) == len(inside):
-            raise _refusal(to_uri(folder), f"none of its {len(inside)} pictures is there any more")
-        _check_mounted([uri for _, uri in missing])
-        gone += [key for key, _ in missing]
+            why = f"none of its {len(inside)} pictures is there any more"
+            raise SourceError(_kept(to_uri(folder), why))
+        gone += [key for key, uri in missing if not is_kept(uri)]
     size = _REMOVED_TOGETHER
     removed = sum(store.remove(gone[i : i + size]) for i in range(0, len(gone), size))
-    _strike_out(store, [prefix for folder in folders for prefix in beginnings(folder)])
+    _strike_out(store, [prefix for folder in folders for prefix in beginnings(folder)], is_kept)
+    for place in sorted(kept):
+        tell(_kept(place, "it is empty now" if Path(place).is_dir() else "it is missing"))
     return removed
 
 
-def _check_mounted(uris: Sequence[str]) -> None:
-    """A drive that is not mounted leaves an empty folder where its files were."""
-
-    @cache
-    def nearest(folder: Path) -> Path:
-        return folder if folder.is_dir() else nearest(folder.parent)
-
-    for folder in sorted({nearest(path.parent) for path in map(to_path, uris) if path is not None}):
-        with os.scandir(folder) as entries:
-            if next(entries, None) is None:
-                raise _refusal(str(folder), "it is empty now")
-
-
-def _refusal(folder: str, why: str) -> SourceError:
-    return SourceError(
+def _kept(folder: str, why: str) -> str:
+    return (
         f"nothing was removed for {folder}: {why}. Is the drive mounted? If the pictures are meant "
         "to go, remove the empty folder as well, or take them out by `imgsearch remove`"
     )
 
 
-def _strike_out(store: Store, prefixes: Sequence[str]) -> None:
+def _strike_out(store: Store, prefixes: Sequence[str], is_kept: Callable[[str], bool]) -> None:
     """Forget rejected files that are gone, and folders, which are in the ledger if unreadable."""
 
     def can_be_listed(uri: str) -> bool:
         path = to_path(uri)
-        return path is not None and path.is_dir() and os.access(path, os.R_OK | os.X_OK)
+        return path is not None and os.access(path, os.R_OK | os.X_OK) and path.is_dir()
 
     inside = (each for each in store.ledger.read() if each.uri.startswith(tuple(prefixes)))
-    outdated = [each.id for each in inside if is_gone(each.uri) or can_be_listed(each.uri)]
+    outdated = [
+        each.id
+        for each in inside
+        if (is_gone(each.uri) and not is_kept(each.uri)) or can_be_listed(each.uri)
+    ]
     if outdated:
         store.ledger.remove(outdated)

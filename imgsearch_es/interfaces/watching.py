@@ -161,7 +161,7 @@ class Watcher:
         try:
             if any(folder.iterdir()):
                 self._add([folder])
-                self.report.removed += prune(self._index.store, [folder])
+                self.report.removed += prune(self._index.store, [folder], self._tell)
             elif self._index.exists and self._below(folder):
                 self._tell(f"{folder} is empty and may be a missing disk: nothing is removed")
         except SourceError as error:  # it went just now, or looks as if it had

@@ -310,6 +310,13 @@ class Store(Protocol):
     def inspect(self) -> Iterator[Inspected]:
         """Every document with all that the store keeps of it, compared; see ``documents``."""
 
+    def repair(self, items: Sequence[tuple[Inspected, Document]]) -> int:
+        """Put documents in the place of what was inspected, where that is still what is there.
+
+        What has another id than its document is taken out, also where that is there already. Gives
+        how many documents were written.
+        """
+
     def mend(self) -> None:
         """Put right what ``glance`` found and what no writing of a document would."""
 

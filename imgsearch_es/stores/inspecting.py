@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from imgsearch_es.errors import DamagedIndexError
 from imgsearch_es.pictures.files import filename, picture_id
@@ -39,6 +39,7 @@ class Inspected:
         harms: what does not agree, as (part, what).
         stored: the document as it is stored; None where that cannot be read.
         document: what it should be, where something that is whole says so.
+        was: what its store read of it, by which it knows whether that is still there.
     """
 
     id: str
@@ -47,6 +48,7 @@ class Inspected:
     stored: Document | None
     document: Document | None
     has_checksum: bool
+    was: Any = None
 
     def to_be_indexed(self) -> Document | None:
         """Without what the analyzer said, so that the next run over the picture analyzes it.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -9,10 +10,12 @@ import pytest
 from imgsearch_es import ImageIndex
 from imgsearch_es.analysis.analyzer import Term
 from imgsearch_es.errors import DamagedIndexError
+from imgsearch_es.pictures.files import picture_id
 from imgsearch_es.retrieval.documents import Document
 from imgsearch_es.retrieval.queries import Query
 from imgsearch_es.stores import open_store
 from imgsearch_es.stores.elastic import mapping
+from imgsearch_es.stores.inspecting import Inspected
 from tests.conformance.collections import extremes, posteriors, ties
 from tests.conformance.conftest import SETTINGS, filled
 
@@ -60,3 +63,30 @@ def test_a_search_that_meets_harm_says_so(place):
         store.client.index(index=name, document=harmed, refresh=True)
         with pytest.raises(DamagedIndexError, match="imgsearch verify"):
             store.search(Query((Term("tabby", 1.0),)))
+
+
+def test_a_repair_leaves_what_others_write_meanwhile(place, monkeypatch):
+    location, url = place(), "https://ann:secret@example.org/a.png"
+    made = documents()[:5]
+    made[1] = replace(made[1], id=picture_id(url), uri=url)
+    changed, leak, gone, *others = (document.id for document in made)
+    with filled(location, made) as store, ImageIndex(location) as index:
+        inspect, runs = index.store.inspect, iter([True, False])
+
+        def harmed() -> Iterator[Inspected]:
+            is_first = next(runs)
+            for item in inspect():
+                yield replace(item, harms=[("postings", "lack")]) if is_first else item
+            if is_first:
+                store.change([changed, leak], lambda each: replace(each, labels=("new",)))
+                store.remove([gone])
+                store.finish()
+
+        monkeypatch.setattr(index.store, "inspect", harmed)
+        assert index.verify(repair=True).repaired == len(others)
+        found = {document.id: document.labels for document in store.documents()}
+        assert found.keys() == {changed, leak, *others}
+        assert found[changed] == found[leak] == ("new",)
+        monkeypatch.undo()
+        assert index.verify(repair=True).is_whole
+        assert index.get("https://example.org/a.png").labels == ("new",)

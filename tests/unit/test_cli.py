@@ -534,9 +534,10 @@ def test_a_reader_that_goes_away_is_no_error(place, command):
     assert (done.returncode, done.stderr) == (0, b"")
 
 
-@pytest.mark.parametrize("form", [(), ("--json",)])
+@pytest.mark.parametrize("form", [(), ("--json",), ("--version",)])
 def test_an_output_that_takes_nothing(place, word, form):
     command = [*IMGSEARCH, "search", word, "-i", str(place), *form]
+    command = [*IMGSEARCH, *form] if "--version" in form else command
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, check=False)
     assert done.returncode == 1
@@ -596,6 +597,20 @@ def test_without_docstrings_there_are_no_options():
     )
     assert done.returncode == 1
     assert "-OO and PYTHONOPTIMIZE=2 take away: run Python without them" in sentence(done)
+
+
+def test_names_of_files_that_are_not_read_as_utf8_are_refused():
+    """By other names than the index has, files would look as if they were gone."""
+    ascii_names = {"LC_ALL": "POSIX", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    done = subprocess.run(
+        [sys.executable, "-m", "imgsearch_es", "models"],
+        env={**os.environ, **ascii_names},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "takes names of files for ascii: set PYTHONUTF8=1" in sentence(done)
 
 
 def test_a_folder_that_was_deleted(run, place, tmp_path, monkeypatch):

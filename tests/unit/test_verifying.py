@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from datetime import datetime, timezone
 from pathlib import Path
 
 import duckdb
@@ -115,6 +116,14 @@ def test_a_password_of_an_old_index_is_taken_out(run, index, cat):
     index.store.write([replace(document, id=picture_id(url), uri=url, labels=("old",))])
     assert index.verify(repair=True).is_whole  # the newer one stays
     assert (index.get(kept).labels, index.count()) == (document.labels, 12)
+
+
+def test_a_time_of_an_old_import_is_cut_to_the_millisecond(index, cat):
+    old = replace(index.get(cat), indexed_at=datetime(2020, 1, 1, 0, 0, 0, 1999, timezone.utc))
+    index.store.write([old])
+    assert index.verify().counts == {"indexed_at": 1}
+    assert index.verify(repair=True).is_whole
+    assert index.get(cat).indexed_at == old.indexed_at.replace(microsecond=1000)
 
 
 def test_pictures_that_are_others_now(index, cat):

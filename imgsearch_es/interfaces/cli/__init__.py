@@ -14,7 +14,7 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 from typer.core import TyperGroup
@@ -47,6 +47,10 @@ class _Commands(TyperGroup):
             # The reader of our output went away, as `head` does; Click and Rich exit with 1 then.
             _drop_output()
             sys.exit(0)
+        except OSError as error:  # of --help and --version, which are no command
+            if error.errno not in _NO_ROOM:
+                raise
+            _fail_to_write(error)
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         """List the commands by what they are for."""
@@ -83,8 +87,7 @@ class _Commands(TyperGroup):
             if isinstance(error, OSError) and error.filename:  # of a file that an option names
                 fail(f"cannot use {error.filename}: {error.strerror}")
             if isinstance(error, OSError) and error.errno in _NO_ROOM:  # mostly of the output
-                _drop_output()
-                fail(f"cannot write: {error.strerror}; make room and run the command again")
+                _fail_to_write(error)
             if isinstance(error, MemoryError) or str(error) == "can't start new thread":
                 fail("there is not enough memory: end other programs, or ask for less at once")
             if isinstance(error, FileNotFoundError) and not error.filename and _is_lost():
@@ -120,6 +123,11 @@ def _is_lost() -> bool:
 def _drop_output() -> None:
     """Let what was not written yet be forgotten; Python would try again at the end."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+
+def _fail_to_write(error: OSError) -> NoReturn:
+    _drop_output()
+    fail(f"cannot write: {error.strerror}; make room and run the command again")
 
 
 _SHOW = "Show and serve"
@@ -190,6 +198,10 @@ def main() -> None:
         fail(
             "the options are read from docstrings, which -OO and PYTHONOPTIMIZE=2 take away: run "
             "Python without them"
+        )
+    if (names := sys.getfilesystemencoding()) != "utf-8":  # an index would have others for a file
+        fail(
+            f"Python takes names of files for {names} here: set PYTHONUTF8=1, or a locale of UTF-8"
         )
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):

@@ -127,6 +127,8 @@ def index(
         _tell_of_download(target, analyzing)
         report = adding.add_to(target)
     _show(report, target.location)
+    for sentence in report.kept:
+        warn(sentence)
     if report.shortages:
         fail(
             f"{report.shortages} pictures could not be decoded for want of memory or time: run the "

@@ -54,6 +54,7 @@ def body(whole: Mapping[str, Any], version: Version, *, lean: bool) -> dict[str,
     """What to ask for of each document: all that is kept of it, beside what ``whole`` asks for."""
     wanted = by_doc_values(whole, version, lean=lean)
     wanted.pop("stored_fields", None)
+    wanted["seq_no_primary_term"] = True
     wanted["docvalue_fields"] += _DOC_VALUES
     if version >= AS_BYTES:
         wanted["docvalue_fields"].append({"field": "direction", "format": "binary"})

@@ -290,9 +290,10 @@ class Reading(AliasedIndex):
         asked = inspecting.body(wanted, self._connection[1], lean=self._is_lean)
         with translated(self._address):
             for hit in self._hits((), asked):
-                yield inspecting.inspect_hit(
+                found = inspecting.inspect_hit(
                     hit, settings, self._impacts, lean=self._is_lean, lacks=self._lacks
                 )
+                yield replace(found, was=(hit["_seq_no"], hit["_primary_term"]))
 
     def _hits(
         self, filters: Sequence[Filter], asked: Mapping[str, Any]

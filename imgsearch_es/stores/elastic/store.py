@@ -255,13 +255,13 @@ class ElasticStore(Writing):
         settings = known_settings(self)
         wrong = inspecting.wrong_weights(settings, self._impacts)
         for query in wrong if self._is_lean else ():
-            found = []
+            found = list[str]()
             with translated(self._address):
                 ids = [hit["_id"] for hit in self._scan({"query": query})]
                 for hit in self._of_ids(ids):
                     with suppress(DamagedIndexError):  # which is said of the document
-                        found.append(whole_document_of(hit))
-            self.write(found)
+                        found.append(whole_document_of(hit).id)
+            self.change(found, replace)
         self.finish()
 
 

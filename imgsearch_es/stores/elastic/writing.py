@@ -22,7 +22,7 @@ from elasticsearch import Elasticsearch, helpers
 
 from imgsearch_es.analysis.terms import TaughtWord
 from imgsearch_es.errors import StoreError
-from imgsearch_es.pictures.files import filename
+from imgsearch_es.pictures.files import filename, picture_id
 from imgsearch_es.retrieval.conditions import Filter
 from imgsearch_es.retrieval.dense import direction
 from imgsearch_es.retrieval.documents import Document, storable, without_thumbnails
@@ -34,6 +34,7 @@ from imgsearch_es.stores.elastic.clauses import VISUAL_WORDS
 from imgsearch_es.stores.elastic.connection import Address, is_missing_index, translated
 from imgsearch_es.stores.elastic.fetching import shown_by
 from imgsearch_es.stores.elastic.reading import Reading
+from imgsearch_es.stores.inspecting import Inspected
 from imgsearch_es.stores.settings import IndexSettings, fitted
 
 _SENDERS = 4
@@ -248,6 +249,29 @@ class Writing(Reading):
                 return WriteReport(len(stored), [*refused.items()])
             self.finish()
         raise self._busy()
+
+    def repair(self, items: Sequence[tuple[Inspected, Document]]) -> int:
+        self._look_for_taught()
+        settings = known_settings(self)
+        self._add_fields()
+        numbers = {item.id: item.was for item, _ in items}
+        misnamed = {item.id: right.id for item, right in items if item.id != right.id}
+        there = self.known(list(misnamed.values())) if misnamed else {}
+        taken, unfit = storable(
+            right for item, right in items if item.id == right.id or right.id not in there
+        )
+        taken = without_thumbnails(taken) if self._is_lean else taken
+        late, refused = self._send(fitted(taken, settings), settings, numbers)
+        kept = {picture_id(uri) for uri, _ in [*unfit, *refused]}
+        left = self._leave([old for old, new in misnamed.items() if new not in kept], numbers)
+        again = [misnamed[old] for old in left if misnamed[old] not in there]
+        late |= set(again)
+        if again:  # somebody wrote to what they were made of
+            self.remove(again)
+        if self._has_other_words(settings):
+            self.finish()
+            self._rewrite([document.id for document in taken])
+        return len(taken) - len(late) - len(refused)
 
     def _leave(self, ids: Sequence[str], numbers: Mapping[str, tuple[int, int]]) -> set[str]:
         """Delete documents that are as they were; gives those that are not."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 import duckdb
 import numpy as np
@@ -120,10 +121,8 @@ def block(reader: Reader, after: int) -> tuple[list[Inspected], int | None]:
     vectors = _vectors(reader, span)
     other_words = _other_words(reader, span, vectors)
     doubled = {key for (key,) in reader.rows(_DOUBLED, span)}
-    rest = WRITTEN[len(COLUMNS) : -1]
-    columns = ", ".join([reader.columns, *rest, schema.checksums(reader.connection)])
     rows = reader.rows(
-        f"SELECT document, {columns} FROM documents WHERE document BETWEEN $1 AND $2", span
+        f"SELECT document, {_columns(reader)} FROM documents WHERE document BETWEEN $1 AND $2", span
     )
     items = []
     for number, *row in rows:
@@ -139,19 +138,48 @@ def block(reader: Reader, after: int) -> tuple[list[Inspected], int | None]:
             made.append(("id", "another document has it as well"))
         if len(vectors[number]) > 1:
             made.append(("deep feature", f"it is there {len(vectors[number])} times"))
-        vector = vectors[number][0] if vectors[number] else None
-        items.append(_row_inspected(reader, number, row, vector, made))
+        was = _Was(number, row, vectors[number])
+        items.append(replace(_row_inspected(reader, was, made), was=was))
     return items, span[1]
 
 
-def _row_inspected(
-    reader: Reader,
-    number: int,
-    row: list[Any],
-    vector: NDArray[np.float32] | None,
-    made: list[tuple[str, str]],
-) -> Inspected:
-    keys, checksum = reader.keys, row[-1]
+def place(
+    reader: Reader, items: Sequence[tuple[Inspected, Document]]
+) -> Iterator[tuple[Inspected, Document, list[int]]]:
+    """Those of some that are still as they were inspected, with the rows that they are."""
+    numbers = sorted({item.was.number for item, _ in items})
+    among = "document IN (SELECT unnest($1))"
+    vectors = _vectors(reader, [numbers], among)
+    rows = reader.rows(
+        f"SELECT rowid, document, {_columns(reader)} FROM documents WHERE {among}", [numbers]
+    )
+    found = defaultdict[str, list[int]](list)
+    for rowid, number, *row in rows:
+        found[str(_Was(number, row, vectors[number]))].append(rowid)
+    for item, right in items:
+        if there := found[str(item.was)]:
+            yield item, right, there
+
+
+class _Was(NamedTuple):
+    """A row, with the deep features that it has; its text is another one for other content."""
+
+    number: int
+    row: list[Any]
+    vectors: list[NDArray[np.float32]]
+
+    def __str__(self) -> str:
+        return repr((self.number, self.row, [vector.tobytes() for vector in self.vectors]))
+
+
+def _columns(reader: Reader) -> str:
+    rest = WRITTEN[len(COLUMNS) : -1]
+    return ", ".join([reader.columns, *rest, schema.checksums(reader.connection)])
+
+
+def _row_inspected(reader: Reader, was: _Was, made: list[tuple[str, str]]) -> Inspected:
+    keys, row, checksum = reader.keys, was.row, was.row[-1]
+    vector = was.vectors[0] if was.vectors else None
     primary = None
     try:
         primary = to_document(row[: len(COLUMNS)], keys, vector)
@@ -165,7 +193,7 @@ def _row_inspected(
     def by_postings() -> Document:
         kept = reader.rows(
             "SELECT term, score FROM postings WHERE document = $1 ORDER BY score DESC, term",
-            [number],
+            [was.number],
         )
         kept.sort(key=lambda posting: is_color(keys.get(posting[0], "")))
         terms, scores = [term for term, _ in kept], [score for _, score in kept]
@@ -199,9 +227,11 @@ def _other_words(
     return {n for n in found.keys() | wanted.keys() if found.get(n, []) != wanted.get(n, [])}
 
 
-def _vectors(reader: Reader, span: Sequence[int]) -> defaultdict[int, list[NDArray[np.float32]]]:
+def _vectors(
+    reader: Reader, parameters: Sequence[Any], among: str = "document BETWEEN $1 AND $2"
+) -> defaultdict[int, list[NDArray[np.float32]]]:
     rows = reader.connection.execute(
-        "SELECT document, embedding FROM embeddings WHERE document BETWEEN $1 AND $2", span
+        f"SELECT document, embedding FROM embeddings WHERE {among}", parameters
     ).fetchnumpy()
     found: defaultdict[int, list[NDArray[np.float32]]] = defaultdict(list)
     for number, vector in zip(rows["document"].tolist(), rows["embedding"], strict=True):

@@ -358,13 +358,14 @@ def mark_of(path: Path) -> str:
 def settled_mark_of(path: Path) -> str:
     """The same as soon as a later change would make another one: clocks of files tick.
 
-    That is a tick later at the latest, also where the file's clock is ahead of this machine's.
+    That is after a tick in which nothing changed, whatever the time of a file is: it may be of a
+    clock that was wrong.
     """
-    before = None
-    while (changed := path.stat().st_mtime_ns) != before:
+    while True:
+        mark, changed = mark_of(path), path.stat().st_mtime_ns
         tick = 20_000_000 if changed % 1_000_000_000 else 2_100_000_000  # of whole seconds
-        if (left := changed + tick - time.time_ns()) <= 0:
-            break
-        time.sleep(min(left, tick) / 1e9)
-        before = changed
-    return mark_of(path)
+        left = changed + tick - time.time_ns()
+        if left > 0:
+            time.sleep(min(left, tick) / 1e9)
+        if mark_of(path) == mark:
+            return mark

@@ -232,6 +232,21 @@ class OpenIndex(Store):
     def inspect(self) -> Iterator[Inspected]:
         return self._in_blocks(inspecting.block)
 
+    def repair(self, items: Sequence[tuple[Inspected, Document]]) -> int:
+        """In one transaction, by the rows: two may have one id."""
+        refused = {uri for uri, _ in storable(right for _, right in items)[1]}
+        with self._changing() as reader:
+            found = [each for each in inspecting.place(reader, items) if each[1].uri not in refused]
+            rows = [row for _, _, rows in found for row in rows]
+            writing.delete_rows(reader.connection, rows, reader.settings)
+            ids = [right.id for _, right, _ in found]
+            there = reader.rows("SELECT id FROM documents WHERE list_contains($1, id)", [ids])
+            taken, _ = storable(
+                right for item, right, _ in found if item.id == right.id or (right.id,) not in there
+            )
+            self._put(reader.connection, taken)
+        return len(taken)
+
     def mend(self) -> None:
         """Take out what is of no document; make what follows from the settings anew."""
         with self._changing() as reader:

@@ -292,7 +292,7 @@ class KeptSnapshot(Generic[Kind]):
         if (
             last is not None
             and last.seconds > _LONG
-            and time.time() - last.written_at < _PAUSE * last.seconds
+            and 0 <= time.time() - last.written_at < _PAUSE * last.seconds
         ):
             return
         draft = self._path.with_name(f".{self._path.name}")

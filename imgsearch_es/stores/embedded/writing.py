@@ -147,10 +147,26 @@ def _insert_words(
 
 def delete(connection: duckdb.DuckDBPyConnection, ids: list[str], settings: IndexSettings) -> int:
     """Delete documents and their postings; gives how many documents."""
-    if not ids:
+    return _delete(connection, "id", ids, settings)
+
+
+def delete_rows(
+    connection: duckdb.DuckDBPyConnection, rows: list[int], settings: IndexSettings
+) -> int:
+    """The same by the number that DuckDB has for a row, until the transaction ends."""
+    return _delete(connection, "rowid", rows, settings)
+
+
+def _delete(
+    connection: duckdb.DuckDBPyConnection,
+    column: str,
+    among: list[str] | list[int],
+    settings: IndexSettings,
+) -> int:
+    if not among:
         return 0
     found = connection.execute(
-        "DELETE FROM documents WHERE list_contains($1, id) RETURNING document", [ids]
+        f"DELETE FROM documents WHERE list_contains($1, {column}) RETURNING document", [among]
     ).fetchall()
     if found:
         for table in (*posting_tables(settings), "embeddings"):
