@@ -249,6 +249,47 @@ def test_what_cannot_succeed_is_not_tried_again(scene: Scene, fault: Fault) -> N
     assert len(bodies) == len(set(bodies))
 
 
+def test_what_was_done_is_counted_though_the_answer_was_lost(scene: Scene) -> None:
+    with ImageIndex(scene.location, model="fake") as index:
+        index.add(scene.folder / "0")
+        ids = [document.id for document in index]
+        for do in (lambda: index.label([*ids, "none"], add=["new"]), lambda: index.remove(ids)):
+            cut = iter([Cut(applied=True)])
+            scene.proxy.fault = lambda request, cut=cut: (
+                next(cut, None) if request.is_write else None
+            )
+            assert do() == len(ids) == 30
+
+
+def test_an_index_that_is_blocked_for_writing(
+    scene: Scene, elasticsearch_url: str, monkeypatch
+) -> None:
+    """Whoever rebuilds it blocks it for a moment; else nothing is rejected, and nothing ignored."""
+    monkeypatch.setattr(waiting, "_BLOCKED_SECONDS", 1)
+    with ImageIndex(scene.location, model="fake") as index, Elasticsearch(elasticsearch_url) as es:
+        index.add(scene.folder / "0")
+        es.indices.put_settings(index=scene.name, settings={"index.blocks.write": True})
+        (key, *_) = (document.id for document in index)
+        for change in (
+            lambda: index.add(scene.folder / "1"),
+            lambda: index.label([key], add=["new"]),
+            lambda: index.remove([key]),
+        ):
+            with pytest.raises(ImgsearchError, match=r"nothing can be written: .* blocked by"):
+                change()
+        assert (index.count(), index.rejected()) == (30, [])
+        monkeypatch.setattr(waiting, "_BLOCKED_SECONDS", 5)
+
+        writes = itertools.count()
+
+        def lift(request: Request) -> None:
+            if request.is_write and next(writes) == 1:
+                es.indices.put_settings(index=scene.name, settings={"index.blocks.write": None})
+
+        scene.proxy.fault = lift
+        assert index.add(scene.folder / "1").added == 30
+
+
 def test_one_document_refused(scene: Scene, caplog) -> None:
     """Its label is too long for a keyword, which no server takes."""
     picture = str(scene.folder / "1" / "1.png")

@@ -224,7 +224,7 @@ class Writing(Reading):
 
     def change(self, ids: Sequence[str], change: Callable[[Document], Document]) -> WriteReport:
         """By the numbers that the server gives each change: again where somebody else was first."""
-        stored, refused, left = set[str](), dict[str, str](), [*ids]
+        stored, refused, left, late = set[str](), dict[str, str](), [*ids], set[str]()
         for _ in range(_ATTEMPTS):
             self._look_for_taught()
             settings = known_settings(self)
@@ -234,6 +234,8 @@ class Writing(Reading):
             old = [fetching.whole_document_of(hit) for hit in hits]
             new = fitted([change(document) for document in old], settings)
             differ = {b: a.id for a, b in zip(old, new, strict=True) if a is not b}
+            # What came too late by its number was written, if its answer was lost.
+            stored |= late & ({hit["_id"] for hit in hits} - set(differ.values()))
             taken, unfit = storable(differ)
             late, some = self._send(taken, settings, numbers)
             refused |= dict([*unfit, *some])
@@ -256,7 +258,11 @@ class Writing(Reading):
             action["if_seq_no"], action["if_primary_term"] = numbers[key]
         with translated(self._address):
             answers = waiting.bulk(self.client, self._written_as, actions, dict)
-        return {answer["_id"] for answer in answers if answer["status"] == _CONFLICT}
+        late = {answer["_id"] for answer in answers if answer["status"] == _CONFLICT}
+        for answer in answers:
+            if "error" in answer and answer["_id"] not in late:
+                raise StoreError(f"{self.location}: a document stays where it was: {_why(answer)}")
+        return late
 
     def _busy(self) -> StoreError:
         return StoreError(
