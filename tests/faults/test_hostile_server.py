@@ -290,6 +290,21 @@ def test_an_index_that_is_blocked_for_writing(
         assert index.add(scene.folder / "1").added == 30
 
 
+def test_an_alias_that_is_moved_though_the_answer_was_lost(
+    scene: Scene, elasticsearch_url: str
+) -> None:
+    with ImageIndex(scene.location, model="fake") as index, Elasticsearch(elasticsearch_url) as es:
+        index.add(scene.folder / "0")
+        cut = iter([Cut(applied=True), Cut(applied=True)])
+        moves = ("/_aliases", f"/{scene.name}-000001")  # the alias, and the old index's end
+        scene.proxy.fault = lambda request: (
+            next(cut, None) if request.method != "GET" and request.path in moves else None
+        )
+        assert index.reindex(query_terms=5).copied == 30
+        assert index.count() == 30
+        assert [*es.indices.get(index=f"{scene.name}*")] == [f"{scene.name}-000002"]
+
+
 def test_one_document_refused(scene: Scene, caplog) -> None:
     """Its label is too long for a keyword, which no server takes."""
     picture = str(scene.folder / "1" / "1.png")

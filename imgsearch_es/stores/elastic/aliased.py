@@ -270,7 +270,7 @@ class AliasedIndex(Store):
         index = self._find_index()
         if index is not None:
             with translated(self._address):
-                self.client.indices.delete(index=index)
+                self.client.indices.delete(index=index, ignore_unavailable=True)
         self._settings = None
 
     def mark(self) -> str:
@@ -293,8 +293,8 @@ class AliasedIndex(Store):
             raise StoreError(
                 f"{old} is an index and not an alias: open it by the name without number"
             )
-        moved = False
-        with translated(self._address):
+        moved, made = False, new.mark()
+        with translated(self._address), self.patient():
             indices.refresh(index=new._index)
             indices.add_block(index=old, block="write")  # waits for writing that is under way
             try:
@@ -311,14 +311,16 @@ class AliasedIndex(Store):
                         moves.insert(0, {"remove": own})
                     indices.update_aliases(actions=moves)
                     moved = True
-            except elasticsearch.NotFoundError as error:  # another program builds it anew
-                raise self._rebuilt() from error
+            except elasticsearch.NotFoundError as error:
+                moved = self._find_index() == new._index and _same_index(new.mark(), made)
+                if not moved:  # another program builds it anew; else an answer was lost
+                    raise self._rebuilt() from error
             finally:
                 if not moved:
                     indices.put_settings(index=old, settings={"index.blocks.write": None})
             if moved and not keep:
                 time.sleep(_LAST_SEARCHES_SECONDS)
-                indices.delete(index=old)
+                indices.delete(index=old, ignore_unavailable=True)
         if moved:
             self._settings = None
         return moved
@@ -331,6 +333,11 @@ class AliasedIndex(Store):
         if "_connection" in self.__dict__:
             self.client.close()
             del self.__dict__["_connection"]
+
+
+def _same_index(mark: str, other: str) -> bool:
+    """Whether two marks are of one index, whatever was written to it in between."""
+    return mark.partition(" ")[0] == other.partition(" ")[0]
 
 
 def _own_alias(index: str) -> str:
