@@ -144,7 +144,7 @@ def test_an_index_whose_shard_is_not_ready_yet(scene: Scene, caplog) -> None:
     scene.create()
     reason = {"error": {"type": "no_shard_available_action_exception", "reason": "all failed"}}
     left = iter([Answer(503, reason)] * 6)  # the client itself asks four times, without a pause
-    scene.proxy.fault = lambda request: next(left, None) if "/_count" in request.path else None
+    scene.proxy.fault = lambda request: next(left, None) if "/_search" in request.path else None
     scene.run_whole()
     assert WAITS in caplog.text
 
@@ -249,6 +249,9 @@ def test_what_cannot_succeed_is_not_tried_again(scene: Scene, fault: Fault) -> N
     assert len(bodies) == len(set(bodies))
 
 
+LOST = Answer(404, {"error": {"type": "search_context_missing_exception", "reason": "gone"}})
+
+
 def test_what_was_done_is_counted_though_the_answer_was_lost(scene: Scene) -> None:
     with ImageIndex(scene.location, model="fake") as index:
         index.add(scene.folder / "0")
@@ -303,6 +306,35 @@ def test_an_alias_that_is_moved_though_the_answer_was_lost(
         assert index.reindex(query_terms=5).copied == 30
         assert index.count() == 30
         assert [*es.indices.get(index=f"{scene.name}*")] == [f"{scene.name}-000002"]
+
+
+def test_what_the_server_forgot_is_not_taken_for_nothing_or_for_harm(scene: Scene) -> None:
+    with ImageIndex(scene.location, model="fake") as index:
+        index.add([scene.folder / "0", *scene.folder.glob("broken*")])
+        assert len(index.rejected()) == BROKEN
+        scene.proxy.fault = lambda request: LOST if "/_search/scroll" in request.path else None
+        with pytest.raises(ImgsearchError, match="gone"):
+            index.rejected()
+        scene.proxy.fault = lambda request: LOST if request.path.startswith("/_search?") else None
+        with pytest.raises(ImgsearchError, match="search again"):
+            index.verify()
+
+
+def test_no_read_takes_a_part_for_the_whole(scene: Scene) -> None:
+    """As the server gives it by default where a shard is away; of a scroll the client tells."""
+    with ImageIndex(scene.location, model="fake") as index:
+        index.add([scene.folder / "0", *scene.folder.glob("broken*")])
+        scene.proxy.requests.clear()
+        index.verify()
+        index.store.below("/")
+        index.store.matching(index.query("dog"))
+        assert (index.count(), index.stats()["documents"], len(index.rejected())) == (30, 30, 3)
+    paths = [request.path for request in scene.proxy.requests]
+    asked = [
+        path for path in paths if "/_count" in path or "/_search?" in path or path == "_search"
+    ]
+    assert len(asked) > 10
+    assert not [path for path in asked if "allow_partial_search_results=false" not in path]
 
 
 def test_one_document_refused(scene: Scene, caplog) -> None:

@@ -326,14 +326,16 @@ class ElasticLedger(Ledger):
 
     def read(self, ids: Sequence[str] | None = None) -> list[Rejected]:
         client = self._client()
-        with translated(self._address), suppress(elasticsearch.NotFoundError):
+        with translated(self._address):
+            if ids is None and not client.indices.exists(index=self.name):
+                return []
             if ids is None:
                 client.indices.refresh(index=self.name)
-                found = [hit["_source"] for hit in helpers.scan(client, index=self.name)]
+                hits = helpers.scan(client, index=self.name, **fetching.WHOLE_INDEX)
+                found = [hit["_source"] for hit in hits]
             else:
                 found = [source for _, source in waiting.sources_by_id(client, self.name, ids)]
             return sorted(map(_entry, found), key=lambda entry: entry.uri)
-        return []
 
     def remove(self, ids: Sequence[str]) -> None:
         self._bulk(waiting.deletions([entry.id for entry in self.read(ids)]))
