@@ -141,28 +141,37 @@ class AliasedIndex(Store):
         ]
         self._looked_at = time.monotonic()
         with translated(self._address):
-            found = self.client.indices.get_mapping(
-                index=self._name, ignore_unavailable=True, filter_path=wanted
+            found = self.client.indices.get(
+                index=self._name,
+                features=["aliases", "mappings"],
+                ignore_unavailable=True,
+                filter_path=["*.aliases", *wanted],
             )
-        index = next(iter(found), None)
+        index = self._only(found)
         if index is not None and index == self._index and self._settings is not None:
-            kept = found[index]["mappings"]["_meta"]["imgsearch_es"]
-            if kept.get("checksum", "") != self._settings.checksum:
+            meta = found[index].get("mappings", {}).get("_meta", {})
+            if meta.get("imgsearch_es", {}).get("checksum", "") != self._settings.checksum:
                 self._settings = None
         return index
 
     def _find_index(self) -> str | None:
         with translated(self._address):
             found = self.client.indices.get_alias(index=self._name, ignore_unavailable=True)
-        return next(iter(found.keys()), None)
+        return self._only(found)
 
-    def _remember(self, found: Mapping[str, Any]) -> None:
-        if len(found) > 1:
+    def _only(self, found: Iterable[str]) -> str | None:
+        """The one index, if any; SchemaError if there are several."""
+        names = sorted(found)
+        if len(names) > 1:
+            self._looked_at = 0.0  # until there is one
             raise SchemaError(
-                f"{self.location} leads to {len(found)} indices, {' and '.join(sorted(found))}: "
+                f"{self.location} leads to {len(names)} indices, {' and '.join(names)}: "
                 "take the alias off all but the one that imgsearch made"
             )
-        index = next(iter(found), "")
+        return names[0] if names else None
+
+    def _remember(self, found: Mapping[str, Any]) -> None:
+        index = self._only(found) or ""
         facts = found.get(index, {})
         data = facts.get("mappings", {}).get("_meta", {}).get("imgsearch_es")
         if not isinstance(data, dict) or not isinstance(data.get("schema_version"), int):
