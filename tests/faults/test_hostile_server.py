@@ -144,7 +144,7 @@ def test_an_index_whose_shard_is_not_ready_yet(scene: Scene, caplog) -> None:
     scene.create()
     reason = {"error": {"type": "no_shard_available_action_exception", "reason": "all failed"}}
     left = iter([Answer(503, reason)] * 6)  # the client itself asks four times, without a pause
-    scene.proxy.fault = lambda request: next(left, None) if "/_count" in request.path else None
+    scene.proxy.fault = lambda request: next(left, None) if "/_search" in request.path else None
     scene.run_whole()
     assert WAITS in caplog.text
 
@@ -247,6 +247,94 @@ def test_what_cannot_succeed_is_not_tried_again(scene: Scene, fault: Fault) -> N
     assert scene.location in str(raised.value) or "refuses us (401)" in str(raised.value)
     bodies = [request.body for request in scene.proxy.requests if request.is_write]
     assert len(bodies) == len(set(bodies))
+
+
+LOST = Answer(404, {"error": {"type": "search_context_missing_exception", "reason": "gone"}})
+
+
+def test_what_was_done_is_counted_though_the_answer_was_lost(scene: Scene) -> None:
+    with ImageIndex(scene.location, model="fake") as index:
+        index.add(scene.folder / "0")
+        ids = [document.id for document in index]
+        for do in (lambda: index.label([*ids, "none"], add=["new"]), lambda: index.remove(ids)):
+            cut = iter([Cut(applied=True)])
+            scene.proxy.fault = lambda request, cut=cut: (
+                next(cut, None) if request.is_write else None
+            )
+            assert do() == len(ids) == 30
+
+
+def test_an_index_that_is_blocked_for_writing(
+    scene: Scene, elasticsearch_url: str, monkeypatch
+) -> None:
+    """Whoever rebuilds it blocks it for a moment; else nothing is rejected, and nothing ignored."""
+    monkeypatch.setattr(waiting, "_BLOCKED_SECONDS", 1)
+    with ImageIndex(scene.location, model="fake") as index, Elasticsearch(elasticsearch_url) as es:
+        index.add(scene.folder / "0")
+        es.indices.put_settings(index=scene.name, settings={"index.blocks.write": True})
+        (key, *_) = (document.id for document in index)
+        for change in (
+            lambda: index.add(scene.folder / "1"),
+            lambda: index.label([key], add=["new"]),
+            lambda: index.remove([key]),
+        ):
+            with pytest.raises(ImgsearchError, match=r"nothing can be written: .* blocked by"):
+                change()
+        assert (index.count(), index.rejected()) == (30, [])
+        monkeypatch.setattr(waiting, "_BLOCKED_SECONDS", 5)
+
+        writes = itertools.count()
+
+        def lift(request: Request) -> None:
+            if request.is_write and next(writes) == 1:
+                es.indices.put_settings(index=scene.name, settings={"index.blocks.write": None})
+
+        scene.proxy.fault = lift
+        assert index.add(scene.folder / "1").added == 30
+
+
+def test_an_alias_that_is_moved_though_the_answer_was_lost(
+    scene: Scene, elasticsearch_url: str
+) -> None:
+    with ImageIndex(scene.location, model="fake") as index, Elasticsearch(elasticsearch_url) as es:
+        index.add(scene.folder / "0")
+        cut = iter([Cut(applied=True), Cut(applied=True)])
+        moves = ("/_aliases", f"/{scene.name}-000001")  # the alias, and the old index's end
+        scene.proxy.fault = lambda request: (
+            next(cut, None) if request.method != "GET" and request.path in moves else None
+        )
+        assert index.reindex(query_terms=5).copied == 30
+        assert index.count() == 30
+        assert [*es.indices.get(index=f"{scene.name}*")] == [f"{scene.name}-000002"]
+
+
+def test_what_the_server_forgot_is_not_taken_for_nothing_or_for_harm(scene: Scene) -> None:
+    with ImageIndex(scene.location, model="fake") as index:
+        index.add([scene.folder / "0", *scene.folder.glob("broken*")])
+        assert len(index.rejected()) == BROKEN
+        scene.proxy.fault = lambda request: LOST if "/_search/scroll" in request.path else None
+        with pytest.raises(ImgsearchError, match="gone"):
+            index.rejected()
+        scene.proxy.fault = lambda request: LOST if request.path.startswith("/_search?") else None
+        with pytest.raises(ImgsearchError, match="search again"):
+            index.verify()
+
+
+def test_no_read_takes_a_part_for_the_whole(scene: Scene) -> None:
+    """As the server gives it by default where a shard is away; of a scroll the client tells."""
+    with ImageIndex(scene.location, model="fake") as index:
+        index.add([scene.folder / "0", *scene.folder.glob("broken*")])
+        scene.proxy.requests.clear()
+        index.verify()
+        index.store.below("/")
+        index.store.matching(index.query("dog"))
+        assert (index.count(), index.stats()["documents"], len(index.rejected())) == (30, 30, 3)
+    paths = [request.path for request in scene.proxy.requests]
+    asked = [
+        path for path in paths if "/_count" in path or "/_search?" in path or path == "_search"
+    ]
+    assert len(asked) > 10
+    assert not [path for path in asked if "allow_partial_search_results=false" not in path]
 
 
 def test_one_document_refused(scene: Scene, caplog) -> None:

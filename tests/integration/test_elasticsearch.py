@@ -8,10 +8,12 @@ from contextlib import closing
 import pytest
 from elasticsearch import Elasticsearch
 
-from imgsearch_es.errors import UnsupportedServerError
+from imgsearch_es import ImageIndex
+from imgsearch_es.errors import SchemaError, UnsupportedServerError
 from imgsearch_es.retrieval.queries import Query
 from imgsearch_es.stores import open_store
 from imgsearch_es.stores.base import Scored
+from imgsearch_es.stores.elastic import aliased
 from imgsearch_es.stores.elastic.store import ElasticStore
 from tests.conformance.collections import posteriors
 from tests.conformance.conftest import filled
@@ -48,6 +50,26 @@ def test_an_index_that_others_changed_and_copied(elasticsearch_url, client, fres
     client.reindex(**copied, refresh=True, timeout="1m")
     with closing(ElasticStore(f"{elasticsearch_url}/{name}-copy")) as copy:
         assert essence(copy.search(query).hits) == essence(before)
+
+
+def test_an_alias_that_others_add_to_a_second_index(
+    elasticsearch_url, client, fresh_index_name, monkeypatch
+):
+    """Who has the index open does not answer of both as if they were one."""
+    monkeypatch.setattr(aliased, "TRUSTED_SECONDS", 0.0)
+    name, documents = fresh_index_name, posteriors(20)
+    with (
+        filled(f"{elasticsearch_url}/{name}", documents[:15]),
+        filled(f"{elasticsearch_url}/{name}-other", documents[15:]),
+        ImageIndex(f"{elasticsearch_url}/{name}") as index,
+    ):
+        assert index.count() == 15
+        client.indices.put_alias(index=f"{name}-other-000001", name=name)
+        for ask in (index.count, index.verify, lambda: index.search("cat"), lambda: [*index]):
+            with pytest.raises(SchemaError, match="leads to 2 indices"):
+                ask()
+        client.indices.delete_alias(index=f"{name}-other-000001", name=name)
+        assert index.count() == 15
 
 
 def test_it_is_the_old_server_and_the_old_client(elasticsearch8_url, python_with_client8):

@@ -8,6 +8,7 @@ import traceback
 import elasticsearch
 import pytest
 from elastic_transport import ApiResponseMeta, HttpHeaders, NodeConfig
+from elasticsearch.helpers import ScanError
 
 from imgsearch_es import ImageIndex
 from imgsearch_es.errors import (
@@ -173,6 +174,7 @@ CAUSES = {"reason": "outer", "root_cause": [{"reason": "too many clauses"}]}
         (failure(REFUSED, 403, {}), ServerError, "refuses us (403): give credentials by IMGSEARCH"),
         (failure(BAD_REQUEST, 400, CAUSES), ServerError, "pets: too many clauses"),
         (failure(REFUSED, 403, BLOCKED), ServerError, "pets: index read-only (status 403): take"),
+        (ScanError("id", "1 of 2 shards"), ServerError, "pets: a part of the index does not"),
         (elasticsearch.SSLError("bad"), ServerError, "is not trusted: give its authority by ca_c"),
         (elasticsearch.ConnectionTimeout("late"), ServerError, "http://localhost:9200: late"),
     ],

@@ -141,28 +141,37 @@ class AliasedIndex(Store):
         ]
         self._looked_at = time.monotonic()
         with translated(self._address):
-            found = self.client.indices.get_mapping(
-                index=self._name, ignore_unavailable=True, filter_path=wanted
+            found = self.client.indices.get(
+                index=self._name,
+                features=["aliases", "mappings"],
+                ignore_unavailable=True,
+                filter_path=["*.aliases", *wanted],
             )
-        index = next(iter(found), None)
+        index = self._only(found)
         if index is not None and index == self._index and self._settings is not None:
-            kept = found[index]["mappings"]["_meta"]["imgsearch_es"]
-            if kept.get("checksum", "") != self._settings.checksum:
+            meta = found[index].get("mappings", {}).get("_meta", {})
+            if meta.get("imgsearch_es", {}).get("checksum", "") != self._settings.checksum:
                 self._settings = None
         return index
 
     def _find_index(self) -> str | None:
         with translated(self._address):
             found = self.client.indices.get_alias(index=self._name, ignore_unavailable=True)
-        return next(iter(found.keys()), None)
+        return self._only(found)
 
-    def _remember(self, found: Mapping[str, Any]) -> None:
-        if len(found) > 1:
+    def _only(self, found: Iterable[str]) -> str | None:
+        """The one index, if any; SchemaError if there are several."""
+        names = sorted(found)
+        if len(names) > 1:
+            self._looked_at = 0.0  # until there is one
             raise SchemaError(
-                f"{self.location} leads to {len(found)} indices, {' and '.join(sorted(found))}: "
+                f"{self.location} leads to {len(names)} indices, {' and '.join(names)}: "
                 "take the alias off all but the one that imgsearch made"
             )
-        index = next(iter(found), "")
+        return names[0] if names else None
+
+    def _remember(self, found: Mapping[str, Any]) -> None:
+        index = self._only(found) or ""
         facts = found.get(index, {})
         data = facts.get("mappings", {}).get("_meta", {}).get("imgsearch_es")
         if not isinstance(data, dict) or not isinstance(data.get("schema_version"), int):
@@ -270,7 +279,7 @@ class AliasedIndex(Store):
         index = self._find_index()
         if index is not None:
             with translated(self._address):
-                self.client.indices.delete(index=index)
+                self.client.indices.delete(index=index, ignore_unavailable=True)
         self._settings = None
 
     def mark(self) -> str:
@@ -293,8 +302,8 @@ class AliasedIndex(Store):
             raise StoreError(
                 f"{old} is an index and not an alias: open it by the name without number"
             )
-        moved = False
-        with translated(self._address):
+        moved, made = False, new.mark()
+        with translated(self._address), self.patient():
             indices.refresh(index=new._index)
             indices.add_block(index=old, block="write")  # waits for writing that is under way
             try:
@@ -311,14 +320,16 @@ class AliasedIndex(Store):
                         moves.insert(0, {"remove": own})
                     indices.update_aliases(actions=moves)
                     moved = True
-            except elasticsearch.NotFoundError as error:  # another program builds it anew
-                raise self._rebuilt() from error
+            except elasticsearch.NotFoundError as error:
+                moved = self._find_index() == new._index and _same_index(new.mark(), made)
+                if not moved:  # another program builds it anew; else an answer was lost
+                    raise self._rebuilt() from error
             finally:
                 if not moved:
                     indices.put_settings(index=old, settings={"index.blocks.write": None})
             if moved and not keep:
                 time.sleep(_LAST_SEARCHES_SECONDS)
-                indices.delete(index=old)
+                indices.delete(index=old, ignore_unavailable=True)
         if moved:
             self._settings = None
         return moved
@@ -331,6 +342,11 @@ class AliasedIndex(Store):
         if "_connection" in self.__dict__:
             self.client.close()
             del self.__dict__["_connection"]
+
+
+def _same_index(mark: str, other: str) -> bool:
+    """Whether two marks are of one index, whatever was written to it in between."""
+    return mark.partition(" ")[0] == other.partition(" ")[0]
 
 
 def _own_alias(index: str) -> str:

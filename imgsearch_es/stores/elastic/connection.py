@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 import elasticsearch
-from elasticsearch import Elasticsearch
+from elasticsearch import Elasticsearch, helpers
 
 from imgsearch_es.errors import (
     ConfigurationError,
@@ -182,6 +182,8 @@ def translated(address: Address) -> Iterator[None]:
         if is_missing_index(error.body):
             raise IndexNotFoundError.at(address) from error
         raise ServerError(f"{address}: {_reason(error)}") from error
+    except helpers.ScanError as error:
+        raise ServerError(f"{address}: a part of the index does not answer ({error})") from error
     except elasticsearch.SSLError as error:
         raise ServerError(
             f"the certificate of {address.server} is not trusted: give its authority by ca_certs "

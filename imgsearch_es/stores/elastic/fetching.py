@@ -26,7 +26,12 @@ from elasticsearch import Elasticsearch
 from numpy.typing import NDArray
 
 from imgsearch_es.analysis.terms import word_key, words_of
-from imgsearch_es.errors import ConfigurationError, DamagedIndexError, IndexRebuiltError, StoreError
+from imgsearch_es.errors import (
+    ConfigurationError,
+    DamagedIndexError,
+    IndexRebuiltError,
+    ServerError,
+)
 from imgsearch_es.retrieval.documents import Document, facts_of
 from imgsearch_es.retrieval.ledger import leaves
 from imgsearch_es.retrieval.queries import Query
@@ -74,7 +79,7 @@ def all_answers(
                 return
             body |= {"search_after": hits[-1]["sort"], "track_total_hits": False}
     except elasticsearch.NotFoundError as error:
-        raise StoreError(
+        raise ServerError(
             f"{index}: the server keeps what pages are read from for {keep_alive} after each "
             "page, and this one came later (or the index was removed): search again"
         ) from error

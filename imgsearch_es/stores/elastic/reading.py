@@ -102,12 +102,11 @@ class Reading(AliasedIndex):
             return sorted(hit["_id"] for hit in self._scan(body))
 
     def count(self, query: Query | None = None) -> int:
-        with translated(self._address):
-            if query is not None:
-                body = {"query": matching(counted(self._of_fields(query))), "size": 0}
-                answer = self._request(body={**body, "track_total_hits": True})
-                return int(answer["hits"]["total"]["value"])
-            return int(self.client.count(index=self._name)["count"])
+        body: dict[str, Any] = {"size": 0, "track_total_hits": True}
+        if query is not None:
+            body["query"] = matching(counted(self._of_fields(query)))
+        with translated(self._address):  # not by _count, which leaves out shards that are not there
+            return int(self._request(body=body)["hits"]["total"]["value"])
 
     def stats(self) -> dict[str, Any]:
         client, version = self._connection
@@ -270,7 +269,9 @@ class Reading(AliasedIndex):
     def _scan(self, body: dict[str, Any], **options: Any) -> Iterable[dict[str, Any]]:
         """All hits, without sources."""
         body = {**body, "_source": False}
-        return helpers.scan(self.client, query=body, index=self._name, **options)
+        return helpers.scan(
+            self.client, query=body, index=self._name, **fetching.WHOLE_INDEX, **options
+        )
 
     def documents(self, filters: Sequence[Filter] = ()) -> Iterator[Document]:
         with translated(self._address):

@@ -10,7 +10,7 @@ from dataclasses import replace
 from itertools import count
 from typing import Any
 
-from imgsearch_es.errors import DamagedIndexError
+from imgsearch_es.errors import DamagedIndexError, StoreError
 from imgsearch_es.retrieval.queries import Query
 from imgsearch_es.retrieval.scoring import Statistics
 from imgsearch_es.retrieval.strategies import APPROXIMABLE, MAX_RESULTS
@@ -73,10 +73,14 @@ class ElasticStore(Writing):
 
     def remove(self, ids: Sequence[str]) -> int:
         index = self._written_as if self._name == self._index else self._name
-        with translated(self._address):
-            answers = waiting.bulk(self.client, index, waiting.deletions(ids), dict)
+        with translated(self._address):  # counted before: answers may be lost on the way
+            there = dict(waiting.sources_by_id(self.client, index, ids, False))
+            answers = waiting.bulk(self.client, index, waiting.deletions([*there]), dict)
             self.client.indices.refresh(index=self._name)
-        return sum(answer.get("result") == "deleted" for answer in answers)
+        for answer in answers:
+            if "error" in answer:
+                raise StoreError(f"{self.location}: {answer['error'].get('reason', 'refused')}")
+        return len(there)
 
     def search(self, query: Query) -> SearchResult:
         if query.sort is not None or (query.fusion is not None and query.fusion.is_ranked):

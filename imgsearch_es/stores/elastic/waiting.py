@@ -29,6 +29,10 @@ FIRST_SECONDS, PAUSE_SECONDS = 0.5, 10.0
 _BUSY = frozenset([429, 502, 503, 504])
 """Too many requests (also: flood-stage watermark of the disk), and those of a server or proxy that
 restarts."""
+_OF_THE_INDEX = frozenset(["cluster_block_exception", "index_closed_exception"])
+"""Errors of a document that are those of its index."""
+_BLOCKED_SECONDS = 5
+"""How long an index may be blocked for writing: whoever rebuilds it blocks it for a moment."""
 _BULK_BYTES, _TOGETHER = 20 * 1024**2, 1000
 """Of documents that are written, and how many are read by their ids, in one request."""
 T = TypeVar("T")
@@ -80,7 +84,7 @@ class Patience:
             retry=tenacity.retry_if_exception_type(BusyError),
             stop=self._is_over,
             wait=tenacity.wait_random_exponential(FIRST_SECONDS, PAUSE_SECONDS, min=FIRST_SECONDS),
-            sleep=self._sleep,
+            sleep=self.pause,
             before_sleep=self._say_waiting,
         )
         try:
@@ -96,13 +100,14 @@ class Patience:
         self._say_answered()
         return answer
 
+    def pause(self, seconds: float) -> None:
+        """Wait so long, or until all waiting is ended."""
+        with self._end:
+            self._end.wait_for(lambda: self._ended, seconds)
+
     def _is_over(self, state: tenacity.RetryCallState) -> bool:
         passed = state.seconds_since_start or 0.0
         return self._ended or not self.is_on or passed >= LONGEST_SECONDS
-
-    def _sleep(self, seconds: float) -> None:
-        with self._end:
-            self._end.wait_for(lambda: self._ended, seconds)
 
     def _say_waiting(self, state: tenacity.RetryCallState) -> None:
         with self._lock:
@@ -166,13 +171,15 @@ def bulk(
     """Send items, given by id, in bulk; what the server is too busy for is sent again.
 
     ``action`` makes of an item what ``elasticsearch.helpers`` takes, when it is sent; ``options``
-    are those of ``elasticsearch.helpers.streaming_bulk``. Gives the last word on each item.
+    are those of ``elasticsearch.helpers.streaming_bulk``. Gives the last word on each item;
+    ServerError where the index takes none.
     """
-    left, answers = dict(items), []
+    left, answers, why = dict(items), [], ""
     options |= {"index": index, "raise_on_error": False, "max_chunk_bytes": _BULK_BYTES}
     patience = patience_of(client)
 
     def attempt() -> None:
+        nonlocal why
         busy: Mapping[str, Any] | None = None
         with patience.turn:
             sent = [action(item) for item in left.values()]
@@ -180,6 +187,8 @@ def bulk(
             (answer,) = outcome.values()
             if answer["status"] in _BUSY:
                 busy = answer
+            elif answer.get("error", {}).get("type") in _OF_THE_INDEX:
+                why = answer["error"]["reason"]
             else:
                 del left[answer["_id"]]
                 answers.append(answer)
@@ -187,8 +196,15 @@ def bulk(
             raise BusyError(f"status {busy['status']}{_cause(busy)}")
 
     with patience.waiting():
-        patience.call(attempt)
-    return answers
+        for _ in range(_BLOCKED_SECONDS):
+            patience.call(attempt)
+            if not left:
+                return answers
+            patience.pause(1)
+    raise ServerError(
+        f"nothing can be written: {why.rstrip(';')}: open the index, take the block off it "
+        "(index.blocks), or make room on the server's disk"
+    )
 
 
 def deletions(ids: Sequence[str]) -> dict[str, dict[str, Any]]:

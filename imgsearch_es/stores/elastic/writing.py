@@ -225,7 +225,7 @@ class Writing(Reading):
 
     def change(self, ids: Sequence[str], change: Callable[[Document], Document]) -> WriteReport:
         """By the numbers that the server gives each change: again where somebody else was first."""
-        stored, refused, left = set[str](), dict[str, str](), [*ids]
+        stored, refused, left, late = set[str](), dict[str, str](), [*ids], set[str]()
         for _ in range(_ATTEMPTS):
             self._look_for_taught()
             settings = known_settings(self)
@@ -235,6 +235,8 @@ class Writing(Reading):
             old = [fetching.whole_document_of(hit) for hit in hits]
             new = fitted([change(document) for document in old], settings)
             differ = {b: a.id for a, b in zip(old, new, strict=True) if a is not b}
+            # What came too late by its number was written, if its answer was lost.
+            stored |= late & ({hit["_id"] for hit in hits} - set(differ.values()))
             taken, unfit = storable(differ)
             late, some = self._send(taken, settings, numbers)
             refused |= dict([*unfit, *some])
@@ -280,7 +282,11 @@ class Writing(Reading):
             action["if_seq_no"], action["if_primary_term"] = numbers[key]
         with translated(self._address):
             answers = waiting.bulk(self.client, self._written_as, actions, dict)
-        return {answer["_id"] for answer in answers if answer["status"] == _CONFLICT}
+        late = {answer["_id"] for answer in answers if answer["status"] == _CONFLICT}
+        for answer in answers:
+            if "error" in answer and answer["_id"] not in late:
+                raise StoreError(f"{self.location}: a document stays where it was: {_why(answer)}")
+        return late
 
     def _busy(self) -> StoreError:
         return StoreError(
@@ -344,14 +350,16 @@ class ElasticLedger(Ledger):
 
     def read(self, ids: Sequence[str] | None = None) -> list[Rejected]:
         client = self._client()
-        with translated(self._address), suppress(elasticsearch.NotFoundError):
+        with translated(self._address):
+            if ids is None and not client.indices.exists(index=self.name):
+                return []
             if ids is None:
                 client.indices.refresh(index=self.name)
-                found = [hit["_source"] for hit in helpers.scan(client, index=self.name)]
+                hits = helpers.scan(client, index=self.name, **fetching.WHOLE_INDEX)
+                found = [hit["_source"] for hit in hits]
             else:
                 found = [source for _, source in waiting.sources_by_id(client, self.name, ids)]
             return sorted(map(_entry, found), key=lambda entry: entry.uri)
-        return []
 
     def remove(self, ids: Sequence[str]) -> None:
         self._bulk(waiting.deletions([entry.id for entry in self.read(ids)]))
