@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 import threading
 from pathlib import Path
 
@@ -223,6 +224,14 @@ def test_names_that_the_index_does_not_know_stay(index, cat, tmp_path):
         lines = out.read_text().splitlines(keepends=True)
         assert len(lines) == 5
         assert "".join(line for line in lines if line[:2] in ("a%", "z%")) == strangers
+
+
+def test_who_may_read_a_file_stays_when_it_is_written_anew(tmp_path):
+    path = tmp_path / "qrels.txt"
+    path.write_text("q2 0 d 1\n")
+    path.chmod(0o600)
+    session(path).judge("relevant")
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
 def test_nobody_takes_back_what_another_said_since(tmp_path):
