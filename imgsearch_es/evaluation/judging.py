@@ -362,13 +362,18 @@ def _names(collection: Collection, queries: Iterable[str]) -> tuple[Names, Names
     columns = {query: as_column(query) for query in queries}
     called = {column: query for query, column in columns.items()} | {q: q for q in columns}
 
+    def query_id(text: str) -> str:
+        return called.get(text, text)
+
+    def query_name(query: str) -> str:
+        return columns.get(query, query)
+
     def name(key: str) -> str:
         return collection.name(key) if key in collection.by_id else key
 
     if not columns:  # a query is a picture of the index
         return (collection.id_of, collection.id_of), (name, name)
-    ids = (lambda text: called.get(text, text)), collection.id_of
-    return ids, ((lambda query: columns.get(query, query)), name)
+    return (query_id, collection.id_of), (query_name, name)
 
 
 def _own_pictures(topics: Mapping[str, Topic], collection: Collection) -> dict[str, frozenset[str]]:
