@@ -13,6 +13,7 @@ where chance decides who gets which.
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NoReturn
@@ -32,6 +33,7 @@ from imgsearch_es.stores.base import Scored, SearchResult
 
 CUTOFFS = (1, 5, 10)
 OVERALL = "all"
+_BOTH = re.compile(r"interleaved (\S+) and (\S+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +121,7 @@ class InterleavedHits(Hits):
             hits=tuple(Scored(hit.document, hit.score, hit.parts) for hit in chosen),
             total=max(first.total, second.total),
             total_is_exact=False,
-            strategy=f"interleaved {names[0]} and {names[1]}",
+            strategy=f"interleaved {names[0]} and {names[1]}",  # as _BOTH reads it
             exact=False,
             means=f"team draft of {first.means} and {second.means}",
             took_ms=first.took_ms + second.took_ms,
@@ -250,6 +252,8 @@ def duels(searches: Iterable[Shown]) -> list[Duel]:
     outcomes: dict[tuple[str, str], list[int]] = {}
     for shown in searches:
         names = sorted(set(shown.teams.values()))
+        if len(names) == 1 and (both := _BOTH.fullmatch(shown.strategy)):  # of one hit
+            names = sorted(both.groups())
         if len(names) != 2:  # not interleaved, or one of the two has nothing
             continue
         clicked = [shown.teams.get(document) for document in shown.clicks]

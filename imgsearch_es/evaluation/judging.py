@@ -21,7 +21,6 @@ from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote
 
 from imgsearch_es.errors import EvaluationError, MissingDependencyError
 from imgsearch_es.evaluation.collection import Collection, Topic, Topics, to_topics
@@ -81,11 +80,18 @@ class QrelsFile:
             raise EvaluationError(f"{where}{error}") from error
         return grades
 
-    def change(self, query: str, document: str, grade: int | None) -> Grades:
-        """Write one judgement, or take it back (None), and give all that the file then holds."""
+    def change(
+        self, query: str, document: str, grade: int | None, only_of: int | None = None
+    ) -> Grades:
+        """Write one judgement, or take it back (None), and give all that the file then holds.
+
+        One that is no longer ``only_of``, as another person changed it, stays.
+        """
         with self._locked():
             grades = self.read()
             row = grades.setdefault(query, {})
+            if only_of is not None and row.get(document) != only_of:
+                return grades
             if grade is None:
                 row.pop(document, None)
             else:
@@ -143,7 +149,7 @@ class Session:
         self.file = file
         self._grades: Grades = file.read()
         self._skipped: set[Candidate] = set()
-        self._done: list[tuple[Candidate, int | None]] = []
+        self._done: list[tuple[Candidate, int | None, int | None]] = []
         self._pool = dict(sorted(pool.items(), key=lambda item: not self._is_begun(*item)))
         self._all = [Candidate(q, d) for q, documents in self._pool.items() for d in documents]
         self.current: Candidate | None = self._next()
@@ -160,25 +166,25 @@ class Session:
         asked = self._asked()
         before = self._grade(asked)
         self._grades = self.file.change(asked.query, asked.document, int(value))
-        self._done.append((asked, before))
+        self._done.append((asked, before, int(value)))
         self.current = self._next()
 
     def skip(self) -> None:
         """Leave the current document unjudged; the next session asks for it again."""
         asked = self._asked()
         self._skipped.add(asked)
-        self._done.append((asked, None))
+        self._done.append((asked, None, None))
         self.current = self._next()
 
     def undo(self) -> bool:
         """Take the last judgement or skip of this session back, and ask for it again."""
         if not self._done:
             return False
-        last, before = self._done[-1]
+        last, before, given = self._done[-1]
         if last in self._skipped:
             self._skipped.remove(last)
         else:
-            self._grades = self.file.change(last.query, last.document, before)
+            self._grades = self.file.change(last.query, last.document, before, given)
         self._done.pop()
         self.current = last
         return True
@@ -333,8 +339,7 @@ def judge(request: JudgingRequest) -> Judging:
     collection = Collection.of(request.index)
     topics = _topics(request, collection)
     document, name, given = collection.id_of, collection.name, request.queries is not None
-    ids = (unquote if given else document, document)
-    file = QrelsFile(request.out, ids, (as_column if given else name, name))
+    file = QrelsFile(request.out, *_names(collection, topics if given else {}))
     file.read()  # raises before anything is searched for
     junk = _own_pictures(topics, collection)
     questions = Questions(request.index, topics, junk)
@@ -347,6 +352,28 @@ def judge(request: JudgingRequest) -> Judging:
         answers.append(Run("", kept))
     pool = pool_runs(answers, depth, queries=list(topics), junk=junk, seed=request.seed, name=name)
     return Judging(Session(pool, file), collection, topics, questions.notes)
+
+
+def _names(collection: Collection, queries: Iterable[str]) -> tuple[Names, Names]:
+    """What queries and pictures of a file are in the index; and the other way around.
+
+    What it says of other queries, and of pictures that the index lacks, keeps its name.
+    """
+    columns = {query: as_column(query) for query in queries}
+    called = {column: query for query, column in columns.items()} | {q: q for q in columns}
+
+    def query_id(text: str) -> str:
+        return called.get(text, text)
+
+    def query_name(query: str) -> str:
+        return columns.get(query, query)
+
+    def name(key: str) -> str:
+        return collection.name(key) if key in collection.by_id else key
+
+    if not columns:  # a query is a picture of the index
+        return (collection.id_of, collection.id_of), (name, name)
+    return (query_id, collection.id_of), (query_name, name)
 
 
 def _own_pictures(topics: Mapping[str, Topic], collection: Collection) -> dict[str, frozenset[str]]:

@@ -237,7 +237,7 @@ def _judged(
     """
     asked = None if queries is None else to_topics(queries, lambda: collection)
     if asked is not None:  # in files of TREC's format their names have no spaces
-        called = {as_column(query): query for query in asked} | {query: query for query in asked}
+        called = {as_column(str(query)): query for query in asked} | {key: key for key in asked}
         judgements = judgements.renamed(str, lambda query: called.get(query, query))
     topics = {query: _topic(query, asked, collection) for query in judgements.queries}
     keys = {query: topic.image or query for query, topic in topics.items() if asked is None}

@@ -24,7 +24,7 @@ import stat
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
@@ -79,6 +79,8 @@ def replacing(path: Path) -> Iterator[Path]:
     draft = path.with_name(f".{os.getpid()}-{uuid.uuid4().hex[:8]}.{path.name[-50:]}")
     try:
         yield draft
+        with suppress(OSError):  # there is none yet, or it is another person's
+            draft.chmod(stat.S_IMODE(path.stat().st_mode))
         draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)

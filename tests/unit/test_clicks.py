@@ -315,6 +315,8 @@ def test_duels_by_hand():
     assert (duel.wins, duel.losses, duel.ties) == (3, 1, 3)
     assert duel.p == pytest.approx(0.625)
     assert duels([shown("auto", "a")]) == []
+    alone = [shown("interleaved x and y", "a", ranks="a", teams=team) for team in "xxy"]
+    assert [(d.first, d.second, d.wins, d.losses) for d in duels(alone)] == [("x", "y", 2, 1)]
 
 
 def test_the_command_prints_the_tables(run, asked, index, cat, tmp_path):

@@ -104,6 +104,14 @@ def test_queries_with_spaces_in_their_names(index, photos, tmp_path):
     assert again.mean("again", "RR").mean == found.mean("auto", "RR").mean > 0
 
 
+def test_queries_that_are_numbered(index, cat):
+    document = index.get(cat)
+    queries = {1: document.terms[0].key, 2: Topic(document.id)}
+    found = evaluate(index, {1: {document.id: 1}}, "auto", "RR", queries=queries)
+    assert found.task.judgements.queries == (1,)
+    assert found.mean("auto", "RR").mean > 0
+
+
 def test_words_and_new_pictures(index, photos, tmp_path, fake_model):
     key = index.get(photos / "cats" / "cat.0.png")
     new = tmp_path / "new.png"

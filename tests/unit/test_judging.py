@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 import threading
 from pathlib import Path
 
@@ -211,6 +212,36 @@ def test_a_query_may_be_called_by_several_words(index, cat, tmp_path):
     found = evaluate(index, out, "auto", "RR", queries=csv)
     assert found.task.judgements.queries == ("two words at 100%",)
     assert found.mean("auto", "RR").mean == 1
+
+
+def test_names_that_the_index_does_not_know_stay(index, cat, tmp_path):
+    out, strangers = tmp_path / "qrels.txt", "a%20b 0 my%20cat.png 1\nz% 0 100%.png 0\n"
+    for queries, sample in ((None, 2), ({"my q": index.get(cat).terms[0].key}, None)):
+        out.write_text(strangers)
+        asked = judge(index, queries, sample=sample, depth=3, out=out).session
+        for grade in ("relevant", "not", "partly"):
+            asked.judge(grade)
+        lines = out.read_text().splitlines(keepends=True)
+        assert len(lines) == 5
+        assert "".join(line for line in lines if line[:2] in ("a%", "z%")) == strangers
+
+
+def test_who_may_read_a_file_stays_when_it_is_written_anew(tmp_path):
+    path = tmp_path / "qrels.txt"
+    path.write_text("q2 0 d 1\n")
+    path.chmod(0o600)
+    session(path).judge("relevant")
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_nobody_takes_back_what_another_said_since(tmp_path):
+    ours, theirs = session(tmp_path / "qrels.txt"), session(tmp_path / "qrels.txt")
+    ours.judge("relevant")
+    theirs.judge("not")  # of the same picture
+    assert ours.undo()
+    assert (tmp_path / "qrels.txt").read_text() == "q1 0 a 0\n"
+    assert theirs.undo()
+    assert (tmp_path / "qrels.txt").read_text() == ""
 
 
 def test_queries_of_words_and_pictures_and_runs(index, cat, tmp_path):

@@ -39,6 +39,13 @@ _SETTINGS = (
     *("depth", "sample", "confidence", "interval", "seed", "timed"),
 )
 _PLACES = ("pictures", "list", "judgements", "queries", "query_pictures")
+_KINDS: Mapping[str, tuple[type, ...]] = {
+    **dict.fromkeys(("depth", "sample", "seed", "timed"), (int,)),
+    "confidence": (int, float),
+    **dict.fromkeys(("compare", "interval", "judgements", "queries", "query_pictures"), (str,)),
+    **dict.fromkeys(("top_k", "query_terms"), (int, str, list)),
+}
+"""What settings are; the others are a text or a list of texts."""
 _CACHE = "posteriors"
 _KEPT = ("data", "judgements", "models", "figures")
 """Of a sweep's manifest: what is of no machine."""
@@ -86,9 +93,7 @@ class Matrix:
             raise EvaluationError(f"the collection {name} has no settings: {own!r}")
         found = {**shared, **own}
         for key, value in found.items():
-            parts = value if isinstance(value, list) else [value]
-            is_plain = {type(part) for part in parts} <= {str, int, float}
-            if key not in (*_SETTINGS, *_PLACES) or not is_plain:
+            if key not in (*_SETTINGS, *_PLACES) or not _fits(key, value):
                 raise EvaluationError(f"the collection {name} cannot have {key} = {value!r}")
         places = list(map(self._place, _listed(found.pop("pictures", []))))
         lists = [PictureList(self._place(place)) for place in _listed(found.pop("list", []))]
@@ -212,7 +217,9 @@ def reproduce(
     for name, options in asked.items():
         models = [model for model in options["models"] if model not in missing]
         if not models:
-            raise EvaluationError(f"no model of {name} has weights: {next(iter(missing.values()))}")
+            raise EvaluationError(
+                f"no model of {name} has weights: {next(iter(missing.values()), 'it names none')}"
+            )
         options["models"] = models
         if (point := options.get("compare")) and " " not in point:
             options["compare"] = f"{model_name(models[0])} {point}"
@@ -250,7 +257,8 @@ def _whole(folder: Path, plan: SweepPlan) -> Mapping[str, Any] | None:
     if not plan.measures:
         wanted["measures"] = kept["sweep"].get("measures")
     is_same = kept["sweep"] == wanted and kept.get("versions") == versions()
-    return kept if is_same and (folder / TABLE).is_file() else None
+    is_whole = all(isinstance(kept.get(key), dict) for key in _KEPT)
+    return kept if is_same and is_whole and (folder / TABLE).is_file() else None
 
 
 def _missing(models: Iterable[str]) -> dict[str, str]:
@@ -262,6 +270,13 @@ def _missing(models: Iterable[str]) -> dict[str, str]:
         except WeightsError as error:
             found[model] = str(error)
     return found
+
+
+def _fits(key: str, value: object) -> bool:
+    """Whether a setting can have this value, by its kind."""
+    kinds = _KINDS.get(key, (str, list))
+    parts = {type(part) for part in value} if isinstance(value, list) else set()
+    return type(value) in kinds and parts <= {*kinds} - {list}
 
 
 def _listed(value: object) -> list[Any]:
