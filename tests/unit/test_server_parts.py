@@ -201,11 +201,12 @@ def test_uploads_are_forgotten(cat, monkeypatch):
     uploads = Uploads(checker)
     first = uploads.add(cat.read_bytes())
     assert uploads.get(first.id) == first
-    monkeypatch.setattr("imgsearch_es.interfaces.server.uploads._TOTAL_BYTES", len(first.data))
+    monkeypatch.setattr("imgsearch_es.interfaces.server.uploads._TOTAL_BYTES", 10)  # whoever is new
     second = uploads.add(cat.read_bytes())
     assert second.id != first.id
     with pytest.raises(UnknownPictureError, match="no longer kept"):
         uploads.get(first.id)
+    assert uploads.get(second.id) == second
     later = SimpleNamespace(monotonic=lambda: second.until + 1)  # not for event loops of others
     monkeypatch.setattr("imgsearch_es.interfaces.server.uploads.time", later)
     with pytest.raises(UnknownPictureError, match="no longer kept"):
@@ -267,6 +268,12 @@ ODD_URLS = (
 def test_private_addresses_are_not_public():
     assert [address for address in PRIVATE if is_public(address)] == []
     assert all(map(is_public, PUBLIC))
+
+
+@pytest.mark.parametrize("url", ["http://8.8.8.8:443/", "https://8.8.8.8:80/"])
+def test_a_port_of_another_scheme_is_not_fetched_from(url):
+    with pytest.raises(ImageError, match="only port 80 of http"):
+        fetch(url, Limits(max_seconds=1))
 
 
 @pytest.mark.parametrize("url", ODD_URLS)

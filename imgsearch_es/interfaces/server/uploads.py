@@ -162,7 +162,7 @@ class Uploads:
             self._kept[upload.id] = upload
             self._bytes += upload.size
             now = time.monotonic()
-            for name, one in list(self._kept.items()):  # the oldest first
+            for name, one in list(self._kept.items())[:-1]:  # the oldest first, never this one
                 if self._bytes <= _TOTAL_BYTES and one.until >= now:
                     break
                 del self._kept[name]
@@ -235,8 +235,8 @@ def _checked(url: str) -> SplitResult:
         raise ImageError(url, "is no URL") from error
     if parts.scheme not in _PORTS or not parts.hostname:
         raise ImageError(url, "only http:// and https:// URLs are fetched")
-    if port not in (None, *_PORTS.values()):
-        raise ImageError(url, "only the ports 80 and 443 are fetched from")
+    if port not in (None, _PORTS[parts.scheme]):
+        raise ImageError(url, "only port 80 of http:// and 443 of https:// are fetched from")
     if parts.username or parts.password or not url.isascii() or not url.isprintable():
         raise ImageError(url, "a URL with a password or with special characters is not fetched")
     return parts
