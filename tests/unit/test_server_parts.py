@@ -458,6 +458,14 @@ def test_choices_become_conditions():
             State(where=wrong).conditions()
 
 
+def test_a_value_that_looks_like_a_range_is_chosen_alone(index, photos):
+    for name, value in (("cat.0", "1..3"), ("cat.1", "2")):
+        index.update(photos / "cats" / f"{name}.png", metadata={"v": value})
+    where = State(where=("metadata.v=1..3",)).conditions()
+    counted = index.facets(None, ["metadata.v"], where=where)["metadata.v"]
+    assert counted == [{"value": "1..3", "count": 1}]
+
+
 def test_ranges_of_a_facet_are_alternatives(index):
     index.add([noise(1, 255), noise(2, 256), noise(3, 511), noise(4, 512)])
     small, medium = "width=<256", "width=256-511"
