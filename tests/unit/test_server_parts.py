@@ -299,6 +299,7 @@ class Web(http.server.BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         Web.hosts.append(self.headers["Host"])
         places = {"/moved": "/picture", "/inside": "http://10.0.0.1/", "/round": "/round"}
+        places["/nowhere"] = "http://[::1/"
         if self.path in places:
             self.send_response(302)
             self.send_header("Location", places[self.path])
@@ -308,6 +309,8 @@ class Web(http.server.BaseHTTPRequestHandler):
             self.trickle(b"HTTP/1.0 200 OK\r\n" + b"\r\n" * (self.path == "/slow-body"))
             return
         self.send_response(200 if self.path != "/missing" else 404)
+        if self.path == "/cut":
+            self.send_header("Content-Length", "11")
         self.end_headers()
         self.wfile.write(b"x" * (100_000 if self.path == "/large" else 10))
 
@@ -357,6 +360,8 @@ def test_a_picture_is_fetched_from_the_address_that_was_checked(web):
         ("/round", "more than 3 redirects"),
         ("/large", "larger than the limit"),
         ("/missing", "answers 404"),
+        ("/nowhere", "redirects to what is no URL"),
+        ("/cut", "was cut off"),
     ],
 )
 def test_what_the_web_must_not_do(web, path, reason):

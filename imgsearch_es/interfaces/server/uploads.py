@@ -206,7 +206,7 @@ def fetch(url: str, limits: Limits) -> bytes:
             )
             response = connection.getresponse()
             if response.status in (301, 302, 303, 307, 308):
-                url = urljoin(url, response.headers.get("Location", ""))
+                url = _redirected(url, response.headers.get("Location", ""))
                 continue
             if response.status != 200:
                 raise ImageError(url, f"the web server answers {response.status}")
@@ -217,6 +217,8 @@ def fetch(url: str, limits: Limits) -> bytes:
                     raise ImageError(url, f"larger than the limit of {limits.max_bytes:,} bytes")
             if time.monotonic() > deadline:
                 raise ImageError(url, _LATE)  # and perhaps only the beginning came
+            if response.length:
+                raise ImageError(url, "was cut off by the web server")
             return bytes(found)
         except (OSError, http.client.HTTPException) as error:
             late = time.monotonic() > deadline
@@ -225,6 +227,13 @@ def fetch(url: str, limits: Limits) -> bytes:
         finally:
             connection.end()
     raise ImageError(url, f"more than {_REDIRECTS} redirects")
+
+
+def _redirected(url: str, place: str) -> str:
+    try:
+        return urljoin(url, place)
+    except ValueError as error:
+        raise ImageError(url, "redirects to what is no URL") from error
 
 
 def _checked(url: str) -> SplitResult:
