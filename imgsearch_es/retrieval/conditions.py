@@ -281,7 +281,7 @@ def _value(field: str, value: object) -> str | int | float | bool:
         raise QueryError(f"{field!r} cannot be compared with {_short(value)}")
     if isinstance(value, str):
         _check_text(field, value)
-    elif field.startswith(METADATA):
+    if field.startswith(METADATA):
         return value
     if field == OCR and not spans.searched(str(value)):
         raise QueryError(f"ocr: takes words that stand in pictures, not {value!r:.60}")

@@ -14,7 +14,7 @@ from typing import TypedDict
 
 from imgsearch_es.errors import QueryError
 from imgsearch_es.retrieval.conditions import METADATA, WITHIN, Filter
-from imgsearch_es.retrieval.spans import box_of_tile
+from imgsearch_es.retrieval.spans import Exact, box_of_tile
 
 YEAR, MONTH = PERIODS = ("year", "month")
 """In which pictures were taken; all years, or months, are given, the newest first."""
@@ -100,6 +100,8 @@ def conditions_of(field: str, value: str) -> tuple[Filter, ...]:
         return (Filter("taken_at", "in", (value,)),)
     if field == PLACE:
         return (Filter(WITHIN, WITHIN, box_of_tile(value)),)
+    if field.startswith(METADATA):
+        return (Filter(field, "in", (Exact(value),)),)
     if field not in BOUNDS:
         return (Filter(field, "in", (value,)),)
     found = range_of(field, value)

@@ -165,6 +165,7 @@ class _Reader:
 
     def read(self, token: re.Match[str], first: str | None = None, last: str = "") -> None:
         """Read what is no operator; ``first`` and ``last`` are what those beside it make of it."""
+        self.check_size()  # as to look for what comes near a word takes a while
         sign = {"+": "+", None: ""}.get(token["sign"], "-")
         if token["word"] is not None and not sign and token["boost"] is None:
             if token["word"].startswith("score("):
@@ -193,6 +194,8 @@ class _Reader:
             phrase = token["word"] if token["phrase"] is None else unquoted(token["phrase"])
             if self._names_file(phrase):
                 self._add_filter("filename", [phrase], sign)
+                return
+            if phrase in self._left_out:
                 return
             try:
                 self._add(self._vocabulary.resolve(phrase), sign, token["boost"], token[0])

@@ -115,9 +115,15 @@ def _bound(operator: str, moment: datetime) -> str:
     return moment.isoformat()
 
 
+class Exact(str):
+    """A value of metadata that is compared as it is, although it may look like a range."""
+
+    __slots__ = ()
+
+
 def is_range(value: object) -> bool:
     """Whether a value is two numbers, or two dates, with ``..`` between them, or one before it."""
-    if not isinstance(value, str) or BETWEEN not in value:
+    if not isinstance(value, str) or isinstance(value, Exact) or BETWEEN not in value:
         return False
     parts = value.split(BETWEEN)
     kinds = [kind for kind in (NUMBER, DATE) if all(not p or kind.fullmatch(p) for p in parts)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from unittest import mock
 
 import pytest
 from hypothesis import example, given, settings
@@ -25,7 +26,7 @@ from imgsearch_es.retrieval.language import (
     to_filters,
 )
 from imgsearch_es.retrieval.tokens import MAX_LENGTH
-from imgsearch_es.vocabulary.synsets import from_labels, imagenet
+from imgsearch_es.vocabulary.synsets import Vocabulary, from_labels, imagenet
 
 IMAGENET = imagenet()
 DOGS = IMAGENET.resolve("dog").keys
@@ -304,6 +305,13 @@ def test_a_line_has_bounds():
         to_filters(" ".join(f"score(dog)>{i / 1000}" for i in range(MAX_PARTS + 1)), IMAGENET)
     assert read("dog " * MAX_PARTS).terms
     assert read(" ".join(f"label:l{i}" for i in range(MAX_PARTS))).filters
+    looked = mock.Mock(side_effect=IMAGENET.resolve)  # which takes a while for each unknown word
+    with mock.patch.object(Vocabulary, "resolve", looked):
+        parse_words("dog " + '"qqa" ' * 1000, IMAGENET)
+        assert looked.call_count == 1
+        with pytest.raises(QueryError, match="at most 256 words"):
+            parse_words(" ".join(f"-q{i}q" for i in range(1000)), IMAGENET)
+        assert looked.call_count <= MAX_PARTS + 2
     with pytest.raises(UnknownWordError) as caught:
         parse_words("x" * MAX_LENGTH, IMAGENET)
     assert len(str(caught.value)) < 200

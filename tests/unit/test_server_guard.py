@@ -180,6 +180,26 @@ def test_links_out_of_the_roots_are_refused(start, photos, cat, tmp_path, with_r
         assert problem["error"]["message"].startswith(f"{cat.name}: cannot be opened")
 
 
+def test_a_name_that_no_file_of_this_locale_has_is_only_not_shown():
+    code = """
+from pathlib import Path
+from unittest import mock
+from imgsearch_es.errors import ImageError
+from imgsearch_es.interfaces.server.pictures import Pictures
+found = Pictures(None, None, None, None, (Path("/"),))
+try:
+    found.read(mock.Mock(uri="/\\xfc\\U0001f600.png", filename="odd", bytes=1))
+except ImageError as error:
+    assert "cannot be opened" in error.reason, error
+else:
+    raise SystemExit("it was read")
+"""
+    env = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 def test_limits_are_numbers():
     for name in ("rate", "request_seconds"):
         for value in (-1.0, float("nan")):

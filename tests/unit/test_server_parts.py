@@ -201,11 +201,12 @@ def test_uploads_are_forgotten(cat, monkeypatch):
     uploads = Uploads(checker)
     first = uploads.add(cat.read_bytes())
     assert uploads.get(first.id) == first
-    monkeypatch.setattr("imgsearch_es.interfaces.server.uploads._TOTAL_BYTES", len(first.data))
+    monkeypatch.setattr("imgsearch_es.interfaces.server.uploads._TOTAL_BYTES", 10)  # whoever is new
     second = uploads.add(cat.read_bytes())
     assert second.id != first.id
     with pytest.raises(UnknownPictureError, match="no longer kept"):
         uploads.get(first.id)
+    assert uploads.get(second.id) == second
     later = SimpleNamespace(monotonic=lambda: second.until + 1)  # not for event loops of others
     monkeypatch.setattr("imgsearch_es.interfaces.server.uploads.time", later)
     with pytest.raises(UnknownPictureError, match="no longer kept"):
@@ -269,6 +270,12 @@ def test_private_addresses_are_not_public():
     assert all(map(is_public, PUBLIC))
 
 
+@pytest.mark.parametrize("url", ["http://8.8.8.8:443/", "https://8.8.8.8:80/"])
+def test_a_port_of_another_scheme_is_not_fetched_from(url):
+    with pytest.raises(ImageError, match="only port 80 of http"):
+        fetch(url, Limits(max_seconds=1))
+
+
 @pytest.mark.parametrize("url", ODD_URLS)
 def test_odd_urls_are_not_fetched(url):
     with pytest.raises(ImageError):
@@ -292,6 +299,7 @@ class Web(http.server.BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         Web.hosts.append(self.headers["Host"])
         places = {"/moved": "/picture", "/inside": "http://10.0.0.1/", "/round": "/round"}
+        places["/nowhere"] = "http://[::1/"
         if self.path in places:
             self.send_response(302)
             self.send_header("Location", places[self.path])
@@ -301,6 +309,8 @@ class Web(http.server.BaseHTTPRequestHandler):
             self.trickle(b"HTTP/1.0 200 OK\r\n" + b"\r\n" * (self.path == "/slow-body"))
             return
         self.send_response(200 if self.path != "/missing" else 404)
+        if self.path == "/cut":
+            self.send_header("Content-Length", "11")
         self.end_headers()
         self.wfile.write(b"x" * (100_000 if self.path == "/large" else 10))
 
@@ -350,6 +360,8 @@ def test_a_picture_is_fetched_from_the_address_that_was_checked(web):
         ("/round", "more than 3 redirects"),
         ("/large", "larger than the limit"),
         ("/missing", "answers 404"),
+        ("/nowhere", "redirects to what is no URL"),
+        ("/cut", "was cut off"),
     ],
 )
 def test_what_the_web_must_not_do(web, path, reason):
@@ -449,6 +461,14 @@ def test_choices_become_conditions():
     for wrong in (("width=3",), ("secret=1",), ("within=1,2,3,4", "within=5,6,7,8")):
         with pytest.raises(QueryError):
             State(where=wrong).conditions()
+
+
+def test_a_value_that_looks_like_a_range_is_chosen_alone(index, photos):
+    for name, value in (("cat.0", "1..3"), ("cat.1", "2")):
+        index.update(photos / "cats" / f"{name}.png", metadata={"v": value})
+    where = State(where=("metadata.v=1..3",)).conditions()
+    counted = index.facets(None, ["metadata.v"], where=where)["metadata.v"]
+    assert counted == [{"value": "1..3", "count": 1}]
 
 
 def test_ranges_of_a_facet_are_alternatives(index):

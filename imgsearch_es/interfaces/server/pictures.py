@@ -179,8 +179,11 @@ class Pictures:
 
 
 def _real(path: Path) -> Path:
-    """Where a path leads; one that leads in circles, which cannot be opened, to itself."""
-    return Path(os.path.realpath(path))
+    """Where a path leads; one that cannot be opened, as it leads in circles, to itself."""
+    try:
+        return Path(os.path.realpath(path))
+    except UnicodeEncodeError:  # nor one with letters that the names of files here have not
+        return path
 
 
 def _is_below(path: Path, roots: tuple[Path, ...]) -> bool:

@@ -162,7 +162,7 @@ class Uploads:
             self._kept[upload.id] = upload
             self._bytes += upload.size
             now = time.monotonic()
-            for name, one in list(self._kept.items()):  # the oldest first
+            for name, one in list(self._kept.items())[:-1]:  # the oldest first, never this one
                 if self._bytes <= _TOTAL_BYTES and one.until >= now:
                     break
                 del self._kept[name]
@@ -206,7 +206,7 @@ def fetch(url: str, limits: Limits) -> bytes:
             )
             response = connection.getresponse()
             if response.status in (301, 302, 303, 307, 308):
-                url = urljoin(url, response.headers.get("Location", ""))
+                url = _redirected(url, response.headers.get("Location", ""))
                 continue
             if response.status != 200:
                 raise ImageError(url, f"the web server answers {response.status}")
@@ -217,6 +217,8 @@ def fetch(url: str, limits: Limits) -> bytes:
                     raise ImageError(url, f"larger than the limit of {limits.max_bytes:,} bytes")
             if time.monotonic() > deadline:
                 raise ImageError(url, _LATE)  # and perhaps only the beginning came
+            if response.length:
+                raise ImageError(url, "was cut off by the web server")
             return bytes(found)
         except (OSError, http.client.HTTPException) as error:
             late = time.monotonic() > deadline
@@ -227,6 +229,13 @@ def fetch(url: str, limits: Limits) -> bytes:
     raise ImageError(url, f"more than {_REDIRECTS} redirects")
 
 
+def _redirected(url: str, place: str) -> str:
+    try:
+        return urljoin(url, place)
+    except ValueError as error:
+        raise ImageError(url, "redirects to what is no URL") from error
+
+
 def _checked(url: str) -> SplitResult:
     try:
         parts = urlsplit(url)
@@ -235,8 +244,8 @@ def _checked(url: str) -> SplitResult:
         raise ImageError(url, "is no URL") from error
     if parts.scheme not in _PORTS or not parts.hostname:
         raise ImageError(url, "only http:// and https:// URLs are fetched")
-    if port not in (None, *_PORTS.values()):
-        raise ImageError(url, "only the ports 80 and 443 are fetched from")
+    if port not in (None, _PORTS[parts.scheme]):
+        raise ImageError(url, "only port 80 of http:// and 443 of https:// are fetched from")
     if parts.username or parts.password or not url.isascii() or not url.isprintable():
         raise ImageError(url, "a URL with a password or with special characters is not fetched")
     return parts

@@ -42,7 +42,7 @@ from imgsearch_es.retrieval.facets import (
 )
 from imgsearch_es.retrieval.language import MAX_BOOST, MAX_PARTS, MIN_BOOST
 from imgsearch_es.retrieval.queries import Query
-from imgsearch_es.retrieval.spans import box_of_tile, to_box
+from imgsearch_es.retrieval.spans import Exact, box_of_tile, to_box
 from imgsearch_es.retrieval.strategies import STRATEGIES
 from imgsearch_es.search.hits import Hits
 from imgsearch_es.stores.base import IndexSettings
@@ -203,6 +203,8 @@ class State:
                 chosen = range_of(field, value)
                 low = "" if chosen.low is None else chosen.low
                 value = f"{low}..{'' if chosen.high is None else chosen.high - 1}"
+            elif field.startswith(METADATA):
+                value = Exact(value)
             found.setdefault(field, []).append(value)
         return found
 
