@@ -142,7 +142,7 @@ class Verifier:
         """
         report = self._look(attrgetter("document") if repair else None)
         if repair and not report.is_whole:
-            first, report = report, self._look(Inspected.to_be_indexed)
+            first, report = report, self._look(_right_or_marked)
             report.repaired = first.repaired
             self._check_lost(first.left, report)
         return report
@@ -196,7 +196,8 @@ class Verifier:
             report.repaired += len(harms)
         entries = self._store.ledger.read()
         ids = list({entry.id for entry in entries})
-        if not len(entries) == len(ids) == len(self._store.ledger.read(ids)):
+        is_right = len(entries) == len(ids) == len(self._store.ledger.read(ids))
+        if not is_right and entries == self._store.ledger.read():  # nobody writes just now
             harms.append(Harm("ledger", "an entry is there twice, or has another picture's id"))
         for entry in entries:
             if (uri := without_credentials(entry.uri)) == entry.uri:
@@ -240,10 +241,11 @@ class Verifier:
                 self._progress(report.documents, total)
         report.repaired += self._write(waiting) + self._write(held)
         self._progress(report.documents, report.documents)
-        if report.is_whole and mark == self._store.mark():
-            keys = settings.vocabulary.keys
+        keys = settings.vocabulary.keys
+        found = self._store.statistics(keys) if report.is_whole else None
+        if found is not None and mark == self._store.mark():
             wanted = Statistics(documents, length / max(documents, 1), frequencies)
-            for what in _differences(self._store.statistics(keys), wanted, keys):
+            for what in _differences(found, wanted, keys):
                 report.add(Harm("statistics", what))
 
     def _write(self, items: Sequence[tuple[Inspected, Document]]) -> int:
@@ -292,6 +294,11 @@ class Verifier:
             norms = float(np.linalg.norm(one) * np.linalg.norm(other))
             if one.shape != other.shape or one @ other < _SAME_DIRECTION * norms:
                 yield "its deep feature is another than the one stored"
+
+
+def _right_or_marked(item: Inspected) -> Document | None:
+    """Of a document that was found right nothing is lost, as another program may just change it."""
+    return item.document or item.to_be_indexed()
 
 
 def _differences(found: Statistics, right: Statistics, keys: Sequence[str]) -> Iterator[str]:
