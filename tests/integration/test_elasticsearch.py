@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import closing
+from dataclasses import replace
 
 import pytest
 from elasticsearch import Elasticsearch
@@ -16,7 +17,7 @@ from imgsearch_es.stores.base import Scored
 from imgsearch_es.stores.elastic import aliased
 from imgsearch_es.stores.elastic.store import ElasticStore
 from tests.conformance.collections import posteriors
-from tests.conformance.conftest import filled
+from tests.conformance.conftest import SETTINGS, filled
 
 pytestmark = pytest.mark.node
 
@@ -50,6 +51,17 @@ def test_an_index_that_others_changed_and_copied(elasticsearch_url, client, fres
     client.reindex(**copied, refresh=True, timeout="1m")
     with closing(ElasticStore(f"{elasticsearch_url}/{name}-copy")) as copy:
         assert essence(copy.search(query).hits) == essence(before)
+
+
+def test_what_the_server_has_not_refreshed_yet_is_changed(elasticsearch_url, fresh_index_name):
+    documents = posteriors(5)
+    location = f"{elasticsearch_url}/{fresh_index_name}"
+    with closing(ElasticStore(location, refresh_interval="-1")) as store:
+        store.create(SETTINGS)
+        store.write(documents)
+        ids = [*(document.id for document in documents), "none"]
+        assert store.change(ids, lambda document: replace(document, labels=("new",))).stored == 5
+        assert {document.labels for document in store.documents()} == {("new",)}
 
 
 def test_an_alias_that_others_add_to_a_second_index(

@@ -229,7 +229,7 @@ class Writing(Reading):
             self._look_for_taught()
             settings = known_settings(self)
             self._add_fields()
-            hits = list(self._numbered(left))
+            hits = self._as_they_are(left)
             numbers = {hit["_id"]: (hit["_seq_no"], hit["_primary_term"]) for hit in hits}
             old = [fetching.whole_document_of(hit) for hit in hits]
             new = fitted([change(document) for document in old], settings)
@@ -250,6 +250,17 @@ class Writing(Reading):
                 return WriteReport(len(stored), [*refused.items()])
             self.finish()
         raise self._busy()
+
+    def _as_they_are(self, ids: Sequence[str]) -> list[dict[str, Any]]:
+        """Documents with their numbers, also those written since the server last refreshed."""
+        hits = list(self._numbered(ids))
+        if unseen := [*set(ids).difference(hit["_id"] for hit in hits)]:
+            with translated(self._address):
+                there = dict(waiting.sources_by_id(self.client, self._name, unseen, False))
+            if there:
+                self.finish()
+                hits += self._numbered([*there])
+        return hits
 
     def _leave(self, ids: Sequence[str], numbers: Mapping[str, tuple[int, int]]) -> set[str]:
         """Delete documents that are as they were; gives those that are not."""
