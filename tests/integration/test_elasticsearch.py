@@ -11,6 +11,7 @@ from elasticsearch import Elasticsearch
 
 from imgsearch_es import ImageIndex
 from imgsearch_es.errors import SchemaError, UnsupportedServerError
+from imgsearch_es.retrieval.ledger import Rejected
 from imgsearch_es.retrieval.queries import Query
 from imgsearch_es.stores import open_store
 from imgsearch_es.stores.base import Scored
@@ -51,6 +52,21 @@ def test_an_index_that_others_changed_and_copied(elasticsearch_url, client, fres
     client.reindex(**copied, refresh=True, timeout="1m")
     with closing(ElasticStore(f"{elasticsearch_url}/{name}-copy")) as copy:
         assert essence(copy.search(query).hits) == essence(before)
+
+
+def test_a_template_of_the_server_takes_no_source_away(elasticsearch_url, client, fresh_index_name):
+    name = fresh_index_name
+    template = {"mappings": {"_source": {"enabled": False}}}
+    client.indices.put_index_template(name=name, index_patterns=[f"{name}*"], template=template)
+    try:
+        with filled(f"{elasticsearch_url}/{name}", posteriors(5)) as store:
+            store.ledger.write([Rejected("/broken.jpg", "no picture")])
+            assert [entry.uri for entry in store.ledger.read()] == ["/broken.jpg"]
+            assert client.search(index=name)["hits"]["hits"][0]["_source"]["uri"]
+            assert (store.layout, store.glance()) == ("full", [])
+            assert not [item for item in store.inspect() if item.harms]
+    finally:
+        client.indices.delete_index_template(name=name)
 
 
 def test_what_the_server_has_not_refreshed_yet_is_changed(elasticsearch_url, fresh_index_name):

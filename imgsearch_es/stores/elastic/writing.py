@@ -305,6 +305,7 @@ def _why(answer: Mapping[str, Any]) -> str:
 _KEPT = ("uri", "reason", "sha256", "tried_with", "given")
 _MAPPINGS: dict[str, Any] = {
     "dynamic": "strict",
+    "_source": {"enabled": True},  # whatever a template of the server says
     "properties": {
         **{name: {"type": "keyword"} for name in ("filename", *_KEPT[:-1])},
         "rejected_at": {"type": "date"},
