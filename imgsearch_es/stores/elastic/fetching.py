@@ -84,7 +84,8 @@ def all_answers(
             "page, and this one came later (or the index was removed): search again"
         ) from error
     finally:
-        with suppress(elasticsearch.TransportError):  # the index was closed; it ends by itself
+        # Where the index was closed, or the server is away, it ends by itself.
+        with suppress(elasticsearch.ApiError, elasticsearch.TransportError):
             client.options(ignore_status=404).close_point_in_time(id=view)
 
 
