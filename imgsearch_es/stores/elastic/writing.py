@@ -303,11 +303,11 @@ def _why(answer: Mapping[str, Any]) -> str:
 
 
 _KEPT = ("uri", "reason", "sha256", "tried_with", "given")
-_MAPPINGS: dict[str, Any] = {
+_MAPPINGS: dict[str, Any] = {  # 8191 characters fit into Lucene's longest term, as a URL may not
     "dynamic": "strict",
     "_source": {"enabled": True},  # whatever a template of the server says
     "properties": {
-        **{name: {"type": "keyword"} for name in ("filename", *_KEPT[:-1])},
+        **{name: {"type": "keyword", "ignore_above": 8191} for name in ("filename", *_KEPT[:-1])},
         "rejected_at": {"type": "date"},
         "given": {"type": "keyword", "index": False, "doc_values": False},
     },
@@ -377,9 +377,10 @@ class ElasticLedger(Ledger):
                 f"rejected pictures of {self._address} are noted in the index {self.name}, "
                 "but another one has this name: rename it, or index under another name"
             )
-        if "given" not in mappings["properties"]:
-            given = {"given": _MAPPINGS["properties"]["given"]}
-            self._client().indices.put_mapping(index=self.name, properties=given)
+        known = mappings["properties"]
+        if "given" not in known or "ignore_above" not in known["uri"]:
+            wanted = _MAPPINGS["properties"]
+            self._client().indices.put_mapping(index=self.name, properties=wanted)
 
     def _bulk(self, actions: Mapping[str, dict[str, Any]]) -> None:
         with translated(self._address):
