@@ -126,6 +126,7 @@ def check(case: Case, query: Selection, fields: Sequence[str] = FIELDS, size: in
     assert case.store.facets(query, fields, size) == expected(case.documents, query, fields, size)
 
 
+@pytest.mark.scripts
 @pytest.mark.parametrize("size", [1, 7, 10_000])
 def test_all_documents(case, size):
     check(case, Selection(), size=size)
@@ -136,6 +137,7 @@ def test_the_default_fields(case):
     assert case.store.facets(Selection(), [], 10) == {}
 
 
+@pytest.mark.scripts
 @LAW
 @given(
     keys=st.lists(st.sampled_from(KEYS[:80]), min_size=1, max_size=5, unique=True),
@@ -149,6 +151,7 @@ def test_of_a_query(case, keys, where, without, size):
     check(case, query, size=size)
 
 
+@pytest.mark.scripts
 @LAW
 @given(
     groups=st.lists(
@@ -215,6 +218,7 @@ def test_what_is_typed_goes_on(case):
     assert suggestions(case.store, taught, "w^2", 9) == [Suggestion('"w^2 AND"', "taught", 0)]
 
 
+@pytest.mark.scripts
 def test_of_a_picture_by_its_deep_feature_and_of_conditions_alone(case):
     options = {"strategy": "dense-cosine", "embedding": np.ones(8, np.float32)}
     pets = parse_filters({"label": "pets"})
@@ -240,6 +244,7 @@ def test_of_metadata(case, field):
     check(case, of_one, [field])
 
 
+@pytest.mark.scripts
 def test_nothing_matches(case):
     query = Query((Term("tabby", 1.0),), filters=parse_filters({"label": "nobody's"}))
     assert case.store.facets(query, FIELDS, 10) == {field: [] for field in FIELDS}

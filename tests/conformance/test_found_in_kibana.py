@@ -124,6 +124,7 @@ def computed(text: str, document: Document, score: float, store: Store | None = 
     return eval(text, {"__builtins__": {}}, names)  # noqa: S307
 
 
+@pytest.mark.scripts
 def test_the_search_bar_finds_kinds_words_and_ranges_of_metadata(place):
     with filled(place(), pictures(), IMPORTED) as store:
         assert {text: named(store, text) for text in FOUND} == FOUND
@@ -169,7 +170,14 @@ def store(place: Callable[[], str]) -> Iterator[Store]:
         yield made
 
 
-@pytest.mark.parametrize("strategy", ["auto", "tfidf", "cosine", "sqrt", "bm25"])
+@pytest.mark.parametrize(
+    "strategy",
+    [
+        "auto",
+        "tfidf",
+        *(pytest.param(name, marks=pytest.mark.scripts) for name in ("cosine", "sqrt", "bm25")),
+    ],
+)
 def test_esql_ranks_as_a_search_does(store, strategy):
     name = store.location.rpartition("/")[2]
     terms = max((d.terms for d in DOCUMENTS), key=len)

@@ -75,6 +75,7 @@ def test_the_ranking_is_numpys_with_pages_and_explanations(case, reference):
         assert (found[-1].total, found[-1].total_is_exact) == (len(everything), True)
 
 
+@pytest.mark.scripts
 def test_formulas_without_a_script_and_fusion(case, reference):
     tfidf = Query(TERMS, strategy="tfidf", k=10)
     case.check_scores(tfidf, reference.score(tfidf))

@@ -45,6 +45,7 @@ def full_and_lean(place: Callable[[], str]) -> Iterator[list[Store]]:
         ]
 
 
+@pytest.mark.scripts
 def test_a_lean_index_ranks_as_numpy_and_explains(full_and_lean):
     """Formula (1) by NumPy; the others, which tests hold against NumPy, by the full index."""
     full, lean = full_and_lean
@@ -86,6 +87,7 @@ def test_a_lean_index_ranks_as_numpy_and_explains(full_and_lean):
         assert one == {**other, "mean_score": pytest.approx(other["mean_score"])}
 
 
+@pytest.mark.scripts
 @pytest.mark.parametrize("as_bytes", [True, False])
 def test_documents_come_back_with_their_deep_features(full_and_lean, monkeypatch, as_bytes):
     if not as_bytes:  # as servers before 9.4 send them
@@ -101,6 +103,7 @@ def test_documents_come_back_with_their_deep_features(full_and_lean, monkeypatch
 WORD = TaughtWord("bright", "bright_taught", 1000, np.ones(DIMENSIONS, np.float32), 0.1, ("/a",))
 
 
+@pytest.mark.scripts
 @pytest.mark.parametrize("layout", ["full", "lean"])
 def test_no_update_loses_a_deep_feature(place, layout):
     """Neither one of ours nor the server's own, which copies what it has of a document."""
@@ -129,6 +132,7 @@ def test_no_update_loses_a_deep_feature(place, layout):
         assert any(term.key == WORD.key for term in index.store.get([second])[second].terms)
 
 
+@pytest.mark.scripts
 def test_a_lean_index_is_verified_and_repaired(place):
     location = place()
     with filled(location, DOCUMENTS, IMPORTED, layout="lean", impacts="cosine") as store:
@@ -170,6 +174,7 @@ def posting_lists(store, documents) -> set[str]:
     return {"posterior", "width", "document", "impacts.cosine", *changed}
 
 
+@pytest.mark.scripts
 def test_from_layout_to_layout(place, tmp_path, monkeypatch):
     """By reindexing, and by a file; an index of another layout than asked for says so."""
     monkeypatch.setattr(aliased, "_LAST_SEARCHES_SECONDS", 0.0)

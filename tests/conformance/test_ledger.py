@@ -38,6 +38,9 @@ def test_a_ledger_that_is_not_there_is_empty(place, store: Store):
 def test_entries_come_back_are_replaced_and_struck_out(place):
     noted = entries(2100)
     noted += [Rejected(f"/photos/{name}", f"because of {name}", AT) for name in AWKWARD_NAMES]
+    noted.append(
+        Rejected(f"http://host/{'é' * 20_000}.jpg", "its URI is longer than a keyword", AT)
+    )
     noted.sort(key=lambda entry: entry.uri)
     with filled(place(), posteriors(20)) as store:
         store.ledger.write(noted[::-1])
@@ -83,6 +86,19 @@ def test_an_index_that_happens_to_have_the_ledgers_name_is_left_alone(fresh_inde
         store.ledger.write(entries(1))
     store.close()
     other.close()
+
+
+@pytest.mark.node
+def test_a_ledger_of_an_earlier_version_takes_what_it_did_not(fresh_index_name, elasticsearch_url):
+    properties = {name: {"type": "keyword"} for name in ("uri", "reason", "sha256")}
+    with filled(f"{elasticsearch_url}/{fresh_index_name}", []) as store:
+        store.client.indices.create(
+            index=f"{fresh_index_name}-rejected",
+            mappings={"_meta": {"rejected_of": fresh_index_name}, "properties": properties},
+        )
+        (noted,) = [replace(entry, uri=f"/{'x' * 40_000}") for entry in entries(1)]
+        store.ledger.write([noted])
+        assert [astuple(entry) for entry in store.ledger.read()] == [astuple(noted)]
 
 
 @pytest.mark.scripts

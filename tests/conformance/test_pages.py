@@ -101,7 +101,9 @@ def test_any_size_and_offset(case, size, offset, strategy, where):
     check(case.store, Query(terms, strategy=strategy, k=size, offset=offset, filters=filters))
 
 
-@pytest.mark.parametrize("strategy", ["auto", "script", "tfidf"])
+@pytest.mark.parametrize(
+    "strategy", ["auto", pytest.param("script", marks=pytest.mark.scripts), "tfidf"]
+)
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.9])
 def test_a_least_score(case, strategy, share):
     best = case.store.search(Query(TERMS, strategy=strategy, k=1)).hits[0].score

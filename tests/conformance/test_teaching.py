@@ -214,6 +214,7 @@ def test_an_installation_that_knows_no_taught_words_or_colors_refuses_it(
     assert [settings.to_dict()["schema_version"] for settings in made] == [1, 2, 3]
 
 
+@pytest.mark.scripts
 def test_who_searches_and_adds_meanwhile(index, folder, tmp_path):
     location, begun, done = index.location, threading.Event(), threading.Event()
 

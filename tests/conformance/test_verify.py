@@ -50,6 +50,7 @@ def test_an_index_of_before_there_were_checksums(place, monkeypatch):
         assert index.verify().without_checksum == 0
 
 
+@pytest.mark.scripts
 @pytest.mark.node
 @pytest.mark.parametrize("place", ["elasticsearch"], indirect=True)
 def test_a_search_that_meets_harm_says_so(place):

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import closing
+from dataclasses import replace
 
 import pytest
 from elasticsearch import Elasticsearch
 
 from imgsearch_es import ImageIndex
 from imgsearch_es.errors import SchemaError, UnsupportedServerError
+from imgsearch_es.retrieval.ledger import Rejected
 from imgsearch_es.retrieval.queries import Query
 from imgsearch_es.stores import open_store
 from imgsearch_es.stores.base import Scored
 from imgsearch_es.stores.elastic import aliased
 from imgsearch_es.stores.elastic.store import ElasticStore
 from tests.conformance.collections import posteriors
-from tests.conformance.conftest import filled
+from tests.conformance.conftest import SETTINGS, filled
 
 pytestmark = pytest.mark.node
 
@@ -50,6 +52,32 @@ def test_an_index_that_others_changed_and_copied(elasticsearch_url, client, fres
     client.reindex(**copied, refresh=True, timeout="1m")
     with closing(ElasticStore(f"{elasticsearch_url}/{name}-copy")) as copy:
         assert essence(copy.search(query).hits) == essence(before)
+
+
+def test_a_template_of_the_server_takes_no_source_away(elasticsearch_url, client, fresh_index_name):
+    name = fresh_index_name
+    template = {"mappings": {"_source": {"enabled": False}}}
+    client.indices.put_index_template(name=name, index_patterns=[f"{name}*"], template=template)
+    try:
+        with filled(f"{elasticsearch_url}/{name}", posteriors(5)) as store:
+            store.ledger.write([Rejected("/broken.jpg", "no picture")])
+            assert [entry.uri for entry in store.ledger.read()] == ["/broken.jpg"]
+            assert client.search(index=name)["hits"]["hits"][0]["_source"]["uri"]
+            assert (store.layout, store.glance()) == ("full", [])
+            assert not [item for item in store.inspect() if item.harms]
+    finally:
+        client.indices.delete_index_template(name=name)
+
+
+def test_what_the_server_has_not_refreshed_yet_is_changed(elasticsearch_url, fresh_index_name):
+    documents = posteriors(5)
+    location = f"{elasticsearch_url}/{fresh_index_name}"
+    with closing(ElasticStore(location, refresh_interval="-1")) as store:
+        store.create(SETTINGS)
+        store.write(documents)
+        ids = [*(document.id for document in documents), "none"]
+        assert store.change(ids, lambda document: replace(document, labels=("new",))).stored == 5
+        assert {document.labels for document in store.documents()} == {("new",)}
 
 
 def test_an_alias_that_others_add_to_a_second_index(

@@ -155,6 +155,7 @@ def failure(kind: type[elasticsearch.ApiError], status: int, error: dict) -> Exc
     return kind(error.get("type", "failed"), meta, {"error": error})
 
 
+NO_BODY = ApiResponseMeta(503, "1.1", HttpHeaders(), 0.1, NodeConfig("http", "localhost", 9200))
 NOT_FOUND, REFUSED = elasticsearch.NotFoundError, elasticsearch.AuthorizationException
 BAD_REQUEST, TOO_OLD = elasticsearch.BadRequestError, {"type": "media_type_header_exception"}
 NO_INDEX = {"type": "index_not_found_exception"}
@@ -174,6 +175,7 @@ CAUSES = {"reason": "outer", "root_cause": [{"reason": "too many clauses"}]}
         (failure(REFUSED, 403, {}), ServerError, "refuses us (403): give credentials by IMGSEARCH"),
         (failure(BAD_REQUEST, 400, CAUSES), ServerError, "pets: too many clauses"),
         (failure(REFUSED, 403, BLOCKED), ServerError, "pets: index read-only (status 403): take"),
+        (elasticsearch.ApiError("None", NO_BODY, None), ServerError, "pets: status 503"),
         (ScanError("id", "1 of 2 shards"), ServerError, "pets: a part of the index does not"),
         (elasticsearch.SSLError("bad"), ServerError, "is not trusted: give its authority by ca_c"),
         (elasticsearch.ConnectionTimeout("late"), ServerError, "http://localhost:9200: late"),

@@ -61,7 +61,7 @@ def test_the_whole_body():
                 {"dates": {"path_match": "dates.*", "mapping": {"type": "date", **LENIENT}}},
                 {"texts": {"path_match": "texts.*", "mapping": {**KEYWORD, "ignore_above": 1024}}},
             ],
-            "_source": {"excludes": ["hit", "kinds", "words"]},
+            "_source": {"enabled": True, "excludes": ["hit", "kinds", "words"]},
             "_meta": {
                 "imgsearch_es": {
                     "analyzer": ANALYZER,

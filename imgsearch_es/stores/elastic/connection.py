@@ -208,8 +208,8 @@ def _error(answer: object) -> Mapping[str, Any]:
 def _reason(error: elasticsearch.ApiError) -> str:
     """The server's own words, from the deepest cause it names."""
     said = _error(error.body)
-    if not said:
-        return str(error.message)
+    if not said:  # to a HEAD request nothing is said
+        return str(error.message) if error.body else f"status {error.meta.status}"
     cause = (said.get("root_cause") or [said])[0]
     return f"{cause.get('reason') or cause.get('type')} (status {error.meta.status})"
 

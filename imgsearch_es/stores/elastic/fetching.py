@@ -81,10 +81,12 @@ def all_answers(
     except elasticsearch.NotFoundError as error:
         raise ServerError(
             f"{index}: the server keeps what pages are read from for {keep_alive} after each "
-            "page, and this one came later (or the index was removed): search again"
+            "page, and this one came later (or the server was restarted, or the index removed): "
+            "search again"
         ) from error
     finally:
-        with suppress(elasticsearch.TransportError):  # the index was closed; it ends by itself
+        # Where the index was closed, or the server is away, it ends by itself.
+        with suppress(elasticsearch.ApiError, elasticsearch.TransportError):
             client.options(ignore_status=404).close_point_in_time(id=view)
 
 

@@ -226,7 +226,7 @@ def glance(
             if wrong := answer.get(f"{i}wrong", {"doc_count": 0})["doc_count"]:
                 harms.append(Harm("posterior", f"{key}: {wrong:,} weights are not the score"))
     lacking = {"bool": {"must_not": {"exists": {"field": HIT}}}}
-    asked = {"query": lacking, "size": 0, "track_total_hits": True}
+    asked: dict[str, Any] = {"query": lacking, "size": 0, "track_total_hits": True}
     if count := client.search(index=index, **asked, **WHOLE_INDEX)["hits"]["total"]["value"]:
         harms.append(Harm(HIT, f"{count:,} documents have none"))
     return harms

@@ -295,7 +295,10 @@ def index_body(
         "mappings": {
             "dynamic": "strict",
             "dynamic_templates": TEMPLATES,
-            "_source": {"enabled": False} if layout.is_lean else {"excludes": [HIT, *MADE]},
+            # Also where a template of the server says something else.
+            "_source": {"enabled": False}
+            if layout.is_lean
+            else {"enabled": True, "excludes": [HIT, *MADE]},
             "_meta": {"imgsearch_es": settings.to_stored()},
             "properties": _properties(settings, version, neighbors, impacts, lean=layout.is_lean),
         },

@@ -230,7 +230,7 @@ class Writing(Reading):
             self._look_for_taught()
             settings = known_settings(self)
             self._add_fields()
-            hits = list(self._numbered(left))
+            hits = self._as_they_are(left)
             numbers = {hit["_id"]: (hit["_seq_no"], hit["_primary_term"]) for hit in hits}
             old = [fetching.whole_document_of(hit) for hit in hits]
             new = fitted([change(document) for document in old], settings)
@@ -251,6 +251,17 @@ class Writing(Reading):
                 return WriteReport(len(stored), [*refused.items()])
             self.finish()
         raise self._busy()
+
+    def _as_they_are(self, ids: Sequence[str]) -> list[dict[str, Any]]:
+        """Documents with their numbers, also those written since the server last refreshed."""
+        hits = list(self._numbered(ids))
+        if unseen := [*set(ids).difference(hit["_id"] for hit in hits)]:
+            with translated(self._address):
+                there = dict(waiting.sources_by_id(self.client, self._name, unseen, False))
+            if there:
+                self.finish()
+                hits += self._numbered([*there])
+        return hits
 
     def repair(self, items: Sequence[tuple[Inspected, Document]]) -> int:
         self._look_for_taught()
@@ -316,10 +327,11 @@ def _why(answer: Mapping[str, Any]) -> str:
 
 
 _KEPT = ("uri", "reason", "sha256", "tried_with", "given")
-_MAPPINGS: dict[str, Any] = {
+_MAPPINGS: dict[str, Any] = {  # 8191 characters fit into Lucene's longest term, as a URL may not
     "dynamic": "strict",
+    "_source": {"enabled": True},  # whatever a template of the server says
     "properties": {
-        **{name: {"type": "keyword"} for name in ("filename", *_KEPT[:-1])},
+        **{name: {"type": "keyword", "ignore_above": 8191} for name in ("filename", *_KEPT[:-1])},
         "rejected_at": {"type": "date"},
         "given": {"type": "keyword", "index": False, "doc_values": False},
     },
@@ -389,9 +401,10 @@ class ElasticLedger(Ledger):
                 f"rejected pictures of {self._address} are noted in the index {self.name}, "
                 "but another one has this name: rename it, or index under another name"
             )
-        if "given" not in mappings["properties"]:
-            given = {"given": _MAPPINGS["properties"]["given"]}
-            self._client().indices.put_mapping(index=self.name, properties=given)
+        known = mappings["properties"]
+        if "given" not in known or "ignore_above" not in known["uri"]:
+            wanted = _MAPPINGS["properties"]
+            self._client().indices.put_mapping(index=self.name, properties=wanted)
 
     def _bulk(self, actions: Mapping[str, dict[str, Any]]) -> None:
         with translated(self._address):
