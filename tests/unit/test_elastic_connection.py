@@ -160,6 +160,7 @@ NOT_FOUND, REFUSED = elasticsearch.NotFoundError, elasticsearch.AuthorizationExc
 BAD_REQUEST, TOO_OLD = elasticsearch.BadRequestError, {"type": "media_type_header_exception"}
 NO_INDEX = {"type": "index_not_found_exception"}
 BLOCKED = {"type": "cluster_block_exception", "reason": "index read-only"}
+FULL = {"type": "outer", "root_cause": [], "reason": "", "caused_by": {"reason": "many buckets"}}
 CAUSES = {"reason": "outer", "root_cause": [{"reason": "too many clauses"}]}
 
 
@@ -173,6 +174,7 @@ CAUSES = {"reason": "outer", "root_cause": [{"reason": "too many clauses"}]}
             "pets: y (status 404)",
         ),
         (failure(REFUSED, 403, {}), ServerError, "refuses us (403): give credentials by IMGSEARCH"),
+        (failure(BAD_REQUEST, 400, FULL), ServerError, "pets: many buckets (status 400)"),
         (failure(BAD_REQUEST, 400, CAUSES), ServerError, "pets: too many clauses"),
         (failure(REFUSED, 403, BLOCKED), ServerError, "pets: index read-only (status 403): take"),
         (elasticsearch.ApiError("None", NO_BODY, None), ServerError, "pets: status 503"),

@@ -210,7 +210,7 @@ def _reason(error: elasticsearch.ApiError) -> str:
     said = _error(error.body)
     if not said:  # to a HEAD request nothing is said
         return str(error.message) if error.body else f"status {error.meta.status}"
-    cause = (said.get("root_cause") or [said])[0]
+    cause = (said.get("root_cause") or [said.get("caused_by") or said])[0]
     return f"{cause.get('reason') or cause.get('type')} (status {error.meta.status})"
 
 
