@@ -19,8 +19,8 @@ from imgsearch_es.interfaces.kibana import (
     saved_objects,
     to_ndjson,
 )
+from imgsearch_es.stores.elastic.ledger import _MAPPINGS
 from imgsearch_es.stores.elastic.mapping import index_body
-from imgsearch_es.stores.elastic.writing import _MAPPINGS
 from tests.conformance.conftest import SETTINGS
 from tests.unit import kibana_schemas as schemas
 

@@ -1,9 +1,4 @@
-"""What is written to Elasticsearch: documents, the words that an index is taught, and its ledger.
-
-The ledger is an index of its own, ``<name>-rejected``, made with its first entry. So searches,
-counts and facets never meet a rejected picture, and Kibana shows it by a data view of that name
-(docs/decisions/007-the-ledger.md).
-"""
+"""What is written to Elasticsearch: documents, and the words that an index is taught."""
 
 from __future__ import annotations
 
@@ -11,28 +6,26 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from datetime import datetime
 from functools import partial, partialmethod
 from itertools import islice
 from typing import Any
 
 import elasticsearch
 import numpy as np
-from elasticsearch import Elasticsearch, helpers
 
 from imgsearch_es.analysis.terms import TaughtWord
 from imgsearch_es.errors import StoreError
-from imgsearch_es.pictures.files import filename, picture_id
+from imgsearch_es.pictures.files import picture_id
 from imgsearch_es.retrieval.conditions import Filter
 from imgsearch_es.retrieval.dense import direction
 from imgsearch_es.retrieval.documents import Document, storable, without_thumbnails
-from imgsearch_es.retrieval.ledger import Ledger, Rejected
 from imgsearch_es.stores.base import WriteReport, known_settings
 from imgsearch_es.stores.elastic import fetching, mapping, waiting
 from imgsearch_es.stores.elastic.aliased import TRUSTED_SECONDS
 from imgsearch_es.stores.elastic.clauses import VISUAL_WORDS
-from imgsearch_es.stores.elastic.connection import Address, is_missing_index, translated
+from imgsearch_es.stores.elastic.connection import is_missing_index, translated
 from imgsearch_es.stores.elastic.fetching import shown_by
+from imgsearch_es.stores.elastic.ledger import ElasticLedger
 from imgsearch_es.stores.elastic.reading import Reading
 from imgsearch_es.stores.inspecting import Inspected
 from imgsearch_es.stores.settings import IndexSettings, fitted
@@ -324,97 +317,3 @@ def _why(answer: Mapping[str, Any]) -> str:
         return str(error)[:_LONGEST_REASON]
     texts = error.get("reason", "refused"), error.get("caused_by", {}).get("reason")
     return ": ".join(str(text)[:_LONGEST_REASON] for text in texts if text)
-
-
-_KEPT = ("uri", "reason", "sha256", "tried_with", "given")
-_MAPPINGS: dict[str, Any] = {  # 8191 characters fit into Lucene's longest term, as a URL may not
-    "dynamic": "strict",
-    "_source": {"enabled": True},  # whatever a template of the server says
-    "properties": {
-        **{name: {"type": "keyword", "ignore_above": 8191} for name in ("filename", *_KEPT[:-1])},
-        "rejected_at": {"type": "date"},
-        "given": {"type": "keyword", "index": False, "doc_values": False},
-    },
-}
-
-
-class ElasticLedger(Ledger):
-    """The rejected pictures of an index; ``client`` gives the connected client."""
-
-    def __init__(
-        self, client: Callable[[], Elasticsearch], address: Address, replicas: int
-    ) -> None:
-        self._client, self._address, self._replicas = client, address, replicas
-        self.name = f"{address.index}-rejected"
-
-    def write(self, entries: Sequence[Rejected]) -> None:
-        actions = {}
-        for entry in entries:
-            source = {name: getattr(entry, name) for name in _KEPT}
-            source |= {
-                "filename": filename(entry.uri),
-                "rejected_at": entry.rejected_at.isoformat(),
-            }
-            actions[entry.id] = {"_id": entry.id, "_source": source}
-        if actions:
-            self._create()
-            self._bulk(actions)
-
-    def read(self, ids: Sequence[str] | None = None) -> list[Rejected]:
-        client = self._client()
-        with translated(self._address):
-            if ids is None and not client.indices.exists(index=self.name):
-                return []
-            if ids is None:
-                client.indices.refresh(index=self.name)
-                hits = helpers.scan(client, index=self.name, **fetching.WHOLE_INDEX)
-                found = [hit["_source"] for hit in hits]
-            else:
-                found = [source for _, source in waiting.sources_by_id(client, self.name, ids)]
-            return sorted(map(_entry, found), key=lambda entry: entry.uri)
-
-    def remove(self, ids: Sequence[str]) -> None:
-        self._bulk(waiting.deletions([entry.id for entry in self.read(ids)]))
-
-    def _create(self) -> None:
-        indices = self._client().indices
-        with translated(self._address):
-            if indices.exists(index=self.name):
-                self._check(dict(indices.get_mapping(index=self.name)))
-                return
-            try:
-                indices.create(
-                    index=self.name,
-                    settings={"number_of_replicas": self._replicas},
-                    mappings={**_MAPPINGS, "_meta": {"rejected_of": self._address.index}},
-                )
-            except elasticsearch.BadRequestError as error:
-                if error.error != "resource_already_exists_exception":  # another run was faster
-                    raise
-
-    def _check(self, found: Mapping[str, Any]) -> None:
-        """The index that is there is a ledger; one of an older version gets what it lacks."""
-        (only,) = found.values() if len(found) == 1 else ({},)
-        mappings = only.get("mappings", {})
-        if not mappings.get("_meta", {}).get("rejected_of"):
-            raise StoreError(
-                f"rejected pictures of {self._address} are noted in the index {self.name}, "
-                "but another one has this name: rename it, or index under another name"
-            )
-        known = mappings["properties"]
-        if "given" not in known or "ignore_above" not in known["uri"]:
-            wanted = _MAPPINGS["properties"]
-            self._client().indices.put_mapping(index=self.name, properties=wanted)
-
-    def _bulk(self, actions: Mapping[str, dict[str, Any]]) -> None:
-        with translated(self._address):
-            answers = waiting.bulk(self._client(), self.name, actions, dict)
-        for answer in answers:
-            if "error" in answer:
-                reason = answer["error"].get("reason", "refused")
-                raise StoreError(f"{self._address}: a rejected picture is not noted: {reason}")
-
-
-def _entry(source: Mapping[str, Any]) -> Rejected:
-    kept = {name: source.get(name, "") for name in _KEPT}
-    return Rejected(**kept, rejected_at=datetime.fromisoformat(source["rejected_at"]))
