@@ -610,7 +610,7 @@ def test_names_of_files_that_are_not_read_as_utf8_are_refused():
         check=False,
     )
     assert done.returncode == 1
-    assert "takes names of files for ascii: set PYTHONUTF8=1" in sentence(done)
+    assert "takes names of files for ascii here: set PYTHONUTF8=1" in sentence(done)
 
 
 def test_a_folder_that_was_deleted(run, place, tmp_path, monkeypatch):

@@ -413,7 +413,7 @@ def test_progress_and_the_report_as_json_and_as_a_sentence(new, photos):
     assert found.pop("seconds") > 0
     assert found.pop("pictures_per_second") > 0
     nothing = ("updated", "unchanged", "removed", "reused", "moved", "as_before", "shortages")
-    others = {"passed_over": {".txt": 1}}
+    others = {"passed_over": {".txt": 1}, "kept": []}
     assert found == {"found": 13, "added": 12, **others, **dict.fromkeys(nothing, 0)}
     assert str(report) == "12 added, 0 updated, 0 unchanged, 1 rejected; passed over: 1 .txt"
     report.removed = 2
