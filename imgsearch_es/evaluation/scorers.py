@@ -387,6 +387,8 @@ def _agreement(
 
 
 def _mean(values: Sequence[float], least: float = 0) -> Interval:
+    if len(set(values)) == 1:  # no chance has a part in it
+        return Interval(values[0], values[0], values[0])
     return interval(np.asarray(values), within=(least, 1)) if values else NOTHING
 
 

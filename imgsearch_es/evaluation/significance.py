@@ -87,6 +87,8 @@ def interval(
     """The mean of a figure for each query, with its confidence interval.
 
     It is from Student's distribution ("t"), or of the percentiles of resampled means ("bootstrap").
+    By the first, Wilson's (1927) is taken where all figures are the least or the most there can be:
+    Student's is too short near either, and of equal figures it has no width.
 
     Args:
         values: a figure for each query.
@@ -104,10 +106,15 @@ def interval(
     sums, sizes = _by_cluster(values, clusters)
     if len(sums) == 1:
         return Interval(mean, math.nan, math.nan)
-    if np.ptp(values) == 0:
-        return Interval(mean, mean, mean)
     stats = needed("scipy.stats", "significance needs SciPy", "evaluation")
-    if kind == "bootstrap":
+    is_binary = np.isfinite(within).all() and np.isin(values, within).all()
+    if is_binary and kind == "t" and clusters is None:
+        found = stats.binomtest(int((values == within[1]).sum()), len(values))
+        ends = found.proportion_ci(confidence, method="wilson")
+        low, high = (within[0] + (within[1] - within[0]) * end for end in (ends.low, ends.high))
+    elif np.ptp(values) == 0:
+        low = high = mean
+    elif kind == "bootstrap":
         found = stats.bootstrap(
             (sums, sizes),
             lambda sums, sizes, axis: sums.sum(axis) / sizes.sum(axis),

@@ -220,7 +220,9 @@ class Results(Tables):
         'pets: 10 queries of 19 groups, 20 pictures'
         """
         plan = self.plan
-        kind = "Student's t" if plan.interval == "t" else "bootstrap"
+        kind = "bootstrap" if plan.interval == "bootstrap" else "Student's t"
+        if plan.interval == "t" and not self.groups:
+            kind += "; Wilson's where all figures are 0 or 1"
         stars = (
             f" Against {plan.compare}: * p < 0.05, ** p < 0.01, *** p < 0.001 (paired "
             "randomization test, Holm's correction)."

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from imgsearch_es.errors import EvaluationError
 from imgsearch_es.evaluation import compare, holm, interval, paired_tests, significance
 from imgsearch_es.evaluation.measures import highest
-from imgsearch_es.evaluation.significance import TESTS
+from imgsearch_es.evaluation.significance import TESTS, Interval
 from imgsearch_es.evaluation.tables import mark
 
 RANDOM = np.random.default_rng(11)
@@ -94,6 +94,22 @@ def test_intervals():
             interval(BASELINE, **options)
     with pytest.raises(EvaluationError, match="no query"):
         interval(np.zeros(0))
+
+
+def test_intervals_of_zeros_and_ones():
+    """By Wilson's formula, which of 50 queries that all succeed does not say that all will."""
+    for successes, queries in ((50, 50), (49, 50), (0, 20), (3, 10)):
+        values = np.arange(queries) < successes
+        found = interval(values.astype(np.float64), within=(0, 1))
+        z = scipy.stats.norm.ppf(0.975)
+        share, more = successes / queries, z**2 / queries
+        middle = (share + more / 2) / (1 + more)
+        reach = z * np.sqrt(share * (1 - share) / queries + more / (4 * queries)) / (1 + more)
+        assert (found.low, found.high) == pytest.approx((middle - reach, middle + reach))
+        assert interval(4.0 * values, within=(0, 4)).high == pytest.approx(4 * found.high)
+    zeros = np.zeros(5)
+    assert interval(zeros, within=(0, np.inf)) == Interval(0, 0, 0)  # how many, say
+    assert interval(zeros, within=(0, 1), clusters=np.arange(5)) == Interval(0, 0, 0)
 
 
 def test_comparisons_are_corrected_together():

@@ -516,12 +516,12 @@ def test_files_are_downloaded_whatever_the_clock_says(own, cat, monkeypatch, yea
 
 
 def test_who_takes_a_download_too_slowly_loses_its_place(own, monkeypatch):
-    monkeypatch.setattr(pictures, "_BLOCK_SECONDS", 0.1)
+    monkeypatch.setattr(pictures, "_BLOCK_SECONDS", 0.5)
     own.services.downloading.add("slow")
     files = pictures.zipped([], ["0" * 32], mock.Mock())
     download = pictures.Download(files, lambda: own.services.downloading.discard("slow"))
     scope = {"type": "http", "asgi": {"spec_version": "2.3"}}
-    send = mock.Mock(side_effect=lambda message: anyio.sleep(0 if "status" in message else 1))
+    send = mock.Mock(side_effect=lambda message: anyio.sleep(0 if "status" in message else 60))
 
     async def answered() -> bool:
         await download(scope, anyio.sleep_forever, send)
