@@ -115,7 +115,7 @@ class QueryBuilder:
             fusion=fusion,
             parts=parts,
             sort=sort,
-            counts=_counts(request, words),
+            counts=_counts(request, words, selected.filters),
         )
         return self._expanded(query, request) if request.feedback else query
 
@@ -280,11 +280,11 @@ def _sort(request: SearchRequest, words: Words) -> str | None:
     return LISTED_BY if selects and request.strategy == "auto" else None
 
 
-def _counts(request: SearchRequest, words: Words) -> Filter | None:
+def _counts(request: SearchRequest, words: Words, filters: Sequence[Filter]) -> Filter | None:
     """Which of the ranked pictures count: those that show a word, where there are words alone."""
     if _by_picture(request) or request.fuse is not None or request.min_score is not None:
         return None
-    cost = sum(item.cost for item in (*words.signs, *words.filters, *filter(None, [words.counts])))
+    cost = sum(item.cost for item in (*filters, *filter(None, [words.counts])))
     return words.counts if cost <= MAX_COSTLY else None
 
 
