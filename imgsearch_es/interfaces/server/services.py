@@ -32,7 +32,7 @@ from imgsearch_es.retrieval.conditions import WITHIN
 from imgsearch_es.retrieval.facets import FACETS, MONTH, PLACE, YEAR, Facets
 from imgsearch_es.retrieval.feedback import ROCCHIO, Rocchio
 from imgsearch_es.retrieval.language import to_filters
-from imgsearch_es.retrieval.queries import Query
+from imgsearch_es.retrieval.queries import Query, asked_of
 from imgsearch_es.retrieval.strategies import Fusion
 from imgsearch_es.search.hit import Explanation
 from imgsearch_es.search.hits import Hits
@@ -102,11 +102,7 @@ class Searching:
             query = self.query(request, request.k)
         else:
             self._pictures.document(wanted)  # or an error that names it
-            query = self.query(request, k=1)
-            if query.fusion is not None and query.fusion.is_ranked:
-                query = replace(query, k=query.fusion.window)  # ranks are among all pictures
-            else:
-                query = self.narrowed(query, {"id": wanted})
+            query = asked_of(self.query(request, k=1), wanted)
         hits = self.run(query)
         found = [hits.explain(i) for i, hit in enumerate(hits) if wanted in (None, hit.id)]
         return hits.query, found
