@@ -312,6 +312,16 @@ def part_queries(query: Query) -> tuple[Query, ...]:
     )
 
 
+def asked_of(query: Query, key: str) -> Query:
+    """The query of the document of this id alone, which scores as before.
+
+    Made of what is built: a request with one condition more may have other weights.
+    """
+    if query.fusion is not None and query.fusion.is_ranked:
+        return replace(query, k=query.fusion.window)  # ranks are among all
+    return replace(query, filters=(*query.filters, Filter("id", "in", (key,))))
+
+
 def fused_terms(parts: Iterable[Part]) -> tuple[Term, ...]:
     """The parts' synsets, each times its part's weight, added."""
     return synset_vector(

@@ -115,7 +115,7 @@ class QueryBuilder:
             fusion=fusion,
             parts=parts,
             sort=sort,
-            counts=_counts(request, words),
+            counts=_counts(request, words, selected.filters),
         )
         return self._expanded(query, request) if request.feedback else query
 
@@ -144,7 +144,7 @@ class QueryBuilder:
             return words
         by_one, by_other = (_times(terms, 1 / terms[0].score) for terms in (synsets, colors))
         one, other = self._best_scores(by_one, by_other, selected)
-        return synset_vector(synsets, _times(colors, sum(one) / sum(other) if other else 1.0))
+        return synset_vector(synsets, _times(colors, sum(one) / sum(other) if one and other else 1))
 
     def _best_scores(
         self, one: Sequence[Term], other: Sequence[Term], selected: Selection
@@ -188,7 +188,7 @@ class QueryBuilder:
         """Words left out may stand in pictures' texts; where nothing else is said, they are meant.
 
         Raises:
-            UnknownWordError: nothing else is said, and no picture has them all.
+            UnknownWordError: nothing else is said, and no picture has them all, or one excluded.
         """
         unknown = words.left_out[:_LOOKED_FOR]
         conditions = {word: Filter(OCR, "in", (word,)) for word in unknown if searched(word)}
@@ -199,10 +199,13 @@ class QueryBuilder:
                 if self._has(condition)
             )
             return replace(words, hints=(*words.hints, *also))
-        if len(conditions) < len(words.left_out) or not self._has(*conditions.values()):
+        out = [conditions.pop(word) for word in words.unwanted if word in conditions]
+        wanted = tuple(conditions.values())
+        stand = all(self._has(*some) for some in (wanted, *((one,) for one in out)) if some)
+        if len(wanted) + len(out) < len(words.left_out) or not stand:
             raise unknown_word(unknown[0], self.vocabulary)
         said = f"{', '.join(unknown)!r:.60}: looked for in the text of pictures"
-        filters = (*words.filters, *conditions.values())
+        filters = (*words.filters, *wanted, *(replace(one, negated=True) for one in out))
         return replace(words, filters=filters, hints=(said,), left_out=())
 
     def _has(self, *conditions: Filter) -> bool:
@@ -280,11 +283,11 @@ def _sort(request: SearchRequest, words: Words) -> str | None:
     return LISTED_BY if selects and request.strategy == "auto" else None
 
 
-def _counts(request: SearchRequest, words: Words) -> Filter | None:
+def _counts(request: SearchRequest, words: Words, filters: Sequence[Filter]) -> Filter | None:
     """Which of the ranked pictures count: those that show a word, where there are words alone."""
     if _by_picture(request) or request.fuse is not None or request.min_score is not None:
         return None
-    cost = sum(item.cost for item in (*words.signs, *words.filters, *filter(None, [words.counts])))
+    cost = sum(item.cost for item in (*filters, *filter(None, [words.counts])))
     return words.counts if cost <= MAX_COSTLY else None
 
 

@@ -275,6 +275,14 @@ def test_explain(run, place, word, cat):
     assert out.startswith("nothing to explain: no picture matches words: cat")
 
 
+def test_explain_a_picture_as_it_was_found(asked, place, word, cat):
+    """Beside a picture the weights of words follow from what meets the conditions."""
+    query = ("--image", cat, word, "-i", place)
+    for hit in asked("search", *query)["hits"][:3]:
+        (found,) = asked("explain", *query, "--picture", hit["id"])["explanations"]
+        assert found["score"] == hit["score"]
+
+
 # -- analyze, remove, stats, models, doctor -----------------------------------------------------
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
 import re
@@ -26,7 +27,7 @@ from imgsearch_es.errors import (
     UnknownWordError,
     WeightsError,
 )
-from imgsearch_es.retrieval.queries import Query
+from imgsearch_es.retrieval.queries import MAX_COSTLY, Query
 from tests.unit.test_meanings import GERMAN
 
 # -- opening ------------------------------------------------------------------------------------
@@ -378,6 +379,23 @@ def test_remove_by_query(index, word):
     assert index.remove(query=query) == matching  # whatever k says
     assert index.search(text=word).total == 0
     assert index.count() == 12 - matching
+
+
+def test_a_total_is_a_number(new, photos, cat):
+    """Of Python: JSON has none of NumPy."""
+    new.add(photos)
+    for strategy in ("auto", "dense-cosine", "dense-chi2"):
+        hits = new.search(cat, strategy=strategy, exclude_self=True)
+        assert json.loads(json.dumps(hits.to_dict()))["total"] == 11
+
+
+def test_words_beside_many_conditions(index, word):
+    """With as many as there may be all that is ranked counts."""
+    where = {f"-metadata.field{number}": "x" for number in range(MAX_COSTLY)}
+    hits = index.search(text=word, where=where, k=20)
+    assert hits.total == hits.ranked == len(hits)
+    assert sum(item["count"] for item in hits.facets("format")["format"]) == len(hits)
+    assert index.search(text=word, where=where, sort="uri", k=20).total == len(hits)
 
 
 def test_a_least_score(index, cat, word):

@@ -199,17 +199,15 @@ def explain(
         --picture: Explain this indexed picture (id or path) instead of the best hits.
     """
     from imgsearch_es.interfaces.html import number
+    from imgsearch_es.retrieval.queries import asked_of
 
-    query, wanted = asked.request(), None
+    given, wanted = asked.request(), None
     with analyzing.open(index, lexicon=asked.lexicon) as target:
-        query |= asked.told(target)
+        query = target.query(**given, **asked.told(target), k=k)
         if picture is not None:
             wanted = target.get(picture).id
-            if asked.fuse and query["fuse"].is_ranked:
-                k = asked.window  # its ranks are those among all pictures
-            else:
-                query["where"] += f" id:{wanted}"
-        hits = target.search(**query, k=k)
+            query = asked_of(query, wanted)
+        (hits,) = target.search_many([query])
         explanations = [hits.explain(i) for i, hit in enumerate(hits) if wanted in (None, hit.id)]
     if answer({"query": str(hits.query), "explanations": [e.to_dict() for e in explanations]}):
         return
@@ -220,7 +218,8 @@ def explain(
         what = f"{picture} is not among the best of" if len(hits) else "no picture matches"
         say(f"nothing to explain: {what} {hits.query}")
     for explanation in explanations:
-        say(f"{explanation.hit.rank}. {explanation.hit.uri}  score {explanation.total:.6g}")
+        place = f"{explanation.hit.rank}. " if wanted is None else ""
+        say(f"{place}{explanation.hit.uri}  score {explanation.total:.6g}")
         if explanation.hit.parts:
             columns = ("part", "weight", "score", "contribution")
             rows: list[tuple[str, ...]] = [*explanation.lines()]
