@@ -143,6 +143,9 @@ def described(limits: Limits) -> str:
 _HEADER = tuple(field.name for field in fields(Decoded) if field.name != "pixels")
 _MARGIN = 300 << 20
 """Bytes that a picture may take beyond its pixels."""
+_KEPT = 100 << 20
+"""Bytes that a worker may keep from picture to picture; one with more gives way to a new one, as
+`_data_bytes` would allow the next picture so many more."""
 _TOO_MUCH = f"its decoder takes more than {_MARGIN >> 20} MB beyond its pixels"
 
 
@@ -168,6 +171,7 @@ class _Worker:
         self._prepare = Preparation.of(analyzer)
         self._limits = limits
         self._area = mmap.mmap(area[0], AREA) if area else None
+        self._started_with = _data_bytes() or 0
 
     def answer(
         self, uris: Sequence[str], data: bytes | None, *, is_turn: bool
@@ -197,7 +201,9 @@ class _Worker:
             else:
                 rest.append(pixels)
             said.append(header)
-        return [json.dumps({"pictures": said, "seconds": self._seconds}).encode(), *rest]
+        kept = (_data_bytes() or 0) - self._started_with - len(data or b"")
+        told = {"pictures": said, "seconds": self._seconds, "is_full": kept > _KEPT}
+        return [json.dumps(told).encode(), *rest]
 
     def _look_at(self, uri: str, data: bytes | None) -> Decoded | Refused | Large:
         try:

@@ -227,6 +227,8 @@ class WorkerProcess:
                 pixels = np.frombuffer(content, np.uint8).reshape(shape)
                 said["photo"] = Photo.from_dict(said["photo"])
                 pictures.append(Decoded(**said, pixels=pixels))
+        if answer["is_full"]:
+            self._replace()
         return Decodings(pictures, answer["seconds"])
 
     def _send(self, message: bytes) -> None:
