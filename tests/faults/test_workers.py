@@ -18,7 +18,7 @@ from PIL import Image
 from imgsearch_es import ImageIndex
 from imgsearch_es.analysis import plugins
 from imgsearch_es.analysis.analyzer import Analyzer
-from imgsearch_es.analysis.decoding import AREA, LARGE, Decoded, Refused, Turns
+from imgsearch_es.analysis.decoding import AREA, LARGE, Decoded, Refused
 from imgsearch_es.analysis.decoding.process import NoWorkerError, WorkerLostError, WorkerProcess
 from imgsearch_es.analysis.filters import Preparation, create_image_filter
 from imgsearch_es.errors import AnalyzerError, ImageError
@@ -27,6 +27,7 @@ from imgsearch_es.indexing.read import Readers
 from imgsearch_es.indexing.report import Stages
 from imgsearch_es.pictures.files import Limits
 from imgsearch_es.pictures.images import open_image
+from imgsearch_es.pictures.turns import Turns
 from tests.fakes import installed
 
 FILTERS = [{"name": "hostile"}, {"name": "resize", "height": 8, "width": 8}]
