@@ -56,6 +56,17 @@ class TermFilter(Protocol):
         """Give new scores, and leave these; the vocabulary has the terms of their columns."""
 
 
+_LARGEST_SIDE = 1 << 13
+"""Pixels: no classifier takes nearly as many, and more take all memory."""
+
+
+def _check_size(name: str, size: object) -> None:
+    if type(size) is not int or not 1 <= size <= _LARGEST_SIDE:
+        raise AnalyzerError(
+            f"{name}: a size must be a whole number above 0, at most {_LARGEST_SIDE}, not {size!r}"
+        )
+
+
 @dataclass(frozen=True)
 class Resize:
     """Scale a picture, to ``height`` x ``width`` or until its shorter side is ``shorter_side``.
@@ -84,8 +95,8 @@ class Resize:
                 "resize needs either height and width, or shorter_side, or longer_side"
             )
         for size in sizes:
-            if size is not None and (not isinstance(size, int) or size < 1):
-                raise AnalyzerError(f"resize: a size must be a whole number above 0, not {size!r}")
+            if size is not None:
+                _check_size("resize", size)
         if self.decode not in (None, "fast"):
             raise AnalyzerError(f'resize: decode is "fast" or left out, not {self.decode!r}')
         if self.interpolation.upper() not in Image.Resampling.__members__:
@@ -136,8 +147,7 @@ class CenterCrop:
 
     def __post_init__(self) -> None:
         for size in (self.height, self.width):
-            if not isinstance(size, int) or size < 1:
-                raise AnalyzerError(f"center_crop: sizes are whole numbers above 0, not {size!r}")
+            _check_size("center_crop", size)
 
     def __call__(self, image: Image.Image) -> Image.Image:
         left = (image.width - self.width) // 2
@@ -157,7 +167,7 @@ class TopK(_SameVocabulary):
     k: int = 10
 
     def __post_init__(self) -> None:
-        if not isinstance(self.k, int) or self.k < 1:
+        if type(self.k) is not int or self.k < 1:
             raise AnalyzerError(f"top_k: k must be a whole number above 0, not {self.k!r}")
 
     def __call__(self, scores: Scores, vocabulary: Vocabulary) -> Scores:

@@ -30,6 +30,7 @@ from imgsearch_es.pictures.images import open_image, photo_of
 from imgsearch_es.pictures.photo import NO_PHOTO, Photo, kept
 from imgsearch_es.pictures.sidecars import HIERARCHY, SUBJECT, SidecarError, tag
 from imgsearch_es.pictures.thumbnails import kept_thumbnail
+from imgsearch_es.pictures.turns import Turn
 from imgsearch_es.retrieval.conditions import Filter
 from imgsearch_es.retrieval.documents import Document, without_thumbnails
 from imgsearch_es.retrieval.ledger import reasons
@@ -122,13 +123,15 @@ def _with_colors(documents: list[Document], analyzer: Callable[[], Analyzer]) ->
     def colored(document: Document) -> Document:
         if document.colors or not document.is_read or in_memory(document.uri):
             return document
-        try:
-            picture = analyzer().open(document.uri)
-        except ImgsearchError:  # nor may an analyzer be here, whose index can still be copied
-            return document
-        if picture.sha256 != document.sha256:
-            return document
-        return replace(document, colors=colors_of(whole_of(analyzer().prepare(picture.image))))
+        with Turn() as turn:
+            try:
+                picture = analyzer().open(document.uri, admit=turn.admit)
+            except ImgsearchError:  # nor may an analyzer be here, whose index can still be copied
+                return document
+            if picture.sha256 != document.sha256:
+                return document
+            pixels = analyzer().prepare(picture.image)
+        return replace(document, colors=colors_of(whole_of(pixels)))
 
     with ThreadPoolExecutor(_AT_ONCE, "imgsearch-colors") as threads:
         return list(threads.map(colored, documents))

@@ -21,22 +21,14 @@ from itertools import chain, islice
 from typing import Generic, TypeVar
 
 from imgsearch_es.analysis.analyzer import Analyzer
-from imgsearch_es.analysis.decoding import (
-    LARGE,
-    Decoded,
-    Large,
-    LargeError,
-    Refused,
-    Turn,
-    Turns,
-    described,
-)
+from imgsearch_es.analysis.decoding import LARGE, Decoded, Large, LargeError, Refused, described
 from imgsearch_es.analysis.decoding.process import NoWorkerError, WorkerLostError, WorkerProcess
 from imgsearch_es.analysis.models.runtime import cores
 from imgsearch_es.errors import ImageError, ShortageError
 from imgsearch_es.indexing.find import Found, Options
 from imgsearch_es.indexing.report import Stages
 from imgsearch_es.pictures.files import read_bytes, to_path
+from imgsearch_es.pictures.turns import Turn, Turns
 from imgsearch_es.retrieval.ledger import Rejected
 
 _AHEAD = 96

@@ -2,5 +2,5 @@
 
 To be read in this order: ``files``, ``addresses`` and ``archives`` (bytes and names), ``sources``
 and ``manifests`` (which files), ``images`` with ``decoders`` and ``photo`` (one picture, decoded,
-and how it was taken), ``thumbnails``, ``demo``.
+and how it was taken), ``turns``, ``thumbnails``, ``demo``.
 """

@@ -29,6 +29,9 @@ PACKED = (
 """How files begin that gzip, bzip2, xz, Zstandard, ZIP, 7-Zip or RAR made."""
 SCHEME = "tar://"
 _LONGEST_SIDECAR = 1 << 20
+_EXTENDED = b"xgXLK"
+_LONGEST_HEADER = 1 << 16
+"""Types of headers with content, as a long name, and the most bytes of it: it is read at once."""
 
 
 class ArchiveError(ValueError):
@@ -127,18 +130,39 @@ def _sidecar(file: BinaryIO, table: Mapping[str, Member], name: str) -> str | No
         raise ArchiveError(f"{name} beside it is no UTF-8") from error
 
 
+class _Header(tarfile.TarInfo):
+    """Headers as tarfile takes them, which trusts their sizes."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> _Header:
+        """One of them; ReadError where its size would send tarfile back, or fill the memory."""
+        header = super().frombuf(buf, encoding, errors)
+        if header.size < 0 or (header.type in _EXTENDED and header.size > _LONGEST_HEADER):
+            raise tarfile.ReadError(f"a header for {header.size:,} bytes")
+        return header
+
+
 def _read_table(file: BinaryIO) -> dict[str, Member]:
     file.seek(0)
+    table: dict[str, Member] = {}
+    how: Any = {"mode": "r:", "tarinfo": _Header, "errors": "surrogateescape"}
     try:
         # "r:" admits no compression. Headers only: a member's content is passed over by seeking.
-        with tarfile.open(fileobj=file, mode="r:", errors="surrogateescape") as archive:
-            regular = (info for info in archive if info.isreg() and not info.issparse())
-            return {info.name: Member(info.offset_data, info.size) for info in regular}
-    except (tarfile.TarError, EOFError, UnicodeError) as error:
+        with tarfile.open(fileobj=file, **how) as archive:
+            for info in archive:
+                if info.size < 0:  # by an extended header
+                    raise tarfile.ReadError(f"a member of {info.size:,} bytes")
+                if info.isreg() and not info.issparse():
+                    table[info.name] = Member(info.offset_data, info.size)
+            file.seek(archive.offset)
+            if any(file.read(tarfile.BLOCKSIZE)):  # tarfile takes a damaged header for the end
+                raise tarfile.ReadError("a damaged header")
+    except (tarfile.TarError, EOFError, ValueError, OverflowError, RecursionError) as error:
         file.seek(0)
         is_packed = file.read(6).startswith(PACKED)
         why = "compressed ones are not: decompress it" if is_packed else str(error)
-        raise ArchiveError(f"it is not a plain tar file ({why})") from error
+        raise ArchiveError(f"it is not a plain tar file, or a damaged one ({why})") from error
+    return table
 
 
 def _changed_at(file: BinaryIO) -> object:

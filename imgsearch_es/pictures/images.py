@@ -275,7 +275,11 @@ def _upright(image: Image.Image, uri: str, limits: Limits) -> Image.Image:
     image.load()
     upright = _UPRIGHT.get(orientation(image.info.get("exif")))  # Pillow itself turns TIFF
     rgb = to_rgb(image, is_turned=upright is not None)
-    return rgb if upright is None else rgb.transpose(upright)
+    if upright is None:
+        return rgb
+    turned = rgb.transpose(upright)
+    turned.info.pop("exif", None)  # lest it be turned again, when it is a source itself
+    return turned
 
 
 def _check_pixels(size: Sequence[int], uri: str, limits: Limits) -> None:

@@ -156,7 +156,7 @@ def _in_archive(archive: Entry, wanted: Wanted) -> Iterator[Entry]:
         with open_archive(archive.uri) as (file, table):
             for name in table:
                 last = PurePosixPath(name)
-                if last.name[0] != "." and wanted.has(last.name):
+                if not last.name.startswith(".") and wanted.has(last.name):
                     yield _member(name, archive, file, table)
     except ImageError as error:
         yield Entry(archive.uri, error=error.reason)

@@ -12,6 +12,7 @@ from PIL import Image
 
 from imgsearch_es.errors import ConfigurationError, ImageError, ImgsearchError
 from imgsearch_es.pictures.images import open_image
+from imgsearch_es.pictures.turns import Turn
 
 # Side of a thumbnail relative to the side shown, and JPEG quality: the first that fits is used.
 _LADDER = ((1.5, 80), (1.0, 75), (0.7, 65), (0.45, 50))
@@ -50,17 +51,20 @@ def to_side(value: object) -> int:
 
 def kept_thumbnail(uri: str, side: int) -> str:
     """A JPEG of 2 to 3 KB, of 96 pixels, in base64; nothing where the picture cannot be read."""
-    try:
-        picture = open_image(uri, at_least=(2 * side, 2 * side))
-    except (ImgsearchError, OSError, ValueError):
-        return ""
-    return base64.b64encode(thumbnail(picture.image, side, quality=70)).decode("ascii")
+    with Turn() as turn:
+        try:
+            image = open_image(uri, at_least=(2 * side, 2 * side), admit=turn.admit).image
+        except (ImgsearchError, OSError, ValueError):
+            return ""
+        image.thumbnail((side, side), Image.Resampling.LANCZOS)
+    return base64.b64encode(_jpeg(image, side, quality=70)).decode("ascii")
 
 
 def shrink(source: str | Image.Image, size: int) -> Image.Image:
     """``thumbnail``, but as a picture in RGB."""
-    image = open_image(source).image.copy()
-    image.thumbnail((size, size), Image.Resampling.LANCZOS)
+    with Turn() as turn:
+        image = open_image(source, admit=turn.admit).image
+        image.thumbnail((size, size), Image.Resampling.LANCZOS)
     return image
 
 

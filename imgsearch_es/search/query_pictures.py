@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from imgsearch_es.analysis.analyzer import Analyzer
-from imgsearch_es.analysis.decoding import Turn
 from imgsearch_es.analysis.embedding_filters import run_embedding_filters
 from imgsearch_es.analysis.filters import Preparation, Resize, whole_of
 from imgsearch_es.errors import ImageError, QueryError
@@ -31,6 +30,7 @@ from imgsearch_es.pictures.files import (
 )
 from imgsearch_es.pictures.images import ImageSource, Picture, open_image
 from imgsearch_es.pictures.sources import is_picture, is_picture_name, is_table
+from imgsearch_es.pictures.turns import Turn
 from imgsearch_es.retrieval.conditions import Filter, parse_filters
 from imgsearch_es.retrieval.documents import Document
 from imgsearch_es.retrieval.feedback import (

@@ -18,7 +18,7 @@ from PIL import Image
 from imgsearch_es import ImageIndex
 from imgsearch_es.analysis import plugins
 from imgsearch_es.analysis.analyzer import Analyzer
-from imgsearch_es.analysis.decoding import AREA, LARGE, Decoded, Refused, Turns
+from imgsearch_es.analysis.decoding import AREA, LARGE, Decoded, Refused
 from imgsearch_es.analysis.decoding.process import NoWorkerError, WorkerLostError, WorkerProcess
 from imgsearch_es.analysis.filters import Preparation, create_image_filter
 from imgsearch_es.errors import AnalyzerError, ImageError
@@ -27,10 +27,11 @@ from imgsearch_es.indexing.read import Readers
 from imgsearch_es.indexing.report import Stages
 from imgsearch_es.pictures.files import Limits
 from imgsearch_es.pictures.images import open_image
+from imgsearch_es.pictures.turns import Turns
 from tests.fakes import installed
 
 FILTERS = [{"name": "hostile"}, {"name": "resize", "height": 8, "width": 8}]
-EATS, CRASHES, HANGS, FAILS, DIES_ONCE = 12, 13, 14, 15, 16
+KEEPS, EATS, CRASHES, HANGS, FAILS, DIES_ONCE = 11, 12, 13, 14, 15, 16
 """The width of a picture says what the filter "hostile" does."""
 
 
@@ -41,11 +42,15 @@ def hostile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         import os, pathlib, signal, time
         from dataclasses import dataclass
 
+        kept = []
+
         @dataclass(frozen=True)
         class Hostile:
             def __call__(self, image):
                 if image.width <= {DIES_ONCE} or image.width * image.height > {LARGE}:
                     assert os.getpid() != {os.getpid()}, "decoded in the parent"
+                if image.width == {KEEPS}:
+                    kept.append(bytearray(150 << 20))
                 if image.width == {EATS}:
                     bytearray(400 << 20)
                 if image.width == {CRASHES}:
@@ -167,6 +172,21 @@ def test_what_crashed_is_not_tried_again_unless_asked_or_changed(index, photos):
     mended = index.add(photos)
     assert (mended.added, mended.unchanged, mended.rejected) == (1, 30, [])
     assert index.rejected() == []
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="nothing says what it keeps")
+def test_a_worker_that_keeps_memory_of_a_picture_gives_way_to_a_new_one(worker, photos):
+    there = worker()
+    data = Path(hurt(photos, "05b.png", KEEPS)).read_bytes()
+    first, pixels = there._process.pid, there.decode(data, "a.png").pixels
+    assert there._process.pid != first
+    assert (
+        pixels.tobytes()
+        == there.decode_files([str(photos / "05b.png")]).pictures[0].pixels.tobytes()
+    )
+    second = there._process.pid
+    there.decode_files([str(photos / "00.png")])
+    assert there._process.pid == second
 
 
 @pytest.fixture

@@ -148,6 +148,42 @@ def test_a_truncated_archive_is_rejected(new, shard):
     assert new.add(shard).added == 3
 
 
+def header(name: str, size: int = 0, kind: bytes = tarfile.REGTYPE, content: bytes = b"") -> bytes:
+    info = tarfile.TarInfo(name)
+    info.size, info.type = size or len(content), kind
+    return info.tobuf(tarfile.GNU_FORMAT) + content + bytes(-len(content) % 512)
+
+
+PAX = tarfile.XHDTYPE
+HOSTILE = {
+    "a member that goes back": header("b.png", -512),
+    "a record that goes back": header("x", kind=PAX, content=b"14 size=-1024\n") + header("b.png"),
+    "a number too large": header("b.png", 1 << 80),
+    "a number that is none": header("x", kind=PAX, content=b"21 GNU.sparse.map=x,\n") + header("b"),
+    "a long name without end": header("x", 1 << 40, tarfile.GNUTYPE_LONGNAME),
+    "many long names": header("x", kind=tarfile.GNUTYPE_LONGNAME, content=b"x\0") * 3000,
+    "a damaged header": b"x" + header("b.png", content=b"x")[1:],
+    "a damaged record": header("x", kind=PAX, content=b"0 a=b\n") + header("b.png"),
+}
+
+
+@pytest.mark.parametrize("bad", HOSTILE.values(), ids=HOSTILE)
+def test_a_hostile_archive_is_rejected_whole(new, tmp_path, bad):
+    shard = write_tar(tmp_path / "s.tar", {"a.png": png(1)})
+    first = header("a.png", content=png(1))
+    shard.write_bytes(first + bad + header("c.png", content=png(2)) + bytes(1024))
+    report = new.add(shard)
+    assert (report.added, [entry.uri for entry in report.rejected]) == (0, [str(shard)])
+    assert "or a damaged one" in report.rejected[0].reason
+
+
+def test_a_member_without_a_name_is_passed_over(new, tmp_path):
+    shard = tmp_path / "s.tar"
+    shard.write_bytes(header("", content=b"x") + header("a.png", content=png(1)) + bytes(1024))
+    report = new.add(shard)
+    assert (report.added, report.passed_over) == (1, {"without extension": 1})
+
+
 def test_links_in_an_archive_are_not_followed(new, tmp_path):
     shard = tmp_path / "s.tar"
     with tarfile.open(shard, "w") as archive:

@@ -94,8 +94,10 @@ def test_resize_takes_the_nearest_pixel_by_default_and_others_by_name():
         ({}, "either"),
         ({"height": 3}, "either|needs"),
         ({"height": 3, "width": 3, "shorter_side": 3}, "needs"),
-        ({"height": 0, "width": 3}, "whole number above 0, not 0"),
+        ({"height": 0, "width": 3}, "whole number above 0, at most 8192, not 0"),
         ({"shorter_side": 2.5}, "not 2.5"),
+        ({"shorter_side": True}, "not True"),
+        ({"height": 900_000, "width": 900_000}, "not 900000"),
         ({"shorter_side": 3, "interpolation": "magic"}, "'magic'; known are nearest"),
     ],
 )
@@ -135,7 +137,7 @@ def test_top_k_never_keeps_a_worse_one_and_leaves_its_argument(posterior, k):
             assert row[row > 0].min() >= dropped.max()
 
 
-@pytest.mark.parametrize("k", [0, -1, 2.0, "3"])
+@pytest.mark.parametrize("k", [0, -1, 2.0, "3", True])
 def test_top_k_refuses(k):
     with pytest.raises(AnalyzerError, match="k must be a whole number above 0"):
         TopK(k)

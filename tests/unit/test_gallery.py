@@ -23,8 +23,10 @@ from imgsearch_es.analysis.filters import Box
 from imgsearch_es.errors import ConfigurationError, ImageError, MissingDependencyError
 from imgsearch_es.interfaces import gallery, plots
 from imgsearch_es.interfaces.gallery import gallery_html
+from imgsearch_es.pictures import turns
 from imgsearch_es.pictures.photo import Photo
-from imgsearch_es.pictures.thumbnails import thumbnail
+from imgsearch_es.pictures.thumbnails import embed, kept_thumbnail, thumbnail
+from imgsearch_es.pictures.turns import Turns
 from imgsearch_es.retrieval.documents import Document
 from imgsearch_es.retrieval.facets import Facets
 from imgsearch_es.retrieval.scoring import Summand
@@ -494,6 +496,20 @@ class TestThumbnail:
         assert decode(thumbnail(image, 64)).size == (8, 6)
         thumbnail(image, 2)
         assert image.size == (8, 6)  # the picture given stays as it was
+
+    def test_large_pictures_wait_for_one_another(self, photo, monkeypatch):
+        taken = []
+
+        class Recording(Turns):
+            def take(self, pixels):
+                taken.append(pixels)
+                return super().take(pixels)
+
+        monkeypatch.setattr(turns, "TURNS", Recording(1))
+        assert all(thumb.data for thumb in embed([photo] * 3, 64, 1 << 20))
+        assert kept_thumbnail(photo, 64)
+        width, height = decode(thumbnail(photo, 1 << 20)).size
+        assert taken == [width * height] * 5
 
     def test_upright(self, tmp_path):
         exif = Image.Exif()

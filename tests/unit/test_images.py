@@ -517,6 +517,7 @@ def test_exif_orientation_is_applied(kind, orientation):
     picture = open_image(encode(stored, kind, exif=exif(orientation), quality=95))
     assert (picture.width, picture.height) == (40, 30)
     assert np.abs(pixels(picture).astype(int) - np.asarray(photo())).mean() < 6
+    assert np.array_equal(pixels(open_image(picture.image)), pixels(picture))  # not turned again
 
 
 def test_a_pillow_image_is_turned_once():

@@ -18,11 +18,9 @@ import json
 import mmap
 import resource
 import signal
-import threading
 import time
-from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -84,50 +82,6 @@ class LargeError(ImageError):
         self.pixels = pixels
 
 
-class Turns:
-    """Lets threads hold so many pixels at once, first come, first served; one may have more."""
-
-    def __init__(self, pixels: int) -> None:
-        self._pixels = self._free = pixels
-        self._waiting: deque[object] = deque()
-        self._changed = threading.Condition()
-
-    @contextmanager
-    def take(self, pixels: int) -> Iterator[None]:
-        """Wait until there is room, and hold it."""
-        wanted, ticket = min(pixels, self._pixels), object()
-        with self._changed:
-            self._waiting.append(ticket)
-            try:
-                self._changed.wait_for(lambda: self._waiting[0] is ticket and wanted <= self._free)
-                self._free -= wanted
-            finally:
-                self._waiting.remove(ticket)
-                self._changed.notify_all()
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._free += wanted
-                self._changed.notify_all()
-
-
-TURNS = Turns(50_000_000)
-"""Of what this process decodes itself, one by one as people ask: query pictures, thumbnails."""
-
-
-class Turn(ExitStack):
-    """Holds the room of one picture for as long as its pixels are needed.
-
-    A thread has one at a time: with two, threads would wait for one another.
-    """
-
-    def admit(self, pixels: int) -> None:
-        """What `open_image` is to call; again when it decodes again."""
-        self.close()
-        self.enter_context(TURNS.take(pixels))
-
-
 def described(limits: Limits) -> str:
     """What pictures are tried with; a rejected one deserves another try when this changes."""
     versions = ((package, installed_version(package)) for package in ("Pillow", *PACKAGES))
@@ -143,6 +97,9 @@ def described(limits: Limits) -> str:
 _HEADER = tuple(field.name for field in fields(Decoded) if field.name != "pixels")
 _MARGIN = 300 << 20
 """Bytes that a picture may take beyond its pixels."""
+_KEPT = 100 << 20
+"""Bytes that a worker may keep from picture to picture; one with more gives way to a new one, as
+`_data_bytes` would allow the next picture so many more."""
 _TOO_MUCH = f"its decoder takes more than {_MARGIN >> 20} MB beyond its pixels"
 
 
@@ -168,6 +125,7 @@ class _Worker:
         self._prepare = Preparation.of(analyzer)
         self._limits = limits
         self._area = mmap.mmap(area[0], AREA) if area else None
+        self._started_with = _data_bytes() or 0
 
     def answer(
         self, uris: Sequence[str], data: bytes | None, *, is_turn: bool
@@ -197,7 +155,9 @@ class _Worker:
             else:
                 rest.append(pixels)
             said.append(header)
-        return [json.dumps({"pictures": said, "seconds": self._seconds}).encode(), *rest]
+        kept = (_data_bytes() or 0) - self._started_with - len(data or b"")
+        told = {"pictures": said, "seconds": self._seconds, "is_full": kept > _KEPT}
+        return [json.dumps(told).encode(), *rest]
 
     def _look_at(self, uri: str, data: bytes | None) -> Decoded | Refused | Large:
         try:

@@ -23,10 +23,11 @@ from typing import IO, Any, NamedTuple
 
 import numpy as np
 
-from imgsearch_es.analysis.decoding import AREA, TURNS, Decoded, Large, Refused, Turns
+from imgsearch_es.analysis.decoding import AREA, Decoded, Large, Refused
 from imgsearch_es.errors import AnalyzerError, ImageError, ShortageError
 from imgsearch_es.pictures.files import Limits
 from imgsearch_es.pictures.photo import Photo
+from imgsearch_es.pictures.turns import TURNS, Turns
 
 _START = (
     "import sys; pipes = map(int, sys.argv[1:3]); sys.path[:] = sys.argv[3:]; "
@@ -227,6 +228,8 @@ class WorkerProcess:
                 pixels = np.frombuffer(content, np.uint8).reshape(shape)
                 said["photo"] = Photo.from_dict(said["photo"])
                 pictures.append(Decoded(**said, pixels=pixels))
+        if answer["is_full"]:
+            self._replace()
         return Decodings(pictures, answer["seconds"])
 
     def _send(self, message: bytes) -> None:
