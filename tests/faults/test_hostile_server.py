@@ -109,6 +109,8 @@ AWAY = Answer(503, {"error": {"type": "cluster_block", "reason": "state not reco
         Answer(502),
         Cut(applied=False),
         Cut(applied=True),
+        Answer(200, {"hits": "log in"}),
+        Answer(200, b'{"items":[', "Elasticsearch"),
         Refusal(2, 429, "es_rejected_execution_exception"),
         Refusal(1, 503, "unavailable_shards_exception"),
     ],
@@ -335,6 +337,24 @@ def test_no_read_takes_a_part_for_the_whole(scene: Scene) -> None:
     ]
     assert len(asked) > 10
     assert not [path for path in asked if "allow_partial_search_results=false" not in path]
+
+
+def test_no_read_takes_the_answer_of_another_or_half_a_one(scene: Scene) -> None:
+    others = (Answer(200, {"hits": "log in"}), "cannot reach .*: something else answers in its")
+    halves = (Answer(200, b'{"hits":["secret', "Elasticsearch"), "its answer is cut off$")
+    nothing = (Answer(200, b"", "Elasticsearch"), "its answer is cut off$")
+    with ImageIndex(scene.location, model="fake") as index:
+        index.add(scene.folder / "0")
+        for fault, said in (others, halves, nothing):
+            for read in (index.count, lambda: index.search("dog"), index.verify):
+                scene.proxy.fault = lambda request, fault=fault: (
+                    None if request.method == "HEAD" else fault
+                )
+                with pytest.raises(ImgsearchError, match=said):
+                    read()
+        scene.proxy.fault = lambda request: Answer(200) if request.method == "HEAD" else None
+        with pytest.raises(ImgsearchError, match="something else answers"):
+            index.rejected()
 
 
 def test_one_document_refused(scene: Scene, caplog) -> None:

@@ -19,7 +19,7 @@ from typing import Any, TypeVar, cast
 import tenacity
 from elastic_transport import NodeConfig, Transport, TransportApiResponse
 from elasticsearch import ConnectionError as NoConnectionError
-from elasticsearch import ConnectionTimeout, Elasticsearch, SSLError, helpers
+from elasticsearch import ConnectionTimeout, Elasticsearch, SerializationError, SSLError, helpers
 
 from imgsearch_es.errors import ServerError
 
@@ -33,6 +33,8 @@ _OF_THE_INDEX = frozenset(["cluster_block_exception", "index_closed_exception"])
 """Errors of a document that are those of its index."""
 _BLOCKED_SECONDS = 5
 """How long an index may be blocked for writing: whoever rebuilds it blocks it for a moment."""
+_IN_PLACE = "something else answers in its place, such as the login page of a proxy"
+_CUT_OFF = "its answer is cut off"
 _BULK_BYTES, _TOGETHER = 20 * 1024**2, 1000
 """Of documents that are written, and how many are read by their ids, in one request."""
 T = TypeVar("T")
@@ -129,19 +131,21 @@ class Patience:
 class PatientTransport(Transport):
     """The client's transport, which waits while its ``patience`` is on."""
 
+    _is_known = False
+    """Whether Elasticsearch has answered, which says so by a header; until then the client asks."""
+
     def __init__(self, node_configs: Sequence[NodeConfig], **options: Any) -> None:
         super().__init__(list(node_configs), **options)
         node = node_configs[0]
         self.patience = Patience(f"{node.scheme}://{node.host}:{node.port}{node.path_prefix}")
 
     def perform_request(self, method: str, target: str, **options: Any) -> TransportApiResponse:
-        send = super().perform_request
         if not self.patience.is_on:
-            return send(method, target, **options)
+            return self._send(method, target, options)
 
         def attempt() -> TransportApiResponse:
             try:
-                answer = send(method, target, **{**options, "max_retries": 0})
+                answer = self._send(method, target, {**options, "max_retries": 0})
             except SSLError:
                 raise
             except (NoConnectionError, ConnectionTimeout) as error:
@@ -154,6 +158,23 @@ class PatientTransport(Transport):
             return answer
 
         return self.patience.call(attempt)
+
+    def _send(self, method: str, target: str, options: dict[str, Any]) -> TransportApiResponse:
+        """What Elasticsearch answers; NoConnectionError where it is not whole, or another's."""
+        try:
+            answer = super().perform_request(method, target, **options)
+        except SerializationError as error:  # quotes all that came
+            if "deserialize" not in error.message:
+                raise
+            raise NoConnectionError(_CUT_OFF) from error
+        if 200 <= answer.meta.status < 300:
+            is_its = answer.meta.headers.get("x-elastic-product") == "Elasticsearch"
+            if self._is_known and not is_its:
+                raise NoConnectionError(_IN_PLACE)
+            if is_its and answer.body is None and method != "HEAD":
+                raise NoConnectionError(_CUT_OFF)
+            self._is_known = is_its
+        return answer
 
 
 def patience_of(client: Elasticsearch) -> Patience:
