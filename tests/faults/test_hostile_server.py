@@ -310,6 +310,34 @@ def test_an_alias_that_is_moved_though_the_answer_was_lost(
         assert [*es.indices.get(index=f"{scene.name}*")] == [f"{scene.name}-000002"]
 
 
+def test_a_block_that_a_rebuild_left_is_taken_off(scene: Scene, monkeypatch) -> None:
+    """As one that is killed leaves it; one that lives begins anew, and nothing is lost."""
+    with ImageIndex(scene.location, model="fake") as index:
+        index.add(scene.folder / "0")
+        scene.proxy.requests.clear()
+        scene.proxy.fault = lambda request: (
+            AWAY if any(each.path == "/_aliases" for each in scene.proxy.requests) else None
+        )
+        with monkeypatch.context() as patch:
+            patch.setattr(waiting, "LONGEST_SECONDS", 0.5)
+            with pytest.raises(ImgsearchError, match="does not answer"):
+                index.reindex(query_terms=5)
+        scene.proxy.fault = lambda request: None
+        monkeypatch.setattr(waiting, "_BLOCKED_SECONDS", 1)
+        assert index.add(scene.folder / "1").added == 30
+
+        def write(request: Request) -> None:
+            if request.path == "/_aliases" and next(moves) == 0:
+                with ImageIndex(scene.location, model="fake") as other:
+                    other.add(scene.folder / "2")
+
+        moves = itertools.count()
+        scene.proxy.fault = write
+        assert index.reindex(query_terms=5).documents == 90
+        assert index.count() == 90
+        assert index.add(scene.folder / "3").added == 30
+
+
 def test_what_the_server_forgot_is_not_taken_for_nothing_or_for_harm(scene: Scene) -> None:
     with ImageIndex(scene.location, model="fake") as index:
         index.add([scene.folder / "0", *scene.folder.glob("broken*")])

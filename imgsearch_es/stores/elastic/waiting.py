@@ -12,14 +12,22 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any, TypeVar, cast
 
 import tenacity
 from elastic_transport import NodeConfig, Transport, TransportApiResponse
+from elasticsearch import (
+    AuthorizationException,
+    ConnectionTimeout,
+    Elasticsearch,
+    NotFoundError,
+    SerializationError,
+    SSLError,
+    helpers,
+)
 from elasticsearch import ConnectionError as NoConnectionError
-from elasticsearch import ConnectionTimeout, Elasticsearch, SerializationError, SSLError, helpers
 
 from imgsearch_es.errors import ServerError
 
@@ -32,7 +40,10 @@ restarts."""
 _OF_THE_INDEX = frozenset(["cluster_block_exception", "index_closed_exception"])
 """Errors of a document that are those of its index."""
 _BLOCKED_SECONDS = 5
-"""How long an index may be blocked for writing: whoever rebuilds it blocks it for a moment."""
+"""How long an index may be blocked for writing: whoever rebuilds it blocks it for a moment. Then
+the block is taken for that of one who was killed; one who lives begins anew."""
+BLOCKED = "-blocked-"
+"""In an alias of an index that a program blocks to put another one in its place."""
 _IN_PLACE = "something else answers in its place, such as the login page of a proxy"
 _CUT_OFF = "its answer is cut off"
 _BULK_BYTES, _TOGETHER = 20 * 1024**2, 1000
@@ -222,10 +233,31 @@ def bulk(
             if not left:
                 return answers
             patience.pause(1)
+        with suppress(NotFoundError, AuthorizationException):
+            if aliases := blocked_by(client, index):
+                unblock(client, aliases)
+                patience.call(attempt)
+                if not left:
+                    return answers
     raise ServerError(
         f"nothing can be written: {why.rstrip(';')}: open the index, take the block off it "
         "(index.blocks), or make room on the server's disk"
     )
+
+
+def blocked_by(client: Elasticsearch, index: str) -> dict[str, list[str]]:
+    """The aliases of those who block an index, or one behind an alias, by its own name."""
+    found = client.indices.get_alias(index=index)
+    ours = {name: [a for a in found[name]["aliases"] if BLOCKED in a] for name in found}
+    return {name: aliases for name, aliases in ours.items() if aliases}
+
+
+def unblock(client: Elasticsearch, blocked: Mapping[str, Sequence[str]]) -> None:
+    """Take blocks off indices, as ``blocked_by`` gave them, before aliases are moved."""
+    for index, aliases in blocked.items():
+        remove = {"index": index, "aliases": aliases, "must_exist": True}
+        client.indices.update_aliases(actions=[{"remove": remove}])
+        client.indices.put_settings(index=index, settings={"index.blocks.write": None})
 
 
 def deletions(ids: Sequence[str]) -> dict[str, dict[str, Any]]:
