@@ -338,6 +338,21 @@ def test_a_block_that_a_rebuild_left_is_taken_off(scene: Scene, monkeypatch) -> 
         assert index.add(scene.folder / "3").added == 30
 
 
+def test_an_index_that_was_made_though_the_answer_was_lost(scene: Scene) -> None:
+    with ImageIndex(scene.location, model="fake") as index:
+        for number, do in enumerate((index.create, lambda: index.reindex(query_terms=5)), 1):
+            cut = iter([Cut(applied=True)])
+            path = f"/{scene.name}-{number:06}"
+            scene.proxy.fault = lambda request, cut=cut, path=path: (
+                next(cut, None) if (request.method, request.path) == ("PUT", path) else None
+            )
+            do()
+            assert next(cut, None) is None
+        with pytest.raises(ImgsearchError, match="exists already"):
+            index.create()
+        assert index.add(scene.folder / "0").added == 30
+
+
 def test_what_the_server_forgot_is_not_taken_for_nothing_or_for_harm(scene: Scene) -> None:
     with ImageIndex(scene.location, model="fake") as index:
         index.add([scene.folder / "0", *scene.folder.glob("broken*")])

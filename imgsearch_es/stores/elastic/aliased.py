@@ -241,8 +241,15 @@ class AliasedIndex(Store):
             if client.indices.exists(index=self._name):
                 raise StoreError(f"{self.location} exists already")
             _check_lifecycle(client, self._layout.lifecycle)
-            client.indices.create(index=self._index, aliases=aliases, **body)
-        self._settings = None  # to be read as they are
+            self._settings = None  # to be read as they are
+            try:
+                client.indices.create(index=self._index, aliases=aliases, **body)
+            except elasticsearch.BadRequestError as error:  # an answer may have been lost
+                is_there = error.error == "resource_already_exists_exception"
+                if not (is_there and client.indices.exists_alias(name=self._written_as)):
+                    raise
+                if self.stored_settings() != settings:
+                    raise
 
     def beside(self) -> Self:
         """The index with the next number; one that was begun with other options is deleted."""
