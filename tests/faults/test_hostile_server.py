@@ -414,6 +414,26 @@ def test_one_document_refused(scene: Scene, caplog) -> None:
     scene.check_whole()
 
 
+def test_what_is_not_allowed_or_closed_is_said_at_once(
+    scene: Scene, elasticsearch_url: str
+) -> None:
+    scene.proxy.fault = lambda request: (
+        Refusal(1, 403, "security_exception") if request.is_write else None
+    )
+    with ImageIndex(scene.location, model="fake") as index, Elasticsearch(elasticsearch_url) as es:
+        with pytest.raises(ImgsearchError, match="nothing can be written: refused on the way"):
+            index.add(scene.folder)
+        scene.proxy.fault = lambda request: None
+        assert [entry.reason for entry in index.rejected() if "refused" in entry.reason] == []
+        index.add(scene.folder)
+        es.indices.close(index=f"{scene.name}-rejected")
+        began = time.monotonic()
+        for do in (lambda: index.add(scene.folder), index.retry, index.rejected):
+            with pytest.raises(ImgsearchError, match="closed"):
+                do()
+        assert time.monotonic() - began < 60
+
+
 def test_an_index_deleted_under_us(scene: Scene, elasticsearch_url: str) -> None:
     with Elasticsearch(elasticsearch_url) as client:
         delete = partial(client.indices.delete, index=f"{scene.name}-000001")

@@ -39,6 +39,7 @@ _BUSY = frozenset([429, 502, 503, 504])
 restarts."""
 _OF_THE_INDEX = frozenset(["cluster_block_exception", "index_closed_exception"])
 """Errors of a document that are those of its index."""
+_NOT_ALLOWED = "security_exception"
 _BLOCKED_SECONDS = 5
 """How long an index may be blocked for writing: whoever rebuilds it blocks it for a moment. Then
 the block is taken for that of one who was killed; one who lives begins anew."""
@@ -219,8 +220,10 @@ def bulk(
             (answer,) = outcome.values()
             if answer["status"] in _BUSY:
                 busy = answer
-            elif answer.get("error", {}).get("type") in _OF_THE_INDEX:
+            elif (kind := answer.get("error", {}).get("type")) in _OF_THE_INDEX:
                 why = answer["error"]["reason"]
+            elif kind == _NOT_ALLOWED:
+                raise ServerError(f"nothing can be written: {answer['error']['reason']}")
             else:
                 del left[answer["_id"]]
                 answers.append(answer)
@@ -278,6 +281,8 @@ def sources_by_id(
         answer = client.mget(index=index, ids=part, source=fields)
         for item in answer["docs"]:
             kind = item.get("error", {}).get("type", "index_not_found_exception")
+            if kind in (_NOT_ALLOWED, *_OF_THE_INDEX):
+                raise ServerError(f"the index {item['_index']} cannot be read{_cause(item)}")
             if kind != "index_not_found_exception":
                 raise BusyError(f"{kind}{_cause(item)}")
         return [item for item in answer["docs"] if item.get("found")]
