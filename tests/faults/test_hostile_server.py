@@ -266,6 +266,17 @@ def test_what_was_done_is_counted_though_the_answer_was_lost(scene: Scene) -> No
             assert do() == len(ids) == 30
 
 
+def test_a_server_that_goes_away_while_documents_are_changed(scene: Scene) -> None:
+    with ImageIndex(scene.location, model="fake") as index:
+        index.add(scene.folder / "0")
+        ids = [document.id for document in index]
+        scene.proxy.fault = lambda request: (
+            Cut(applied=False) if b"seq_no_primary_term" in request.body else None
+        )
+        with pytest.raises(ImgsearchError, match="cannot reach"):
+            index.label(ids, add=["new"])
+
+
 def test_an_index_that_is_blocked_for_writing(
     scene: Scene, elasticsearch_url: str, monkeypatch
 ) -> None:
@@ -412,6 +423,21 @@ def test_one_document_refused(scene: Scene, caplog) -> None:
     again = scene.run()
     assert (again.added, again.unchanged) == (1, PICTURES - 1)
     scene.check_whole()
+
+
+@pytest.mark.parametrize("limit", [30_000, 100])
+def test_a_proxy_that_takes_no_large_requests(scene: Scene, limit: int) -> None:
+    """As many do by default, of more than a megabyte."""
+    scene.proxy.fault = lambda request: (
+        Answer(413) if request.is_write and len(request.body) > limit else None
+    )
+    if limit > 1000:
+        scene.run_whole()
+        assert sum(len(each.body) > limit for each in scene.proxy.requests if each.is_write)
+        return
+    with pytest.raises(ImgsearchError, match=r"larger than the server takes .*: status 413"):
+        scene.run()
+    assert len([each for each in scene.proxy.requests if each.is_write]) < 30
 
 
 def test_what_is_not_allowed_or_closed_is_said_at_once(

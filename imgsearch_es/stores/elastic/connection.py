@@ -20,7 +20,7 @@ from imgsearch_es.errors import (
     ServerError,
     UnsupportedServerError,
 )
-from imgsearch_es.stores.elastic.waiting import PatientTransport, last_cause
+from imgsearch_es.stores.elastic.waiting import TOO_LARGE, PatientTransport, last_cause
 
 Version = tuple[int, int]
 """Of a server: major and minor."""
@@ -183,7 +183,10 @@ def translated(address: Address) -> Iterator[None]:
     except elasticsearch.ApiError as error:
         if is_missing_index(error.body):
             raise IndexNotFoundError.at(address) from error
-        raise ServerError(f"{address}: {_reason(error)}") from error
+        limits = " (http.max_content_length; of a proxy before it, such as client_max_body_size)"
+        too_large = f"the request is larger than the server takes{limits}: "
+        means = too_large if error.meta.status == TOO_LARGE else ""
+        raise ServerError(f"{address}: {means}{_reason(error)}") from error
     except helpers.ScanError as error:
         raise ServerError(f"{address}: a part of the index does not answer ({error})") from error
     except elasticsearch.SSLError as error:

@@ -19,6 +19,7 @@ from typing import Any, TypeVar, cast
 import tenacity
 from elastic_transport import NodeConfig, Transport, TransportApiResponse
 from elasticsearch import (
+    ApiError,
     AuthorizationException,
     ConnectionTimeout,
     Elasticsearch,
@@ -40,6 +41,7 @@ restarts."""
 _OF_THE_INDEX = frozenset(["cluster_block_exception", "index_closed_exception"])
 """Errors of a document that are those of its index."""
 _NOT_ALLOWED = "security_exception"
+TOO_LARGE = 413
 _BLOCKED_SECONDS = 5
 """How long an index may be blocked for writing: whoever rebuilds it blocks it for a moment. Then
 the block is taken for that of one who was killed; one who lives begins anew."""
@@ -69,6 +71,8 @@ class Patience:
         self._since: float | None = None
         self.turn = threading.Lock()
         """Held to make a request, so that the first one is on its way while others are made."""
+        self.together = _TOGETHER
+        """Documents in one bulk request; fewer once the server, or a proxy, took no more."""
 
     @property
     def is_on(self) -> bool:
@@ -208,7 +212,8 @@ def bulk(
     ServerError where the index takes none.
     """
     left, answers, why = dict(items), [], ""
-    options |= {"index": index, "raise_on_error": False, "max_chunk_bytes": _BULK_BYTES}
+    options = {"chunk_size": _TOGETHER, **options, "index": index}
+    options |= {"raise_on_error": False, "max_chunk_bytes": _BULK_BYTES}
     patience = patience_of(client)
 
     def attempt() -> None:
@@ -216,8 +221,7 @@ def bulk(
         busy: Mapping[str, Any] | None = None
         with patience.turn:
             sent = [action(item) for item in left.values()]
-        for _, outcome in helpers.streaming_bulk(client, sent, **options):
-            (answer,) = outcome.values()
+        for answer in _answers(client, sent, options):
             if answer["status"] in _BUSY:
                 busy = answer
             elif (kind := answer.get("error", {}).get("type")) in _OF_THE_INDEX:
@@ -246,6 +250,24 @@ def bulk(
         f"nothing can be written: {why.rstrip(';')}: open the index, take the block off it "
         "(index.blocks), or make room on the server's disk"
     )
+
+
+def _answers(
+    client: Elasticsearch, sent: Sequence[dict[str, Any]], options: Mapping[str, Any]
+) -> Iterator[dict[str, Any]]:
+    """What the server answers to each; where a request is too large for it, in smaller ones."""
+    patience, done = patience_of(client), 0
+    size = min(options["chunk_size"], patience.together)
+    try:
+        for _, outcome in helpers.streaming_bulk(client, sent, **{**options, "chunk_size": size}):
+            done += 1
+            yield from outcome.values()
+    except ApiError as error:
+        size = min(size, len(sent) - done)
+        if error.status_code != TOO_LARGE or size == 1:
+            raise
+        patience.together = size // 2
+        yield from _answers(client, sent[done:], options)
 
 
 def blocked_by(client: Elasticsearch, index: str) -> dict[str, list[str]]:
