@@ -256,12 +256,13 @@ class Document:
         if scores is None:
             scores = [synset[key]["score"] for key in keys]
         embedding, place = source.get("embedding"), source.get("place")
+        labels = source.get("label", ())
         at = {} if place is None else {"place": (place["lat"], place["lon"])}
         return cls(
             **{name: source[name] for name in _PLAIN},
             indexed_at=datetime.fromisoformat(source["indexed_at"]),
             **terms_of(keys, map(to_score, scores), source.get("views")),
-            labels=tuple(source.get("label", ())),
+            labels=(labels,) if isinstance(labels, str) else tuple(labels),
             metadata=source.get("metadata", {}),
             embedding=None if embedding is None else np.asarray(embedding, dtype=np.float32),
             photo=Photo.from_dict({**source, **at}),

@@ -58,7 +58,9 @@ class Inspected:
         found = self.stored
         if found is None or not self.id == found.id == picture_id(found.uri):
             return None
-        return replace(found, terms=(), colors=(), embedding=None, sha256=_no_hash(found.uri))
+        labels = tuple(label for label in found.labels if isinstance(label, str))
+        found = replace(found, labels=labels, sha256=_no_hash(found.uri))
+        return replace(found, terms=(), colors=(), embedding=None)
 
 
 def waits(document: Document) -> bool:

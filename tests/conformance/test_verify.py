@@ -15,7 +15,7 @@ from imgsearch_es.retrieval.documents import Document
 from imgsearch_es.retrieval.queries import Query
 from imgsearch_es.stores import open_store
 from imgsearch_es.stores.elastic import mapping
-from imgsearch_es.stores.inspecting import Inspected
+from imgsearch_es.stores.inspecting import Inspected, waits
 from tests.conformance.collections import extremes, posteriors, ties
 from tests.conformance.conftest import SETTINGS, filled
 
@@ -64,6 +64,28 @@ def test_a_search_that_meets_harm_says_so(place):
         store.client.index(index=name, document=harmed, refresh=True)
         with pytest.raises(DamagedIndexError, match="imgsearch verify"):
             store.search(Query((Term("tabby", 1.0),)))
+
+
+@pytest.mark.node
+@pytest.mark.parametrize("place", ["elasticsearch"], indirect=True)
+def test_a_document_that_others_wrote_otherwise_stops_nobody(place):
+    """A list of one value is that value to the server, and none is null."""
+    location = place()
+    with filled(location, documents()[:5]) as store, ImageIndex(location) as index:
+        ids = [document.id for document in documents()[:5]]
+        kept = ((), (), ("one label",), store.known(ids)[ids[3]].labels)
+        changes = {"label": None}, {"label": [5]}, {"label": "one label"}, {"sha256": None}
+        for key, change in zip(ids, changes, strict=False):
+            store.client.update(index=location.rpartition("/")[2], id=key, doc=change, refresh=True)
+        assert tuple(each.labels for each in store.known(ids[:4]).values()) == kept
+        with pytest.raises(DamagedIndexError, match="cannot be read"):
+            list(store.fingerprints(embeddings=False))
+        left = [key for key, _ in index.verify(repair=True).left]
+        assert sorted(left) == sorted(ids[:4])
+        found = store.get(ids[1:3])
+        assert [found[key].labels for key in ids[1:3]] == [(), ("one label",)]
+        assert all(map(waits, found.values()))
+        assert index.remove([ids[0], ids[3]]) == 2
 
 
 def test_a_repair_leaves_what_others_write_meanwhile(place, monkeypatch):

@@ -41,7 +41,8 @@ class Answer(NamedTuple):
     """An answer in the server's place."""
 
     status: int
-    body: dict[str, Any] = {}  # noqa: RUF012 - which nobody changes
+    body: dict[str, Any] | bytes = {}  # noqa: RUF012 - which nobody changes
+    product: str = ""
 
 
 class Cut(NamedTuple):
@@ -135,8 +136,10 @@ class _Handler(BaseHTTPRequestHandler):
             time.sleep(fault.seconds)
             return self.cut()
         if isinstance(fault, Answer):
-            content = json.dumps(fault.body).encode()
-            return self.answer(fault.status, {"Content-Type": "application/json"}, content)
+            body = fault.body
+            content = body if isinstance(body, bytes) else json.dumps(body).encode()
+            told = {"Content-Type": "application/json", "X-Elastic-Product": fault.product}
+            return self.answer(fault.status, told, content)
         if isinstance(fault, Cut) and not fault.applied:
             return self.cut()
         try:

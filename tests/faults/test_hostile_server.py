@@ -109,6 +109,8 @@ AWAY = Answer(503, {"error": {"type": "cluster_block", "reason": "state not reco
         Answer(502),
         Cut(applied=False),
         Cut(applied=True),
+        Answer(200, {"hits": "log in"}),
+        Answer(200, b'{"items":[', "Elasticsearch"),
         Refusal(2, 429, "es_rejected_execution_exception"),
         Refusal(1, 503, "unavailable_shards_exception"),
     ],
@@ -264,6 +266,17 @@ def test_what_was_done_is_counted_though_the_answer_was_lost(scene: Scene) -> No
             assert do() == len(ids) == 30
 
 
+def test_a_server_that_goes_away_while_documents_are_changed(scene: Scene) -> None:
+    with ImageIndex(scene.location, model="fake") as index:
+        index.add(scene.folder / "0")
+        ids = [document.id for document in index]
+        scene.proxy.fault = lambda request: (
+            Cut(applied=False) if b"seq_no_primary_term" in request.body else None
+        )
+        with pytest.raises(ImgsearchError, match="cannot reach"):
+            index.label(ids, add=["new"])
+
+
 def test_an_index_that_is_blocked_for_writing(
     scene: Scene, elasticsearch_url: str, monkeypatch
 ) -> None:
@@ -308,6 +321,49 @@ def test_an_alias_that_is_moved_though_the_answer_was_lost(
         assert [*es.indices.get(index=f"{scene.name}*")] == [f"{scene.name}-000002"]
 
 
+def test_a_block_that_a_rebuild_left_is_taken_off(scene: Scene, monkeypatch) -> None:
+    """As one that is killed leaves it; one that lives begins anew, and nothing is lost."""
+    with ImageIndex(scene.location, model="fake") as index:
+        index.add(scene.folder / "0")
+        scene.proxy.requests.clear()
+        scene.proxy.fault = lambda request: (
+            AWAY if any(each.path == "/_aliases" for each in scene.proxy.requests) else None
+        )
+        with monkeypatch.context() as patch:
+            patch.setattr(waiting, "LONGEST_SECONDS", 0.5)
+            with pytest.raises(ImgsearchError, match="does not answer"):
+                index.reindex(query_terms=5)
+        scene.proxy.fault = lambda request: None
+        monkeypatch.setattr(waiting, "_BLOCKED_SECONDS", 1)
+        assert index.add(scene.folder / "1").added == 30
+
+        def write(request: Request) -> None:
+            if request.path == "/_aliases" and next(moves) == 0:
+                with ImageIndex(scene.location, model="fake") as other:
+                    other.add(scene.folder / "2")
+
+        moves = itertools.count()
+        scene.proxy.fault = write
+        assert index.reindex(query_terms=5).documents == 90
+        assert index.count() == 90
+        assert index.add(scene.folder / "3").added == 30
+
+
+def test_an_index_that_was_made_though_the_answer_was_lost(scene: Scene) -> None:
+    with ImageIndex(scene.location, model="fake") as index:
+        for number, do in enumerate((index.create, lambda: index.reindex(query_terms=5)), 1):
+            cut = iter([Cut(applied=True)])
+            path = f"/{scene.name}-{number:06}"
+            scene.proxy.fault = lambda request, cut=cut, path=path: (
+                next(cut, None) if (request.method, request.path) == ("PUT", path) else None
+            )
+            do()
+            assert next(cut, None) is None
+        with pytest.raises(ImgsearchError, match="exists already"):
+            index.create()
+        assert index.add(scene.folder / "0").added == 30
+
+
 def test_what_the_server_forgot_is_not_taken_for_nothing_or_for_harm(scene: Scene) -> None:
     with ImageIndex(scene.location, model="fake") as index:
         index.add([scene.folder / "0", *scene.folder.glob("broken*")])
@@ -337,6 +393,24 @@ def test_no_read_takes_a_part_for_the_whole(scene: Scene) -> None:
     assert not [path for path in asked if "allow_partial_search_results=false" not in path]
 
 
+def test_no_read_takes_the_answer_of_another_or_half_a_one(scene: Scene) -> None:
+    others = (Answer(200, {"hits": "log in"}), "cannot reach .*: something else answers in its")
+    halves = (Answer(200, b'{"hits":["secret', "Elasticsearch"), "its answer is cut off$")
+    nothing = (Answer(200, b"", "Elasticsearch"), "its answer is cut off$")
+    with ImageIndex(scene.location, model="fake") as index:
+        index.add(scene.folder / "0")
+        for fault, said in (others, halves, nothing):
+            for read in (index.count, lambda: index.search("dog"), index.verify):
+                scene.proxy.fault = lambda request, fault=fault: (
+                    None if request.method == "HEAD" else fault
+                )
+                with pytest.raises(ImgsearchError, match=said):
+                    read()
+        scene.proxy.fault = lambda request: Answer(200) if request.method == "HEAD" else None
+        with pytest.raises(ImgsearchError, match="something else answers"):
+            index.rejected()
+
+
 def test_one_document_refused(scene: Scene, caplog) -> None:
     """Its label is too long for a keyword, which no server takes."""
     picture = str(scene.folder / "1" / "1.png")
@@ -349,6 +423,41 @@ def test_one_document_refused(scene: Scene, caplog) -> None:
     again = scene.run()
     assert (again.added, again.unchanged) == (1, PICTURES - 1)
     scene.check_whole()
+
+
+@pytest.mark.parametrize("limit", [30_000, 100])
+def test_a_proxy_that_takes_no_large_requests(scene: Scene, limit: int) -> None:
+    """As many do by default, of more than a megabyte."""
+    scene.proxy.fault = lambda request: (
+        Answer(413) if request.is_write and len(request.body) > limit else None
+    )
+    if limit > 1000:
+        scene.run_whole()
+        assert sum(len(each.body) > limit for each in scene.proxy.requests if each.is_write)
+        return
+    with pytest.raises(ImgsearchError, match=r"larger than the server takes .*: status 413"):
+        scene.run()
+    assert len([each for each in scene.proxy.requests if each.is_write]) < 30
+
+
+def test_what_is_not_allowed_or_closed_is_said_at_once(
+    scene: Scene, elasticsearch_url: str
+) -> None:
+    scene.proxy.fault = lambda request: (
+        Refusal(1, 403, "security_exception") if request.is_write else None
+    )
+    with ImageIndex(scene.location, model="fake") as index, Elasticsearch(elasticsearch_url) as es:
+        with pytest.raises(ImgsearchError, match="nothing can be written: refused on the way"):
+            index.add(scene.folder)
+        scene.proxy.fault = lambda request: None
+        assert [entry.reason for entry in index.rejected() if "refused" in entry.reason] == []
+        index.add(scene.folder)
+        es.indices.close(index=f"{scene.name}-rejected")
+        began = time.monotonic()
+        for do in (lambda: index.add(scene.folder), index.retry, index.rejected):
+            with pytest.raises(ImgsearchError, match="closed"):
+                do()
+        assert time.monotonic() - began < 60
 
 
 def test_an_index_deleted_under_us(scene: Scene, elasticsearch_url: str) -> None:

@@ -159,6 +159,7 @@ NO_BODY = ApiResponseMeta(503, "1.1", HttpHeaders(), 0.1, NodeConfig("http", "lo
 NOT_FOUND, REFUSED = elasticsearch.NotFoundError, elasticsearch.AuthorizationException
 BAD_REQUEST, TOO_OLD = elasticsearch.BadRequestError, {"type": "media_type_header_exception"}
 NO_INDEX = {"type": "index_not_found_exception"}
+DENIED = {"type": "security_exception", "reason": "action [x] is unauthorized"}
 BLOCKED = {"type": "cluster_block_exception", "reason": "index read-only"}
 FULL = {"type": "outer", "root_cause": [], "reason": "", "caused_by": {"reason": "many buckets"}}
 CAUSES = {"reason": "outer", "root_cause": [{"reason": "too many clauses"}]}
@@ -176,6 +177,7 @@ CAUSES = {"reason": "outer", "root_cause": [{"reason": "too many clauses"}]}
         (failure(REFUSED, 403, {}), ServerError, "refuses us (403): give credentials by IMGSEARCH"),
         (failure(BAD_REQUEST, 400, FULL), ServerError, "pets: many buckets (status 400)"),
         (failure(BAD_REQUEST, 400, CAUSES), ServerError, "pets: too many clauses"),
+        (failure(REFUSED, 403, DENIED), ServerError, "pets: action [x] is unauthorized (status 40"),
         (failure(REFUSED, 403, BLOCKED), ServerError, "pets: index read-only (status 403): take"),
         (elasticsearch.ApiError("None", NO_BODY, None), ServerError, "pets: status 503"),
         (ScanError("id", "1 of 2 shards"), ServerError, "pets: a part of the index does not"),

@@ -24,7 +24,7 @@ from imgsearch_es.errors import (
 )
 from imgsearch_es.retrieval.documents import COLOR_SCHEMA, SCHEMA_VERSION
 from imgsearch_es.stores.base import IndexSettings, Store, known_settings
-from imgsearch_es.stores.elastic import mapping
+from imgsearch_es.stores.elastic import mapping, waiting
 from imgsearch_es.stores.elastic.connection import Version, connect, parse_address, translated
 from imgsearch_es.stores.elastic.fetching import NONE, WHOLE_INDEX, impacts_in, wanted_impacts
 from imgsearch_es.stores.elastic.mapping import NO_NEIGHBORS, Layout, Neighbors
@@ -241,8 +241,14 @@ class AliasedIndex(Store):
             if client.indices.exists(index=self._name):
                 raise StoreError(f"{self.location} exists already")
             _check_lifecycle(client, self._layout.lifecycle)
-            client.indices.create(index=self._index, aliases=aliases, **body)
-        self._settings = None  # to be read as they are
+            self._settings = None  # to be read as they are
+            try:
+                client.indices.create(index=self._index, aliases=aliases, **body)
+            except elasticsearch.BadRequestError as error:  # an answer may have been lost
+                is_there = error.error == "resource_already_exists_exception"
+                is_there = is_there and client.indices.exists_alias(name=self._written_as)
+                if not is_there or self.stored_settings() != settings:
+                    raise
 
     def beside(self) -> Self:
         """The index with the next number; one that was begun with other options is deleted."""
@@ -302,15 +308,17 @@ class AliasedIndex(Store):
             raise StoreError(
                 f"{old} is an index and not an alias: open it by the name without number"
             )
-        moved, made = False, new.mark()
+        moved, made, blocked = False, new.mark(), f"{old}{waiting.BLOCKED}{token_hex(4)}"
         with translated(self._address), self.patient():
             indices.refresh(index=new._index)
-            indices.add_block(index=old, block="write")  # waits for writing that is under way
+            indices.put_alias(index=old, name=blocked)
             try:
+                indices.add_block(index=old, block="write")  # waits for writing that is under way
                 if self._look_again() != old:
                     raise self._rebuilt()
                 if self._settings is not None and self.mark() == mark:  # and nothing was taught
                     moves: list[dict[str, Any]] = [
+                        {"remove": {"index": old, "alias": blocked, "must_exist": True}},
                         {"remove": {"index": old, "alias": self._name}},
                         {"remove": {"index": old, "alias": _own_alias(old), "must_exist": False}},
                         {"add": {"index": new._index, "alias": self._name, "is_write_index": True}},
@@ -322,11 +330,12 @@ class AliasedIndex(Store):
                     moved = True
             except elasticsearch.NotFoundError as error:
                 moved = self._find_index() == new._index and _same_index(new.mark(), made)
-                if not moved:  # another program builds it anew; else an answer was lost
+                # Another program builds it anew, or took the block off; else an answer was lost.
+                if not moved and waiting.blocked_by(self.client, old):
                     raise self._rebuilt() from error
             finally:
                 if not moved:
-                    indices.put_settings(index=old, settings={"index.blocks.write": None})
+                    waiting.unblock(self.client, waiting.blocked_by(self.client, old))
             if moved and not keep:
                 time.sleep(_LAST_SEARCHES_SECONDS)
                 indices.delete(index=old, ignore_unavailable=True)

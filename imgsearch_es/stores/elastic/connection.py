@@ -20,7 +20,7 @@ from imgsearch_es.errors import (
     ServerError,
     UnsupportedServerError,
 )
-from imgsearch_es.stores.elastic.waiting import PatientTransport, last_cause
+from imgsearch_es.stores.elastic.waiting import TOO_LARGE, PatientTransport, last_cause
 
 Version = tuple[int, int]
 """Of a server: major and minor."""
@@ -66,8 +66,8 @@ def split_url(url: str) -> tuple[SplitResult, str]:
         raise ConfigurationError(f"{_shown(url)} is no URL: {error}") from error
     try:
         host, port = parts.hostname, parts.port
-    except ValueError as error:
-        raise ConfigurationError(f"the port in {_shown(url)} is not a number") from error
+    except ValueError:  # it may quote a password
+        raise ConfigurationError(f"the port in {_shown(url)} is not a number") from None
     if not host or parts.scheme.lower() not in ("http", "https"):
         raise ConfigurationError(
             f"{_shown(url)} is not the URL of a server: write for example http://localhost:9200"
@@ -174,6 +174,8 @@ def translated(address: Address) -> Iterator[None]:
                 f"{address}: {_reason(error)}: take the block off the index (index.blocks), or "
                 "make room on the server's disk"
             ) from error
+        if error.meta.status == 403 and "reason" in _error(error.body):  # it knows who we are
+            raise ServerError(f"{address}: {_reason(error)}") from error
         raise ServerError(
             f"{address.server} refuses us ({error.meta.status}): give credentials by "
             "IMGSEARCH_ES_API_KEY, or IMGSEARCH_ES_USERNAME and IMGSEARCH_ES_PASSWORD"
@@ -181,7 +183,10 @@ def translated(address: Address) -> Iterator[None]:
     except elasticsearch.ApiError as error:
         if is_missing_index(error.body):
             raise IndexNotFoundError.at(address) from error
-        raise ServerError(f"{address}: {_reason(error)}") from error
+        limits = " (http.max_content_length; of a proxy before it, such as client_max_body_size)"
+        too_large = f"the request is larger than the server takes{limits}: "
+        means = too_large if error.meta.status == TOO_LARGE else ""
+        raise ServerError(f"{address}: {means}{_reason(error)}") from error
     except helpers.ScanError as error:
         raise ServerError(f"{address}: a part of the index does not answer ({error})") from error
     except elasticsearch.SSLError as error:

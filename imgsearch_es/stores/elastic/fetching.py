@@ -146,7 +146,7 @@ def result(
 
 def document_of(hit: Mapping[str, Any]) -> Document:
     """The document of a hit, without its embedding; DamagedIndexError if it is none."""
-    with _reading(hit):
+    with reading(hit):
         if "_source" in hit:
             return Document.from_source(hit["_source"])
         return Document.from_hit(hit["fields"][HIT][0])
@@ -154,7 +154,7 @@ def document_of(hit: Mapping[str, Any]) -> Document:
 
 def terms_of(hit: Mapping[str, Any]) -> tuple[str, dict[str, float]]:
     """The id of a hit's document, and the scores of its terms by key; raises the same."""
-    with _reading(hit):
+    with reading(hit):
         if "_source" in hit:
             document = Document.from_source(hit["_source"])
             return document.id, {term.key: term.score for term in document.postings}
@@ -162,7 +162,8 @@ def terms_of(hit: Mapping[str, Any]) -> tuple[str, dict[str, float]]:
 
 
 @contextmanager
-def _reading(hit: Mapping[str, Any]) -> Iterator[None]:
+def reading(hit: Mapping[str, Any]) -> Iterator[None]:
+    """Whatever cannot be read of a hit is a DamagedIndexError."""
     try:
         yield
     except (AttributeError, LookupError, TypeError, ValueError) as error:
@@ -171,7 +172,8 @@ def _reading(hit: Mapping[str, Any]) -> Iterator[None]:
 
 def with_feature(hit: Mapping[str, Any]) -> Document:
     """The document of a hit with its embedding; DamagedIndexError if it is none."""
-    return replace(document_of(hit), embedding=embedding_of(hit))
+    with reading(hit):
+        return replace(document_of(hit), embedding=embedding_of(hit))
 
 
 def whole_document_of(hit: Mapping[str, Any]) -> Document:

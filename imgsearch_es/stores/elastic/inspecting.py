@@ -78,12 +78,12 @@ def inspect_hit(
     ``lacks`` names the fields that the index, an old one, does not have.
     """
     written, fields = hit.get("_source", {}), hit.get("fields", {})
-    vector, made = embedding_of(hit), []
+    vector, made = None, []
     primary: Document | None = None
     try:
+        vector = embedding_of(hit)
         if lean:
-            written = facts_of(fields[HIT][0])
-            found = Document.from_hit(fields[HIT][0])
+            written, found = facts_of(fields[HIT][0]), Document.from_hit(fields[HIT][0])
         else:
             found = Document.from_source(written)
         found = replace(found, embedding=vector)

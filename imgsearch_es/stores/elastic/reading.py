@@ -67,10 +67,8 @@ class Reading(AliasedIndex):
                 found = map(fetching.document_of, self._of_ids(there))
                 return {d.id: Known(d.sha256, d.labels, d.metadata, d.text) for d in found}
         with translated(self._address):
-            return {
-                key: Known(each["sha256"], tuple(each["label"]), each["metadata"], each.get("text"))
-                for key, each in waiting.sources_by_id(self.client, self._name, ids, fields)
-            }
+            found_there = waiting.sources_by_id(self.client, self._name, ids, fields)
+            return {key: _known(source) for key, source in found_there}
 
     def by_content(self, hashes: Sequence[str]) -> dict[str, str]:
         """The least id of each of these sha256 that a document has, as far as refreshed."""
@@ -263,8 +261,9 @@ class Reading(AliasedIndex):
         body["docvalue_fields"] = ["sha256", *vectors]
         with translated(self._address):
             for hit in self._scan(body, size=_SCANNED):
-                (sha256,) = hit["fields"]["sha256"]
-                yield Fingerprint(hit["_id"], sha256, fetching.embedding_of(hit))
+                with fetching.reading(hit):
+                    (sha256,), vector = hit["fields"]["sha256"], fetching.embedding_of(hit)
+                yield Fingerprint(hit["_id"], sha256, vector)
 
     def _scan(self, body: dict[str, Any], **options: Any) -> Iterable[dict[str, Any]]:
         """All hits, without sources."""
@@ -309,6 +308,18 @@ class Reading(AliasedIndex):
 
         for answer in fetching.all_answers(self.client, self._name, body, _KEEP_ALIVE, search):
             yield from answer["hits"]["hits"]
+
+
+def _known(source: Mapping[str, Any]) -> Known:
+    """What can be read of a source that others may have written; ``verify`` tells of the rest."""
+    sha256, given, metadata, text = map(source.get, ("sha256", "label", "metadata", "text"))
+    labels = given if isinstance(given, list) else [given]
+    return Known(
+        sha256 if isinstance(sha256, str) else "",
+        tuple(label for label in labels if isinstance(label, str)),
+        metadata if isinstance(metadata, dict) else {},
+        text if isinstance(text, str) else None,
+    )
 
 
 def _aggregation(field: str, size: int) -> dict[str, Any]:

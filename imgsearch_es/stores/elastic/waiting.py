@@ -12,14 +12,23 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any, TypeVar, cast
 
 import tenacity
 from elastic_transport import NodeConfig, Transport, TransportApiResponse
+from elasticsearch import (
+    ApiError,
+    AuthorizationException,
+    ConnectionTimeout,
+    Elasticsearch,
+    NotFoundError,
+    SerializationError,
+    SSLError,
+    helpers,
+)
 from elasticsearch import ConnectionError as NoConnectionError
-from elasticsearch import ConnectionTimeout, Elasticsearch, SSLError, helpers
 
 from imgsearch_es.errors import ServerError
 
@@ -31,8 +40,15 @@ _BUSY = frozenset([429, 502, 503, 504])
 restarts."""
 _OF_THE_INDEX = frozenset(["cluster_block_exception", "index_closed_exception"])
 """Errors of a document that are those of its index."""
+_NOT_ALLOWED = "security_exception"
+TOO_LARGE = 413
 _BLOCKED_SECONDS = 5
-"""How long an index may be blocked for writing: whoever rebuilds it blocks it for a moment."""
+"""How long an index may be blocked for writing: whoever rebuilds it blocks it for a moment. Then
+the block is taken for that of one who was killed; one who lives begins anew."""
+BLOCKED = "-blocked-"
+"""In an alias of an index that a program blocks to put another one in its place."""
+_IN_PLACE = "something else answers in its place, such as the login page of a proxy"
+_CUT_OFF = "its answer is cut off"
 _BULK_BYTES, _TOGETHER = 20 * 1024**2, 1000
 """Of documents that are written, and how many are read by their ids, in one request."""
 T = TypeVar("T")
@@ -55,6 +71,8 @@ class Patience:
         self._since: float | None = None
         self.turn = threading.Lock()
         """Held to make a request, so that the first one is on its way while others are made."""
+        self.together = _TOGETHER
+        """Documents in one bulk request; fewer once the server, or a proxy, took no more."""
 
     @property
     def is_on(self) -> bool:
@@ -129,19 +147,21 @@ class Patience:
 class PatientTransport(Transport):
     """The client's transport, which waits while its ``patience`` is on."""
 
+    _is_known = False
+    """Whether Elasticsearch has answered, which says so by a header; until then the client asks."""
+
     def __init__(self, node_configs: Sequence[NodeConfig], **options: Any) -> None:
         super().__init__(list(node_configs), **options)
         node = node_configs[0]
         self.patience = Patience(f"{node.scheme}://{node.host}:{node.port}{node.path_prefix}")
 
     def perform_request(self, method: str, target: str, **options: Any) -> TransportApiResponse:
-        send = super().perform_request
         if not self.patience.is_on:
-            return send(method, target, **options)
+            return self._send(method, target, options)
 
         def attempt() -> TransportApiResponse:
             try:
-                answer = send(method, target, **{**options, "max_retries": 0})
+                answer = self._send(method, target, {**options, "max_retries": 0})
             except SSLError:
                 raise
             except (NoConnectionError, ConnectionTimeout) as error:
@@ -154,6 +174,23 @@ class PatientTransport(Transport):
             return answer
 
         return self.patience.call(attempt)
+
+    def _send(self, method: str, target: str, options: dict[str, Any]) -> TransportApiResponse:
+        """What Elasticsearch answers; NoConnectionError where it is not whole, or another's."""
+        try:
+            answer = super().perform_request(method, target, **options)
+        except SerializationError as error:  # quotes all that came
+            if "deserialize" not in error.message:
+                raise
+            raise NoConnectionError(_CUT_OFF) from error
+        if 200 <= answer.meta.status < 300:
+            is_its = answer.meta.headers.get("x-elastic-product") == "Elasticsearch"
+            if self._is_known and not is_its:
+                raise NoConnectionError(_IN_PLACE)
+            if is_its and answer.body is None and method != "HEAD":
+                raise NoConnectionError(_CUT_OFF)
+            self._is_known = is_its
+        return answer
 
 
 def patience_of(client: Elasticsearch) -> Patience:
@@ -175,7 +212,8 @@ def bulk(
     ServerError where the index takes none.
     """
     left, answers, why = dict(items), [], ""
-    options |= {"index": index, "raise_on_error": False, "max_chunk_bytes": _BULK_BYTES}
+    options = {"chunk_size": _TOGETHER, **options, "index": index}
+    options |= {"raise_on_error": False, "max_chunk_bytes": _BULK_BYTES}
     patience = patience_of(client)
 
     def attempt() -> None:
@@ -183,12 +221,13 @@ def bulk(
         busy: Mapping[str, Any] | None = None
         with patience.turn:
             sent = [action(item) for item in left.values()]
-        for _, outcome in helpers.streaming_bulk(client, sent, **options):
-            (answer,) = outcome.values()
+        for answer in _answers(client, sent, options):
             if answer["status"] in _BUSY:
                 busy = answer
-            elif answer.get("error", {}).get("type") in _OF_THE_INDEX:
+            elif (kind := answer.get("error", {}).get("type")) in _OF_THE_INDEX:
                 why = answer["error"]["reason"]
+            elif kind == _NOT_ALLOWED:
+                raise ServerError(f"nothing can be written: {answer['error']['reason']}")
             else:
                 del left[answer["_id"]]
                 answers.append(answer)
@@ -201,10 +240,49 @@ def bulk(
             if not left:
                 return answers
             patience.pause(1)
+        with suppress(NotFoundError, AuthorizationException):
+            if aliases := blocked_by(client, index):
+                unblock(client, aliases)
+                patience.call(attempt)
+                if not left:
+                    return answers
     raise ServerError(
         f"nothing can be written: {why.rstrip(';')}: open the index, take the block off it "
         "(index.blocks), or make room on the server's disk"
     )
+
+
+def _answers(
+    client: Elasticsearch, sent: Sequence[dict[str, Any]], options: Mapping[str, Any]
+) -> Iterator[dict[str, Any]]:
+    """What the server answers to each; where a request is too large for it, in smaller ones."""
+    patience, done = patience_of(client), 0
+    size = min(options["chunk_size"], patience.together)
+    try:
+        for _, outcome in helpers.streaming_bulk(client, sent, **{**options, "chunk_size": size}):
+            done += 1
+            yield from outcome.values()
+    except ApiError as error:
+        size = min(size, len(sent) - done)
+        if error.status_code != TOO_LARGE or size == 1:
+            raise
+        patience.together = size // 2
+        yield from _answers(client, sent[done:], options)
+
+
+def blocked_by(client: Elasticsearch, index: str) -> dict[str, list[str]]:
+    """The aliases of those who block an index, or one behind an alias, by its own name."""
+    found = client.indices.get_alias(index=index)
+    ours = {name: [a for a in found[name]["aliases"] if BLOCKED in a] for name in found}
+    return {name: aliases for name, aliases in ours.items() if aliases}
+
+
+def unblock(client: Elasticsearch, blocked: Mapping[str, Sequence[str]]) -> None:
+    """Take blocks off indices, as ``blocked_by`` gave them, before aliases are moved."""
+    for index, aliases in blocked.items():
+        remove = {"index": index, "aliases": aliases, "must_exist": True}
+        client.indices.update_aliases(actions=[{"remove": remove}])
+        client.indices.put_settings(index=index, settings={"index.blocks.write": None})
 
 
 def deletions(ids: Sequence[str]) -> dict[str, dict[str, Any]]:
@@ -225,6 +303,8 @@ def sources_by_id(
         answer = client.mget(index=index, ids=part, source=fields)
         for item in answer["docs"]:
             kind = item.get("error", {}).get("type", "index_not_found_exception")
+            if kind in (_NOT_ALLOWED, *_OF_THE_INDEX):
+                raise ServerError(f"the index {item['_index']} cannot be read{_cause(item)}")
             if kind != "index_not_found_exception":
                 raise BusyError(f"{kind}{_cause(item)}")
         return [item for item in answer["docs"] if item.get("found")]

@@ -247,13 +247,13 @@ class Writing(Reading):
 
     def _as_they_are(self, ids: Sequence[str]) -> list[dict[str, Any]]:
         """Documents with their numbers, also those written since the server last refreshed."""
-        hits = list(self._numbered(ids))
-        if unseen := [*set(ids).difference(hit["_id"] for hit in hits)]:
-            with translated(self._address):
+        with translated(self._address):
+            hits = list(self._numbered(ids))
+            if unseen := [*set(ids).difference(hit["_id"] for hit in hits)]:
                 there = dict(waiting.sources_by_id(self.client, self._name, unseen, False))
-            if there:
-                self.finish()
-                hits += self._numbered([*there])
+                if there:
+                    self.finish()
+                    hits += self._numbered([*there])
         return hits
 
     def repair(self, items: Sequence[tuple[Inspected, Document]]) -> int:
