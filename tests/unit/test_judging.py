@@ -214,6 +214,30 @@ def test_a_query_may_be_called_by_several_words(index, cat, tmp_path):
     assert found.mean("auto", "RR").mean == 1
 
 
+def test_a_query_may_be_called_as_another_one_is_written(index, cat, tmp_path):
+    out, words = tmp_path / "qrels.txt", index.get(cat).terms[0].key
+    queries = {"a b": words, "a%20b": words}
+    made = judge(index, queries, depth=3, out=out)
+    while made.session.current:
+        made.session.judge("relevant" if made.session.current.query == "a b" else "not")
+    judged = judge(index, queries, depth=3, out=out).session.grades
+    assert [{*judged[query].values()} for query in queries] == [{2}, {0}]
+    found = evaluate(index, out, "auto", "P@3", queries=queries)
+    assert [{*found.task.judgements.of(query).values()} for query in queries] == [{2}, {0}]
+    both = {"a%20b": {"x": 1}, "a%2520b": {"x": 0}}
+    with pytest.raises(EvaluationError, match="two queries are the same"):
+        evaluate(index, both, "auto", queries={"a%20b": words})
+
+
+def test_runs_to_judge_may_answer_queries_of_several_words(index, cat, tmp_path):
+    queries = {"my cat": index.get(cat).terms[0].key}
+    found = evaluate(index, {"my cat": {index.get(cat).id: 1}}, "auto", "RR", queries=queries)
+    found.write(tmp_path, plots=False)
+    runs = [tmp_path / "runs" / "auto.txt.gz"]
+    made = judge(index, queries, (), runs=runs, depth=3, out=tmp_path / "judged.txt")
+    assert len(made.session.unjudged) == 3
+
+
 def test_names_that_the_index_does_not_know_stay(index, cat, tmp_path):
     out, strangers = tmp_path / "qrels.txt", "a%20b 0 my%20cat.png 1\nz% 0 100%.png 0\n"
     for queries, sample in ((None, 2), ({"my q": index.get(cat).terms[0].key}, None)):
