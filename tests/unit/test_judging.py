@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 import threading
 from pathlib import Path
@@ -254,8 +255,11 @@ def test_who_may_read_a_file_stays_when_it_is_written_anew(tmp_path):
     path = tmp_path / "qrels.txt"
     path.write_text("q2 0 d 1\n")
     path.chmod(0o600)
+    owner = (1234, 2345) if os.geteuid() == 0 else (os.geteuid(), os.getegid())
+    os.chown(path, *owner)
     session(path).judge("relevant")
-    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    was = path.stat()
+    assert (stat.S_IMODE(was.st_mode), was.st_uid, was.st_gid) == (0o600, *owner)
 
 
 def test_nobody_takes_back_what_another_said_since(tmp_path):
