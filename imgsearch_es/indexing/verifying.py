@@ -48,6 +48,7 @@ _SAME_DIRECTION = 0.999
 """The least cosine of a deep feature that was made again with the stored one."""
 
 _FINE = "it is finer than a millisecond, which stores compare in other ways; --repair cuts it"
+_BUSY = "what others wrote meanwhile, which may be no harm: look again when nobody writes"
 _LEAK = "its URL is stored with a password or a name, which --repair takes out"
 
 VerifyProgress = Callable[[int, int], None]
@@ -239,8 +240,11 @@ class Verifier:
                 report.repaired += self._write(waiting)
                 waiting = []
                 self._progress(report.documents, total)
+        held.sort(key=lambda each: each[0].document is not None)  # of two the last one is kept
         report.repaired += self._write(waiting) + self._write(held)
         self._progress(report.documents, report.documents)
+        if not report.is_whole and not report.repaired and mark != self._store.mark():
+            report.unchecked.append(_BUSY)
         keys = settings.vocabulary.keys
         found = self._store.statistics(keys) if report.is_whole else None
         if found is not None and mark == self._store.mark():
