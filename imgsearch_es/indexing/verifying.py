@@ -24,6 +24,7 @@ from imgsearch_es.errors import (
     IndexLockedError,
     IndexNotFoundError,
     IndexRebuiltError,
+    NoRoomError,
     ServerError,
     StoreError,
 )
@@ -47,6 +48,7 @@ _SAME_TAUGHT = 1e-5
 _SAME_DIRECTION = 0.999
 """The least cosine of a deep feature that was made again with the stored one."""
 
+_NO_HARMS = (IndexLockedError, IndexNotFoundError, IndexRebuiltError, NoRoomError, ServerError)
 _FINE = "it is finer than a millisecond, which stores compare in other ways; --repair cuts it"
 _BUSY = "what others wrote meanwhile, which may be no harm: look again when nobody writes"
 _LEAK = "its URL is stored with a password or a name, which --repair takes out"
@@ -168,7 +170,7 @@ class Verifier:
                 report.sampled += 1
                 for what in self._analyzed_again(document):
                     report.add(Harm("analysis", what, document.id, document.uri))
-        except (IndexLockedError, IndexNotFoundError, IndexRebuiltError, ServerError):
+        except _NO_HARMS:
             raise
         except StoreError as error:  # as of a damaged page
             report.add(Harm("index", str(error)))
