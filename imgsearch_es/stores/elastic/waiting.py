@@ -53,6 +53,7 @@ class Patience:
         self._ended = False
         self._end = threading.Condition()  # an Event is not safe in a handler of signals
         self._since: float | None = None
+        self._calling = threading.local()
         self.turn = threading.Lock()
         """Held to make a request, so that the first one is on its way while others are made."""
 
@@ -79,7 +80,11 @@ class Patience:
             self._end.notify_all()
 
     def call(self, attempt: Callable[[], T]) -> T:
-        """Do something until it raises no BusyError; ServerError if it did so for too long."""
+        """Do something until it raises no BusyError; ServerError if it did so for too long.
+
+        The request of an attempt is a call within this one: its answer alone may be a refusal.
+        """
+        is_within, self._calling.now = getattr(self._calling, "now", False), True
         retrying = tenacity.Retrying(
             retry=tenacity.retry_if_exception_type(BusyError),
             stop=self._is_over,
@@ -97,7 +102,10 @@ class Patience:
                 f"Elasticsearch at {self._server} does not answer{tried}: {last}. What was "
                 "written is stored; run the command again when the server is well"
             ) from last
-        self._say_answered()
+        finally:
+            self._calling.now = is_within
+        if not is_within:
+            self._say_answered()
         return answer
 
     def pause(self, seconds: float) -> None:
