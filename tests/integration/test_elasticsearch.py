@@ -10,7 +10,7 @@ import pytest
 from elasticsearch import Elasticsearch
 
 from imgsearch_es import ImageIndex
-from imgsearch_es.errors import SchemaError, UnsupportedServerError
+from imgsearch_es.errors import SchemaError, ServerError, UnsupportedServerError
 from imgsearch_es.retrieval.ledger import Rejected
 from imgsearch_es.retrieval.queries import Query
 from imgsearch_es.stores import open_store
@@ -87,7 +87,7 @@ def test_an_alias_that_others_add_to_a_second_index(
     monkeypatch.setattr(aliased, "TRUSTED_SECONDS", 0.0)
     name, documents = fresh_index_name, posteriors(20)
     with (
-        filled(f"{elasticsearch_url}/{name}", documents[:15]),
+        filled(f"{elasticsearch_url}/{name}", documents[:15]) as store,
         filled(f"{elasticsearch_url}/{name}-other", documents[15:]),
         ImageIndex(f"{elasticsearch_url}/{name}") as index,
     ):
@@ -96,6 +96,8 @@ def test_an_alias_that_others_add_to_a_second_index(
         for ask in (index.count, index.verify, lambda: index.search("cat"), lambda: [*index]):
             with pytest.raises(SchemaError, match="leads to 2 indices"):
                 ask()
+        with store.patient(), pytest.raises(ServerError, match="more than one index"):
+            store.remove([documents[0].id])  # at once: no waiting helps
         client.indices.delete_alias(index=f"{name}-other-000001", name=name)
         assert index.count() == 15
 

@@ -210,8 +210,8 @@ def bulk(
                 return answers
             patience.pause(1)
     raise ServerError(
-        f"nothing can be written: {why.rstrip(';')}: open the index, take the block off it "
-        "(index.blocks), or make room on the server's disk"
+        f"nothing can be written to {index}: {why.rstrip(';')}: open the index, take the block "
+        "off it (index.blocks), or make room on the server's disk"
     )
 
 
@@ -233,6 +233,8 @@ def sources_by_id(
         answer = client.mget(index=index, ids=part, source=fields)
         for item in answer["docs"]:
             kind = item.get("error", {}).get("type", "index_not_found_exception")
+            if kind == "illegal_argument_exception":  # an alias of two indices
+                raise ServerError(f"{index}: {item['error']['reason']}")
             if kind != "index_not_found_exception":
                 raise BusyError(f"{kind}{_cause(item)}")
         return [item for item in answer["docs"] if item.get("found")]
