@@ -131,6 +131,10 @@ class IndexLockedError(StoreError):
     """Another process holds the index file; the message names it."""
 
 
+class NoRoomError(StoreError):
+    """There is no room on the disk to write an index."""
+
+
 class IndexRebuiltError(StoreError):
     """The index was rebuilt, perhaps with another analyzer, since it was opened."""
 

@@ -142,8 +142,9 @@ def evaluate(request: EvaluationRequest) -> Evaluation:
 def _read_run(run: RunLike, task: Task, collection: Collection) -> Run:
     """A run with the index's ids; what the index lacks keeps its name and is not relevant."""
     key = collection.id_of
-    asked = {collection.name(query): query for query in task.judgements.queries}
-    asked |= {query: query for query in task.judgements.queries}
+    columns = {collection.name(query): query for query in task.judgements.queries}
+    plain = {query: query for query in task.judgements.queries}
+    asked = {**plain, **columns} if isinstance(run, str | os.PathLike) else {**columns, **plain}
     found = Run.of(run).renamed(key, lambda name: asked.get(name) or key(name))
     if not set(task.judgements.queries) & found.rankings.keys():
         raise EvaluationError(f"the run {found.name} answers none of the queries")

@@ -29,7 +29,7 @@ from imgsearch_es.evaluation.manifest import takes
 from imgsearch_es.evaluation.runs import Run, pool_runs
 from imgsearch_es.evaluation.systems import Progress as AskingProgress
 from imgsearch_es.evaluation.systems import Questions, Systems, parse_systems
-from imgsearch_es.evaluation.text_files import as_column, read_lines
+from imgsearch_es.evaluation.text_files import as_column, names_in_files, read_lines
 from imgsearch_es.index import ImageIndex
 from imgsearch_es.retrieval.strategies import MAX_RESULTS
 
@@ -338,15 +338,16 @@ def judge(request: JudgingRequest) -> Judging:
         raise EvaluationError(f"the depth of a pool is 1 to {MAX_RESULTS}, not {depth}")
     collection = Collection.of(request.index)
     topics = _topics(request, collection)
-    document, name, given = collection.id_of, collection.name, request.queries is not None
-    file = QrelsFile(request.out, *_names(collection, topics if given else {}))
+    name, given = collection.name, request.queries is not None
+    ids, names = _names(collection, topics if given else {})
+    file = QrelsFile(request.out, ids, names)
     file.read()  # raises before anything is searched for
     junk = _own_pictures(topics, collection)
     questions = Questions(request.index, topics, junk)
     reach = min(depth, len(collection))
     answers = list(questions.ask_all(systems, reach, request.progress).values())
     for run in runs:
-        found = Run.of(run).renamed(document, str if given else document).rankings
+        found = Run.of(run).renamed(ids[1], ids[0]).rankings
         there = collection.by_id  # what the index lacks, nobody can look at
         kept = {query: [row for row in rows if row[0] in there] for query, rows in found.items()}
         answers.append(Run("", kept))
@@ -360,7 +361,7 @@ def _names(collection: Collection, queries: Iterable[str]) -> tuple[Names, Names
     What it says of other queries, and of pictures that the index lacks, keeps its name.
     """
     columns = {query: as_column(query) for query in queries}
-    called = {column: query for query, column in columns.items()} | {q: q for q in columns}
+    called = names_in_files(columns, first=True)
 
     def query_id(text: str) -> str:
         return called.get(text, text)

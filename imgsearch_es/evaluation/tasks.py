@@ -29,7 +29,7 @@ from imgsearch_es.evaluation.collection import (
 from imgsearch_es.evaluation.judgements import Judgements, JudgementsLike
 from imgsearch_es.evaluation.measures import GROUP
 from imgsearch_es.evaluation.significance import Clusters
-from imgsearch_es.evaluation.text_files import as_column, is_frame, read_lines, read_text
+from imgsearch_es.evaluation.text_files import is_frame, names_in_files, read_lines, read_text
 from imgsearch_es.retrieval.feedback import Region
 
 MEASURES = ("P@10", "nDCG@10", "AP")
@@ -116,7 +116,7 @@ def make_task(
         )
     is_csv = ".csv" in path.suffixes
     read = Judgements.from_csv(path) if is_csv else Judgements.from_qrels(path)
-    return _judged(read, collection, path.name, queries)
+    return _judged(read, collection, path.name, queries, in_file=not is_csv)
 
 
 # -- by labels and names ---------------------------------------------------------------------------
@@ -228,7 +228,11 @@ _NAMED: dict[str, Callable[[Collection], Task]] = {
 
 
 def _judged(
-    judgements: Judgements, collection: Collection, name: str, queries: Topics | None
+    given: Judgements,
+    collection: Collection,
+    name: str,
+    queries: Topics | None,
+    in_file: bool = False,
 ) -> Task:
     """A task of a person's own judgements, whose names become the index's ids.
 
@@ -236,15 +240,14 @@ def _judged(
     judged relevant to itself. Judged pictures that the index lacks cannot be found, and count.
     """
     asked = None if queries is None else to_topics(queries, lambda: collection)
-    if asked is not None:  # in files of TREC's format their names have no spaces
-        called = {as_column(str(query)): query for query in asked} | {key: key for key in asked}
-        judgements = judgements.renamed(str, lambda query: called.get(query, query))
+    names = names_in_files(asked or (), first=in_file)
+    judgements = given.renamed(str, lambda query: names.get(query, query))
     topics = {query: _topic(query, asked, collection) for query in judgements.queries}
     keys = {query: topic.image or query for query, topic in topics.items() if asked is None}
     renamed = judgements.renamed(collection.id_of, lambda query: keys.get(query, query))
     topics = {keys.get(query, query): topic for query, topic in topics.items()}
-    if len(topics) != len(judgements):
-        raise EvaluationError(f"{name}: two queries are the same picture of the index")
+    if len(topics) != len(given):
+        raise EvaluationError(f"{name}: two queries are the same, or the same picture of the index")
     junk = dict(renamed.junk)
     for query, topic in topics.items():
         own = topic.image or ""

@@ -24,6 +24,7 @@ from imgsearch_es.errors import (
     IndexLockedError,
     IndexNotFoundError,
     IndexRebuiltError,
+    NoRoomError,
     ServerError,
     StoreError,
 )
@@ -47,7 +48,9 @@ _SAME_TAUGHT = 1e-5
 _SAME_DIRECTION = 0.999
 """The least cosine of a deep feature that was made again with the stored one."""
 
+_NO_HARMS = (IndexLockedError, IndexNotFoundError, IndexRebuiltError, NoRoomError, ServerError)
 _FINE = "it is finer than a millisecond, which stores compare in other ways; --repair cuts it"
+_BUSY = "what others wrote meanwhile, which may be no harm: look again when nobody writes"
 _LEAK = "its URL is stored with a password or a name, which --repair takes out"
 
 VerifyProgress = Callable[[int, int], None]
@@ -167,7 +170,7 @@ class Verifier:
                 report.sampled += 1
                 for what in self._analyzed_again(document):
                     report.add(Harm("analysis", what, document.id, document.uri))
-        except (IndexLockedError, IndexNotFoundError, IndexRebuiltError, ServerError):
+        except _NO_HARMS:
             raise
         except StoreError as error:  # as of a damaged page
             report.add(Harm("index", str(error)))
@@ -239,8 +242,11 @@ class Verifier:
                 report.repaired += self._write(waiting)
                 waiting = []
                 self._progress(report.documents, total)
+        held.sort(key=lambda each: each[0].document is not None)  # of two the last one is kept
         report.repaired += self._write(waiting) + self._write(held)
         self._progress(report.documents, report.documents)
+        if not report.is_whole and not report.repaired and mark != self._store.mark():
+            report.unchecked.append(_BUSY)
         keys = settings.vocabulary.keys
         found = self._store.statistics(keys) if report.is_whole else None
         if found is not None and mark == self._store.mark():

@@ -79,8 +79,12 @@ def replacing(path: Path) -> Iterator[Path]:
     draft = path.with_name(f".{os.getpid()}-{uuid.uuid4().hex[:8]}.{path.name[-50:]}")
     try:
         yield draft
-        with suppress(OSError):  # there is none yet, or it is another person's
-            draft.chmod(stat.S_IMODE(path.stat().st_mode))
+        with suppress(OSError):  # there is none yet
+            was = path.stat()
+            for owner in ((-1, was.st_gid), (was.st_uid, -1)):
+                with suppress(OSError):  # not ours to give: the second is but for root
+                    os.chown(draft, *owner)
+            draft.chmod(stat.S_IMODE(was.st_mode))
         draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)

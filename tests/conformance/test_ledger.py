@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 from dataclasses import astuple, replace
 from datetime import datetime, timezone
+from types import SimpleNamespace
 
+import elasticsearch
 import pytest
 
 from imgsearch_es import ImageIndex
@@ -99,6 +101,26 @@ def test_a_ledger_of_an_earlier_version_takes_what_it_did_not(fresh_index_name, 
         (noted,) = [replace(entry, uri=f"/{'x' * 40_000}") for entry in entries(1)]
         store.ledger.write([noted])
         assert [astuple(entry) for entry in store.ledger.read()] == [astuple(noted)]
+
+
+@pytest.mark.node
+def test_who_may_not_change_a_ledger_of_an_earlier_version_writes_to_it(
+    fresh_index_name, elasticsearch_url, monkeypatch
+):
+    def denied(*_: object, **__: object) -> None:
+        raise elasticsearch.AuthorizationException("denied", SimpleNamespace(status=403), {})
+
+    names = ("filename", "uri", "reason", "sha256", "tried_with", "given")
+    properties = {name: {"type": "keyword"} for name in names} | {"rejected_at": {"type": "date"}}
+    with filled(f"{elasticsearch_url}/{fresh_index_name}", []) as store:
+        indices = store.client.indices
+        indices.create(
+            index=f"{fresh_index_name}-rejected",
+            mappings={"_meta": {"rejected_of": fresh_index_name}, "properties": properties},
+        )
+        monkeypatch.setattr(type(indices), "put_mapping", denied)
+        store.ledger.write(entries(1))
+        assert store.ledger.read() == entries(1)
 
 
 @pytest.mark.scripts

@@ -8,6 +8,7 @@ import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import duckdb
 import numpy as np
 import pytest
 
@@ -76,6 +77,21 @@ def test_reindexing_is_whole_or_not_there(room, index, tmp_path):
     room(resource.RLIM_INFINITY)
     assert index.reindex().documents == index.count() == 30
     assert there(tmp_path) == {"index.duckdb"}
+
+
+def test_a_repair_is_whole_or_not_there(room, index):
+    """A full disk is no harm of the index."""
+    index.close()
+    with duckdb.connect(index.location) as connection:
+        connection.execute("DELETE FROM postings WHERE document % 2 = 0")
+    harms = index.verify().counts
+    room(1_000)
+    with pytest.raises(StoreError, match=r"no room to write .*file too large"):
+        index.verify(repair=True)
+    room(resource.RLIM_INFINITY)
+    index.close()
+    assert index.verify().counts == harms != {}
+    assert index.verify(repair=True).is_whole
 
 
 @pytest.mark.parametrize("name", ["f.csv", "f.h5", "f.parquet", "f"])

@@ -291,7 +291,7 @@ def test_an_index_that_is_blocked_for_writing(
             lambda: index.label([key], add=["new"]),
             lambda: index.remove([key]),
         ):
-            with pytest.raises(ImgsearchError, match=r"nothing can be written: .* blocked by"):
+            with pytest.raises(ImgsearchError, match=r"can be written to .*: .* blocked by"):
                 change()
         assert (index.count(), index.rejected()) == (30, [])
         monkeypatch.setattr(waiting, "_BLOCKED_SECONDS", 5)

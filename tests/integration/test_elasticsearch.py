@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from elasticsearch import Elasticsearch
 
 from imgsearch_es import ImageIndex
-from imgsearch_es.errors import SchemaError, UnsupportedServerError
+from imgsearch_es.errors import SchemaError, ServerError, UnsupportedServerError
 from imgsearch_es.retrieval.ledger import Rejected
 from imgsearch_es.retrieval.queries import Query
 from imgsearch_es.stores import open_store
 from imgsearch_es.stores.base import Scored
-from imgsearch_es.stores.elastic import aliased
+from imgsearch_es.stores.elastic import aliased, waiting
 from imgsearch_es.stores.elastic.store import ElasticStore
 from tests.conformance.collections import posteriors
 from tests.conformance.conftest import SETTINGS, filled
@@ -87,7 +88,7 @@ def test_an_alias_that_others_add_to_a_second_index(
     monkeypatch.setattr(aliased, "TRUSTED_SECONDS", 0.0)
     name, documents = fresh_index_name, posteriors(20)
     with (
-        filled(f"{elasticsearch_url}/{name}", documents[:15]),
+        filled(f"{elasticsearch_url}/{name}", documents[:15]) as store,
         filled(f"{elasticsearch_url}/{name}-other", documents[15:]),
         ImageIndex(f"{elasticsearch_url}/{name}") as index,
     ):
@@ -96,8 +97,36 @@ def test_an_alias_that_others_add_to_a_second_index(
         for ask in (index.count, index.verify, lambda: index.search("cat"), lambda: [*index]):
             with pytest.raises(SchemaError, match="leads to 2 indices"):
                 ask()
+        with store.patient(), pytest.raises(ServerError, match="more than one index"):
+            store.remove([documents[0].id])  # at once: no waiting helps
         client.indices.delete_alias(index=f"{name}-other-000001", name=name)
         assert index.count() == 15
+
+
+def test_documents_that_have_each_others_ids(elasticsearch_url, fresh_index_name, monkeypatch):
+    documents = posteriors(5)
+    one, other, *_ = (document.id for document in documents)
+    swapped, bulk = {one: other, other: one}, waiting.bulk
+
+    def send(client: object, index: str, items: object, action: Any, **options: Any) -> Any:
+        def made(item: Any) -> dict[str, Any]:
+            found = action(item)
+            return {**found, "_id": swapped.get(found["_id"], found["_id"])}
+
+        return bulk(client, index, items, made, **options)
+
+    with filled(f"{elasticsearch_url}/{fresh_index_name}", []) as store:
+        with monkeypatch.context() as patch:
+            patch.setattr(waiting, "bulk", send)
+            store.write(documents)
+        store.finish()
+        with ImageIndex(store.location) as index:
+            assert index.verify().counts == {"id": 2}
+            assert index.verify(repair=True).repaired == 2
+            assert index.verify().is_whole
+        assert {d.id: d.checksum for d in store.documents()} == {
+            d.id: d.checksum for d in documents
+        }
 
 
 def test_it_is_the_old_server_and_the_old_client(elasticsearch8_url, python_with_client8):

@@ -45,8 +45,14 @@ def test_it_waits_only_where_asked(patience):
 
 
 def test_it_says_once_that_it_waits_and_that_it_goes_on(patience, caplog):
+    refused = busy_times(5)
+
+    def attempt() -> str:
+        patience.call(busy_times(0))  # the request, which has an answer
+        return refused()
+
     with patience.waiting():
-        patience.call(busy_times(5))
+        patience.call(attempt)
         patience.call(busy_times(0))
     said = [record.message for record in caplog.records]
     assert len(said) == 2

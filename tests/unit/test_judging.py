@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 import threading
 from pathlib import Path
@@ -214,6 +215,34 @@ def test_a_query_may_be_called_by_several_words(index, cat, tmp_path):
     assert found.mean("auto", "RR").mean == 1
 
 
+def test_a_query_may_be_called_as_another_one_is_written(index, cat, tmp_path):
+    out, words = tmp_path / "qrels.txt", index.get(cat).terms[0].key
+    queries = {"a b": words, "a%20b": words}
+    made = judge(index, queries, depth=3, out=out)
+    while made.session.current:
+        made.session.judge("relevant" if made.session.current.query == "a b" else "not")
+    judged = judge(index, queries, depth=3, out=out).session.grades
+    assert [{*judged[query].values()} for query in queries] == [{2}, {0}]
+    found = evaluate(index, out, "auto", "P@3", queries=queries)
+    assert [{*found.task.judgements.of(query).values()} for query in queries] == [{2}, {0}]
+    found.write(tmp_path, plots=False)
+    runs = [tmp_path / "runs" / "auto.txt.gz"]
+    again = evaluate(index, out, (), "P@3", queries=queries, runs=runs)
+    assert again.mean("auto", "P@3").mean == found.mean("auto", "P@3").mean == 0.5
+    both = {"a%20b": {"x": 1}, "a%2520b": {"x": 0}}
+    with pytest.raises(EvaluationError, match="two queries are the same"):
+        evaluate(index, both, "auto", queries={"a%20b": words})
+
+
+def test_runs_to_judge_may_answer_queries_of_several_words(index, cat, tmp_path):
+    queries = {"my cat": index.get(cat).terms[0].key}
+    found = evaluate(index, {"my cat": {index.get(cat).id: 1}}, "auto", "RR", queries=queries)
+    found.write(tmp_path, plots=False)
+    runs = [tmp_path / "runs" / "auto.txt.gz"]
+    made = judge(index, queries, (), runs=runs, depth=3, out=tmp_path / "judged.txt")
+    assert len(made.session.unjudged) == 3
+
+
 def test_names_that_the_index_does_not_know_stay(index, cat, tmp_path):
     out, strangers = tmp_path / "qrels.txt", "a%20b 0 my%20cat.png 1\nz% 0 100%.png 0\n"
     for queries, sample in ((None, 2), ({"my q": index.get(cat).terms[0].key}, None)):
@@ -230,8 +259,11 @@ def test_who_may_read_a_file_stays_when_it_is_written_anew(tmp_path):
     path = tmp_path / "qrels.txt"
     path.write_text("q2 0 d 1\n")
     path.chmod(0o600)
+    owner = (1234, 2345) if os.geteuid() == 0 else (os.geteuid(), os.getegid())
+    os.chown(path, *owner)
     session(path).judge("relevant")
-    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    was = path.stat()
+    assert (stat.S_IMODE(was.st_mode), was.st_uid, was.st_gid) == (0o600, *owner)
 
 
 def test_nobody_takes_back_what_another_said_since(tmp_path):

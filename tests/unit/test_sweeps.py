@@ -193,6 +193,15 @@ def test_a_cache_is_of_one_collection(fake_model, photos, tmp_path):
         sweep(photos, "folder", "auto", "P@3", cache=cache, **{**QUICK, "models": str(config)})
 
 
+def test_a_folder_that_looks_unmounted_is_named(seen, photos, tmp_path):
+    cache = tmp_path / "cache"
+    sweep(photos, "folder", "auto", "P@3", cache=cache, **QUICK)
+    for path in (photos / "cats").iterdir():
+        path.unlink()
+    with pytest.raises(EvaluationError, match=r"nothing was removed for .*cats: it is empty now"):
+        sweep(photos, "folder", "auto", "P@3", cache=cache, **QUICK)
+
+
 # -- figures ---------------------------------------------------------------------------------------
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 
 import duckdb
@@ -14,6 +16,7 @@ from imgsearch_es import ImageIndex
 from imgsearch_es.errors import ImgsearchError, StoreError
 from imgsearch_es.pictures.files import picture_id
 from imgsearch_es.retrieval.ledger import Rejected
+from imgsearch_es.stores.inspecting import Inspected
 
 HARMS = {
     "postings": "DELETE FROM postings WHERE hash(term, document) % 2 = 0",
@@ -75,6 +78,33 @@ def test_a_document_with_a_wrong_id_is_put_right_or_named(index, monkeypatch, ha
         del right[key]
     assert report.is_whole == (harm != "harmed")
     assert found == right
+
+
+def test_of_two_the_one_that_is_whole_is_kept(index):
+    right = {d.id: d.checksum for d in index.store.documents()}
+    index.close()
+    with duckdb.connect(index.location) as connection:  # without postings and deep feature
+        connection.execute(
+            "INSERT INTO documents SELECT * REPLACE (90 AS document) FROM documents "
+            "WHERE document = 2"
+        )
+    assert index.verify(repair=True).is_whole
+    assert {d.id: d.checksum for d in index.store.documents()} == right
+    assert index.count() == len(right)
+
+
+def test_harm_while_others_write_is_told_as_that(index, monkeypatch):
+    inspect = index.store.inspect
+
+    def harmed(*, write: bool) -> Iterator[Inspected]:
+        for item in inspect():
+            yield replace(item, harms=[("postings", "lack")])
+        if write:
+            index.store.change([item.id], lambda each: replace(each, labels=("new",)))
+
+    for write in (False, True):
+        monkeypatch.setattr(index.store, "inspect", partial(harmed, write=write))
+        assert any("others wrote" in text for text in index.verify().unchecked) == write
 
 
 def test_a_file_of_before_there_were_checksums(index, cat):

@@ -220,6 +220,8 @@ class Posteriors:
         kept = self.index.count() if self.index.exists else 0
         present = report.found - len(report.rejected)
         if kept > present:
+            if report.kept:  # a drive may not be mounted
+                raise EvaluationError(report.kept[0])
             if had:  # what came now is of the other collection
                 self.index.remove(self._ids - had)
             raise EvaluationError(

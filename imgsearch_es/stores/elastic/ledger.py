@@ -8,6 +8,7 @@ and facets never meet a rejected picture, and Kibana shows them by a data view o
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
@@ -98,7 +99,8 @@ class ElasticLedger(Ledger):
         known = mappings["properties"]
         if "given" not in known or "ignore_above" not in known["uri"]:
             wanted = _MAPPINGS["properties"]
-            self._client().indices.put_mapping(index=self.name, properties=wanted)
+            with suppress(elasticsearch.AuthorizationException):  # most entries do without it
+                self._client().indices.put_mapping(index=self.name, properties=wanted)
 
     def _bulk(self, actions: Mapping[str, dict[str, Any]]) -> None:
         with translated(self._address):

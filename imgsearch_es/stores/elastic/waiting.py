@@ -41,6 +41,8 @@ restarts."""
 _OF_THE_INDEX = frozenset(["cluster_block_exception", "index_closed_exception"])
 """Errors of a document that are those of its index."""
 _NOT_ALLOWED = "security_exception"
+_FOR_GOOD = {*_OF_THE_INDEX, _NOT_ALLOWED, "illegal_argument_exception"}
+"""Errors that no waiting ends; the last is that of an alias of two indices."""
 TOO_LARGE = 413
 _BLOCKED_SECONDS = 5
 """How long an index may be blocked for writing: whoever rebuilds it blocks it for a moment. Then
@@ -69,6 +71,7 @@ class Patience:
         self._ended = False
         self._end = threading.Condition()  # an Event is not safe in a handler of signals
         self._since: float | None = None
+        self._calling = threading.local()
         self.turn = threading.Lock()
         """Held to make a request, so that the first one is on its way while others are made."""
         self.together = _TOGETHER
@@ -97,7 +100,11 @@ class Patience:
             self._end.notify_all()
 
     def call(self, attempt: Callable[[], T]) -> T:
-        """Do something until it raises no BusyError; ServerError if it did so for too long."""
+        """Do something until it raises no BusyError; ServerError if it did so for too long.
+
+        The request of an attempt is a call within this one: its answer alone may be a refusal.
+        """
+        is_within, self._calling.now = getattr(self._calling, "now", False), True
         retrying = tenacity.Retrying(
             retry=tenacity.retry_if_exception_type(BusyError),
             stop=self._is_over,
@@ -115,7 +122,10 @@ class Patience:
                 f"Elasticsearch at {self._server} does not answer{tried}: {last}. What was "
                 "written is stored; run the command again when the server is well"
             ) from last
-        self._say_answered()
+        finally:
+            self._calling.now = is_within
+        if not is_within:
+            self._say_answered()
         return answer
 
     def pause(self, seconds: float) -> None:
@@ -247,8 +257,8 @@ def bulk(
                 if not left:
                     return answers
     raise ServerError(
-        f"nothing can be written: {why.rstrip(';')}: open the index, take the block off it "
-        "(index.blocks), or make room on the server's disk"
+        f"nothing can be written to {index}: {why.rstrip(';')}: open the index, take the block "
+        "off it (index.blocks), or make room on the server's disk"
     )
 
 
@@ -303,7 +313,7 @@ def sources_by_id(
         answer = client.mget(index=index, ids=part, source=fields)
         for item in answer["docs"]:
             kind = item.get("error", {}).get("type", "index_not_found_exception")
-            if kind in (_NOT_ALLOWED, *_OF_THE_INDEX):
+            if kind in _FOR_GOOD:
                 raise ServerError(f"the index {item['_index']} cannot be read{_cause(item)}")
             if kind != "index_not_found_exception":
                 raise BusyError(f"{kind}{_cause(item)}")

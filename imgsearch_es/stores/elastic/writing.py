@@ -263,13 +263,16 @@ class Writing(Reading):
         numbers = {item.id: item.was for item, _ in items}
         misnamed = {item.id: right.id for item, right in items if item.id != right.id}
         there = self.known(list(misnamed.values())) if misnamed else {}
+        there = there.keys() - misnamed.keys()  # what is misnamed itself makes room
         taken, unfit = storable(
             right for item, right in items if item.id == right.id or right.id not in there
         )
         taken = without_thumbnails(taken) if self._is_lean else taken
         late, refused = self._send(fitted(taken, settings), settings, numbers)
         kept = {picture_id(uri) for uri, _ in [*unfit, *refused]}
-        left = self._leave([old for old, new in misnamed.items() if new not in kept], numbers)
+        kept |= late
+        gone = [old for old, new in misnamed.items() if new not in kept]
+        left = self._leave([old for old in gone if old not in misnamed.values()], numbers)
         again = [misnamed[old] for old in left if misnamed[old] not in there]
         late |= set(again)
         if again:  # somebody wrote to what they were made of

@@ -22,7 +22,13 @@ from pathlib import Path
 
 import duckdb
 
-from imgsearch_es.errors import ConfigurationError, IndexNotFoundError, SchemaError, StoreError
+from imgsearch_es.errors import (
+    ConfigurationError,
+    IndexNotFoundError,
+    NoRoomError,
+    SchemaError,
+    StoreError,
+)
 from imgsearch_es.stores.embedded.schema import LATER
 
 _WRITERS_MEMORY = 64_000_000
@@ -198,7 +204,7 @@ def _translate(path: Path, error: duckdb.Error | OSError) -> StoreError:
     whole = said or str(error).strip() or type(error).__name__
     text = whole.splitlines()[0]
     if full := _NO_ROOM.search(whole):  # a failing checkpoint says why in its second line
-        return StoreError(
+        return NoRoomError(
             f"there is no room to write {path} ({full[0].lower()}): make some and run the command "
             "again; what was stored before is there"
         )
