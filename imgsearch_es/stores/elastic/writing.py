@@ -262,8 +262,8 @@ class Writing(Reading):
         self._add_fields()
         numbers = {item.id: item.was for item, _ in items}
         misnamed = {item.id: right.id for item, right in items if item.id != right.id}
-        there = self.known(list(misnamed.values())) if misnamed else {}
-        there = there.keys() - misnamed.keys()  # what is misnamed itself makes room
+        known = self.known(list(misnamed.values())) if misnamed else {}
+        there = known.keys() - misnamed.keys()  # what is misnamed itself makes room
         taken, unfit = storable(
             right for item, right in items if item.id == right.id or right.id not in there
         )
