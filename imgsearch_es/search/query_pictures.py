@@ -55,7 +55,15 @@ class Prepared:
     pixels: NDArray[np.uint8]
 
 
-QueryImage = ImageSource | Hit | Document | Prepared
+@dataclass(frozen=True, slots=True, eq=False)
+class Opened:
+    """A picture by its URI that somebody has read: its bytes or pixels."""
+
+    uri: str
+    source: bytes | NDArray[np.uint8]
+
+
+QueryImage = ImageSource | Hit | Document | Prepared | Opened
 """A picture in a query: a source of one, a path, the id or URI of one in the index, or a hit."""
 QueryImages = QueryImage | Iterable[QueryImage]
 """One or several."""
@@ -120,7 +128,8 @@ class PictureReader:
                 part = _bounded(part, _SIDE) if views else part
                 by_name = region is None and i in keys
                 shots = [self._analyzer().prepare(shot) for shot in views_of(part, views)]
-                opened[i] = picture.uri, picture.uri if by_name else _bounded(part, _SHOWN), shots
+                uri = image.uri if isinstance(image, Opened) else picture.uri
+                opened[i] = uri, picture.uri if by_name else _bounded(part, _SHOWN), shots
                 del picture, part
         examples |= self._analyzed(opened)
         found = [examples[i] for i in range(len(images))]
@@ -152,14 +161,18 @@ class PictureReader:
 
     def _open(
         self,
-        image: ImageSource | Hit | Document,
+        image: ImageSource | Hit | Document | Opened,
         known: Document | None,
         turn: Turn,
         *,
         whole: bool,
     ) -> Picture:
         """A query picture, decoded as the documents were; regions and views are of the whole."""
-        source: ImageSource = image.uri if isinstance(image, Hit | Document) else image
+        source: ImageSource
+        if isinstance(image, Hit | Document):
+            source = image.uri
+        else:
+            source = image.source if isinstance(image, Opened) else image
         if isinstance(source, str) and _ID.fullmatch(source) and not Path(source).exists():
             if known is None:
                 raise QueryError(f"{self._store.location} has no picture with the id {source}")
@@ -190,8 +203,13 @@ def several(pictures: QueryImages | None) -> list[QueryImage]:
         return list(pictures.to_list())
     if getattr(getattr(pictures, "dtype", None), "kind", None) in ("O", "S", "U"):
         return list(cast(Any, pictures).ravel().tolist())  # an array of paths
-    one = isinstance(pictures, str | os.PathLike | bytes | bytearray | Hit | Document | Prepared)
-    one = one or hasattr(pictures, "read") or hasattr(pictures, "shape")
+    one = isinstance(pictures, str | os.PathLike | bytes | bytearray | Hit | Document)
+    one = (
+        one
+        or isinstance(pictures, Prepared | Opened)
+        or hasattr(pictures, "read")
+        or hasattr(pictures, "shape")
+    )
     if one or not isinstance(pictures, Iterable):
         return [cast(QueryImage, pictures)]
     return list(cast(Iterable[QueryImage], pictures))

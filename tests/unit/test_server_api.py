@@ -77,6 +77,20 @@ def test_searches_are_what_the_command_prints(client, run, place, photos, word):
     assert explained["explanations"][0]["parts"]
 
 
+def test_a_picture_beside_words_is_left_out_as_by_the_command(client, run, place, cat, word):
+    """Before words and picture get equal say; a region of it, too."""
+    asked = {"image": [picture_id(str(cat))], "text": word, "k": 12}
+    command = ("search", "--image", cat, word, "-i", place, "-k", 12)
+    for more, options in (
+        ({}, ()),
+        ({"feedback": 2}, ("--feedback", 2)),
+        ({"region": [0, 0, 0.5, 0.5]}, ("--region", "0,0,0.5,0.5")),
+        ({"exclude_self": False}, ("--no-exclude-self",)),
+    ):
+        expected = printed(run, *command, *options)
+        assert json_of(client.post("/api/v1/search", asked | more))["hits"] == expected["hits"]
+
+
 def test_search_by_an_upload_finds_what_the_file_finds(client, run, place, cat, monkeypatch):
     """And the server itself decodes none: views are of a smaller copy where a picture is large."""
     expected = printed(run, "search", "--image", cat, "-i", place, "-k", 4)

@@ -37,7 +37,7 @@ from imgsearch_es.retrieval.strategies import Fusion
 from imgsearch_es.search.hit import Explanation
 from imgsearch_es.search.hits import Hits
 from imgsearch_es.search.query_building import LISTED_BY
-from imgsearch_es.search.query_pictures import Prepared, QueryImage
+from imgsearch_es.search.query_pictures import Opened, Prepared, QueryImage
 from imgsearch_es.search.request import OPTIONS
 from imgsearch_es.stores.base import READ_SECONDS
 
@@ -69,17 +69,11 @@ class Searching:
             "image": [self._picture(name, what.opens_pictures) for name in what.image],
             "like": [self._picture(name) for name in what.like],
             "dislike": [self._picture(name) for name in what.dislike],
-            "exclude_self": False,
             "rocchio": ROCCHIO if what.rocchio is None else Rocchio(*what.rocchio),
         }
         if what.fuse is not None:
             given["fuse"] = Fusion(what.fuse, what.fusion, what.rank_constant, what.window)
-        query = self._index.query(k=k, offset=offset, **given)
-        own = what.image if query.text and what.exclude_self is None else []
-        if what.exclude_self:
-            own = [*what.image, *what.like, *what.dislike]
-        known = dict.fromkeys(name for name in own if len(name) == 32)
-        return replace(query, exclude=tuple(known)) if known else query
+        return self._index.query(k=k, offset=offset, **given)
 
     def everything(
         self, where: Mapping[str, Any], k: int, offset: int, sort: str = LISTED_BY
@@ -129,11 +123,10 @@ class Searching:
 
     def _picture(self, name: str, opened: bool = False) -> QueryImage:
         found = self._pictures.find(name)
-        if isinstance(found, Upload) and not opened:
-            pixels = self._pictures.uploads.pixels(found)
-            if pixels is not None:
-                return Prepared(found.id, pixels)
-        return self._pictures.opened(found) if isinstance(found, Upload) or opened else found
+        if not isinstance(found, Upload):
+            return Opened(found.uri, self._pictures.opened(found)) if opened else found
+        pixels = None if opened else self._pictures.uploads.pixels(found)
+        return self._pictures.opened(found) if pixels is None else Prepared(found.id, pixels)
 
 
 class Services:
