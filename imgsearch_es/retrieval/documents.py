@@ -125,6 +125,11 @@ class Document:
         colors = {term.key.removeprefix(COLOR): term.score for term in self.colors}
         return {"colors": colors} if colors else {}
 
+    def shown_photo(self) -> dict[str, Any]:
+        """How it was taken and the text in it, as far as that is known, as JSON values."""
+        photo = {"photo": self.photo.to_dict()} if self.photo != NO_PHOTO else {}
+        return {**photo, "text": self.text} if self.text else photo
+
     @property
     def checksum(self) -> str:
         """Of all of the document: 32 hexadecimal digits, and "v" where it has a deep feature."""

@@ -15,7 +15,7 @@ from imgsearch_es.analysis.filters import Box
 from imgsearch_es.analysis.terms import is_word, word_key, words_of
 from imgsearch_es.errors import QueryError
 from imgsearch_es.pictures.files import to_path
-from imgsearch_es.pictures.photo import NO_PHOTO, Photo
+from imgsearch_es.pictures.photo import Photo
 from imgsearch_es.retrieval.documents import Document
 from imgsearch_es.retrieval.language import parse_words
 from imgsearch_es.retrieval.queries import Query, part_queries
@@ -138,8 +138,7 @@ class Hit:
             **self.document.shown_colors(),
             "labels": list(self.labels),
             "metadata": dict(self.metadata),
-            **({"photo": self.photo.to_dict()} if self.photo != NO_PHOTO else {}),
-            **({"text": self.text} if self.text else {}),
+            **self.document.shown_photo(),
             **({"parts": [part.to_dict() for part in self.parts]} if self.parts else {}),
         }
 

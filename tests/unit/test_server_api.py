@@ -11,6 +11,8 @@ import time
 import zipfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from unittest import mock
@@ -22,11 +24,13 @@ import pytest
 from click.testing import Result
 from pydantic import BaseModel, TypeAdapter
 
+from imgsearch_es import ImageIndex
 from imgsearch_es.errors import ImageError, IndexLockedError, QueryError, WeightsError
 from imgsearch_es.evaluation.clicks import read_interactions
 from imgsearch_es.interfaces.server import api, pictures, schemas
 from imgsearch_es.pictures.files import picture_id
 from imgsearch_es.pictures.images import open_image
+from imgsearch_es.pictures.photo import Photo
 from tests.fakes import FakeModel, noise
 from tests.serving import BEARER, TOKEN, Client, json_of
 
@@ -161,6 +165,21 @@ def test_documents_thumbnails_and_originals(own, cat):
     assert 'imgsearch_thumbnails_total{cache="miss"} 1.0' in text
     assert 'imgsearch_thumbnails_total{cache="hit"} 2.0' in text
     assert own.get(f"/thumbnails/{name}/241").status == 404
+
+
+def test_a_photo_with_text_is_described(own, cat):
+    """How it was taken, and what was read in it."""
+    name, seen = picture_id(str(cat)), {"photo": {"camera": "X100"}, "text": "Flight 42"}
+    changed = partial(replace, photo=Photo(camera="X100"), text="Flight 42")
+    with ImageIndex(own.services.index.location) as index:
+        index.store.change([name], changed)
+        index.store.finish()
+    answer = json_of(own.get("/api/v1/search?text=ocr:flight"))
+    fits(answer, schemas.SearchAnswer)
+    document = json_of(own.get(f"/api/v1/documents/{name}"))
+    fits(document, schemas.DocumentAnswer)
+    for found in (*answer["hits"], document):
+        assert {key: found[key] for key in seen} == seen
 
 
 def test_an_upload_is_drawn_once_and_nobody_waits(own, cat, monkeypatch):

@@ -214,6 +214,7 @@ class _Picture(_Model):
     labels: list[str]
     metadata: dict[str, Any]
     photo: dict[str, Any] | None = Field(None, description="How it was taken, from EXIF and XMP.")
+    text: str | None = Field(None, description="What was read in it, by lines.")
     synsets: list[TermAnswer]
     colors: dict[str, float] | None = Field(None, description="Shares of the pixels, most first.")
 
@@ -376,6 +377,7 @@ def described(document: Document) -> dict[str, Any]:
         "metadata": dict(document.metadata),
         "synsets": document.shown_terms(),
         **document.shown_colors(),
+        **document.shown_photo(),
     }
 
 
