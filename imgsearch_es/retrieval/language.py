@@ -215,17 +215,18 @@ class _Reader:
         )
         beside = () if self.is_either else traces.described(self._weights)
         wanted = [traces.Said("the other words", beside, "+")] if beside else []
+        said = [*traces.meant(self._said, self._weights)]
         self.check_size()
-        if not (self._said or self.filters or self._left_out):
+        if not (said or self.filters or self._left_out):
             raise QueryError("there are no words to search for; write some, such as tabby cat")
         return Words(
             terms=synset_vector(Term(key, weight) for key, weight in self._weights.items()),
-            signs=tuple(dict.fromkeys(self._traces.signs([*self._said, *wanted]))),
+            signs=tuple(dict.fromkeys(self._traces.signs([*said, *wanted]))),
             filters=tuple(self.filters),
             hints=hints,
             left_out=tuple(self._left_out),
             text=self._canonical(),
-            counts=self._traces.counted(self._said),
+            counts=self._traces.counted(said),
         )
 
     def check_size(self) -> None:

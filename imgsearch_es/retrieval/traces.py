@@ -147,6 +147,13 @@ def chosen(weights: MutableMapping[str, float], both: Mapping[str, Resolution]) 
         yield f"{word!r} was taken for the color; {synsets} is what else it means"
 
 
+def meant(said: Iterable[Said], weights: Collection[str]) -> Iterator[Said]:
+    """Words with what was chosen for them; what is excluded may be either."""
+    for one in said:
+        keys = tuple(key for key in one.keys if key in weights)
+        yield one._replace(keys=keys) if keys and one.sign != "-" else one
+
+
 def described(weights: Collection[str]) -> tuple[str, ...]:
     """The synsets beside which colors are asked for; none where either is missing."""
     synsets = tuple(key for key in weights if not is_color(key))

@@ -144,7 +144,7 @@ class QueryBuilder:
             return words
         by_one, by_other = (_times(terms, 1 / terms[0].score) for terms in (synsets, colors))
         one, other = self._best_scores(by_one, by_other, selected)
-        return synset_vector(synsets, _times(colors, sum(one) / sum(other) if other else 1.0))
+        return synset_vector(synsets, _times(colors, sum(one) / sum(other) if one and other else 1))
 
     def _best_scores(
         self, one: Sequence[Term], other: Sequence[Term], selected: Selection

@@ -93,6 +93,19 @@ def test_words_of_colors_are_words(folder, fake_model, tmp_path):
         assert index.verify(sample=3).is_whole
 
 
+def test_what_counts_is_what_a_word_was_taken_for(folder, fake_model, tmp_path):
+    """And a synset that no picture has takes nothing from a color."""
+    with ImageIndex(tmp_path / "x.duckdb", model="fake") as index:
+        index.add(folder)
+        alone, fruit = index.search(text="orange"), index.search(text="synset:orange")
+        assert (alone.total, alone.ranking) == (fruit.total, fruit.ranking)
+        assert index.query(text="+orange tabby").filters[0].synsets == ("color:orange",)
+        seen = {term.key for document in index for term in document.terms}
+        unseen = next(key for key in imagenet().keys if key not in seen)
+        either = index.search(text=f"black OR synset:{unseen}")
+        assert either.ranking == index.search(text="black").ranking != []
+
+
 def test_an_older_index_says_so_until_it_is_rebuilt(folder, fake_model, tmp_path, monkeypatch):
     made = kept_index.settings_of
 
