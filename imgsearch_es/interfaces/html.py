@@ -18,7 +18,7 @@ from imgsearch_es.retrieval.spans import marked
 from imgsearch_es.retrieval.strategies import STRATEGIES
 from imgsearch_es.search.hit import Explanation
 from imgsearch_es.search.hits import Hits
-from imgsearch_es.vocabulary.colors import COLOR
+from imgsearch_es.vocabulary.colors import COLOR, is_color
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -222,15 +222,21 @@ def full_scale(query: Query) -> float | None:
     """The most that a score can be, where the strategy has such a thing and scores add up to 1.
 
     By formula (1) that is the heaviest term's weight, by the square roots of products the root of
-    the weights' sum (Cauchy and Schwarz), by a cosine 1.
+    the weights' sum (Cauchy and Schwarz), by a cosine 1. Colors add up to 1 beside synsets, but are
+    no part of the length that a cosine divides by.
     """
     way = STRATEGIES[query.strategy]
     if query.sort is not None or query.fusion is not None:
         return None
     if way.is_dense or not query.terms:
         return 1.0 if way.name == "dense-cosine" else None
-    weights = [max(term.score, 0.0) for term in query.terms]
-    most = {"inner": max(weights), "sqrt": math.sqrt(math.fsum(weights)), "cosine": 1.0}
+    weights = [(is_color(term.key), max(term.score, 0.0)) for term in query.terms]
+    synsets, colors = ([w for kind, w in weights if kind == of] for of in (False, True))
+    most = {
+        "inner": max(synsets, default=0.0) + max(colors, default=0.0),
+        "sqrt": math.sqrt(math.fsum(synsets)) + math.sqrt(math.fsum(colors)),
+        "cosine": 0.0 if colors else 1.0,
+    }
     return most.get(way.formula.name) or None
 
 

@@ -12,6 +12,7 @@ from imgsearch_es import ImageIndex
 from imgsearch_es.analysis.terms import colors_of
 from imgsearch_es.errors import QueryError, UnknownWordError
 from imgsearch_es.indexing import kept_index
+from imgsearch_es.interfaces.html import full_scale
 from imgsearch_es.vocabulary.colors import COLOR, COLORS
 from imgsearch_es.vocabulary.synsets import from_labels, imagenet
 
@@ -104,6 +105,18 @@ def test_what_counts_is_what_a_word_was_taken_for(folder, fake_model, tmp_path):
         unseen = next(key for key in imagenet().keys if key not in seen)
         either = index.search(text=f"black OR synset:{unseen}")
         assert either.ranking == index.search(text="black").ranking != []
+
+
+def test_no_score_is_higher_than_the_whole_bar(folder, fake_model, tmp_path):
+    """Beside synsets, whose scores add up to 1, colors add up to 1."""
+    with ImageIndex(tmp_path / "x.duckdb", model="fake") as index:
+        index.add(folder)
+        best = index.search(text="black", k=1)[0].synsets[0].key
+        for strategy in ("auto", "sqrt", "cosine"):
+            hits = index.search(text=f"black^9 OR white OR synset:{best}", strategy=strategy)
+            full = full_scale(hits.query)
+            assert full is None if strategy == "cosine" else full >= hits[0].score
+        assert full_scale(index.query(text=best, strategy="cosine")) == 1
 
 
 def test_an_older_index_says_so_until_it_is_rebuilt(folder, fake_model, tmp_path, monkeypatch):
