@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
 import re
@@ -378,6 +379,14 @@ def test_remove_by_query(index, word):
     assert index.remove(query=query) == matching  # whatever k says
     assert index.search(text=word).total == 0
     assert index.count() == 12 - matching
+
+
+def test_a_total_is_a_number(new, photos, cat):
+    """Of Python: JSON has none of NumPy."""
+    new.add(photos)
+    for strategy in ("auto", "dense-cosine", "dense-chi2"):
+        hits = new.search(cat, strategy=strategy, exclude_self=True)
+        assert json.loads(json.dumps(hits.to_dict()))["total"] == 11
 
 
 def test_words_beside_many_conditions(index, word):

@@ -116,7 +116,7 @@ def _without(out: Sequence[int], found: Scores, least: np.float32) -> Scores:
     is_out = np.isin(found.places, out)
     total = found.total
     if total is not None:
-        total -= np.count_nonzero(found.scores[is_out] >= least)
+        total -= int(np.count_nonzero(found.scores[is_out] >= least))
     return Scores(found.places[~is_out], found.scores[~is_out], total)
 
 
