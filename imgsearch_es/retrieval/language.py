@@ -213,7 +213,8 @@ class _Reader:
             *map(traces.near_hint, self._near.values()),
             *traces.left_out(self._left_out, self._vocabulary),
         )
-        beside = () if self.is_either else traces.described(self._weights)
+        described = traces.described(self._weights)
+        beside = () if self.is_either else described
         wanted = [traces.Said("the other words", beside, "+")] if beside else []
         said = [*traces.meant(self._said, self._weights)]
         self.check_size()
@@ -225,7 +226,7 @@ class _Reader:
             filters=tuple(self.filters),
             hints=hints,
             left_out=tuple(self._left_out),
-            text=self._canonical(),
+            text=self._canonical(is_either=self.is_either and bool(described)),
             counts=self._traces.counted(said),
         )
 
@@ -343,8 +344,11 @@ class _Reader:
                 return self._by_key(synset.key)
         raise QueryError(f"no synset of this index has the wnid {wnid!r:.60}, such as n02099601")
 
-    def _canonical(self) -> str:
-        """The words; plain ones are quoted where side by side they would form other phrases."""
+    def _canonical(self, *, is_either: bool) -> str:
+        """The words; plain ones are quoted where side by side they would form other phrases.
+
+        One OR says that colors are asked for as the synsets are, where that matters.
+        """
         shown: list[str] = []
         for are_plain, group in groupby(self._shown, key=lambda text: bool(_PLAIN.fullmatch(text))):
             words = list(group)
@@ -352,7 +356,7 @@ class _Reader:
                 phrases = [item.phrase for item in _phrases(" ".join(words), self._vocabulary)]
                 words = words if phrases == words else [quoted(word) for word in words]
             shown += words
-        return " ".join(shown)
+        return " ".join([*shown[:1], "OR", *shown[1:]] if is_either else shown)
 
 
 def _phrases(text: str, vocabulary: Vocabulary) -> tuple[Resolution, ...]:

@@ -178,6 +178,14 @@ def test_conditions_alone(line, canonical):
         to_filters(f"{line} red", IMAGENET)
 
 
+def test_the_canonical_form_says_or_where_that_matters():
+    known = IMAGENET.with_colors()
+    words = parse_words("tabby black -dog OR", known)
+    assert str(words) == "tabby OR black -dog"
+    assert parse_words(str(words), known) == words != parse_words("tabby black -dog", known)
+    assert str(parse_words("tabby OR dog", known)) == "tabby dog"
+
+
 def test_a_score_is_of_all_that_a_word_stands_for():
     (dog,) = read("cat score(dog)>0.1").filters
     assert (set(dog.synsets), str(dog)) == (set(DOGS), "score(dog)>0.1")
