@@ -65,7 +65,8 @@ class Words:
     """What a line of words and conditions asks for.
 
     The fields are those of `Query`; ``text`` is the words in canonical form, without conditions and
-    without those left out, and ``signs`` is what those with a sign select.
+    without those left out, of which ``unwanted`` have a minus, and ``signs`` is what those with a
+    sign select.
     """
 
     terms: tuple[Term, ...]
@@ -73,6 +74,7 @@ class Words:
     filters: tuple[Filter, ...] = ()
     hints: tuple[str, ...] = field(default=(), compare=False)
     left_out: tuple[str, ...] = field(default=(), compare=False)
+    unwanted: tuple[str, ...] = field(default=(), compare=False)
     text: str = ""
     counts: Filter | None = None
 
@@ -158,7 +160,7 @@ class _Reader:
         self._said: dict[traces.Said, None] = {}
         self.filters: dict[Filter, None] = {}
         self._near: dict[str, Resolution] = {}
-        self._left_out: dict[str, None] = {}
+        self._left_out: dict[str, bool] = {}  # and whether it has a minus wherever it stands
         self._both: dict[str, Resolution] = {}  # a color and synsets
         self.is_either = False
         self._shown: list[str] = []
@@ -196,11 +198,12 @@ class _Reader:
                 self._add_filter("filename", [phrase], sign)
                 return
             if phrase in self._left_out:
+                self._leave_out(phrase, sign)
                 return
             try:
                 self._add(self._vocabulary.resolve(phrase), sign, token["boost"], token[0])
             except UnknownWordError:
-                self._left_out[phrase] = None
+                self._leave_out(phrase, sign)
 
     def _names_file(self, word: str) -> bool:
         """Whether a word is a picture's name, by which it is found."""
@@ -226,6 +229,7 @@ class _Reader:
             filters=tuple(self.filters),
             hints=hints,
             left_out=tuple(self._left_out),
+            unwanted=tuple(word for word, is_excluded in self._left_out.items() if is_excluded),
             text=self._canonical(is_either=self.is_either and bool(described)),
             counts=self._traces.counted(said),
         )
@@ -247,7 +251,7 @@ class _Reader:
     ) -> None:
         """What a word or phrase names or comes near; what is neither is left out."""
         if not found.keys:
-            self._left_out[found.phrase] = None
+            self._leave_out(found.phrase, sign)
             return
         if found.how in ("near", "doubtful"):
             self._near[found.phrase] = found
@@ -256,6 +260,9 @@ class _Reader:
         also = (found.color,) if found.color else ()
         shown = found.phrase if _PLAIN.fullmatch(found.phrase) else quoted(found.phrase)
         self._add_synsets(found.keys, shown, sign, boost, place, found.weights, also)
+
+    def _leave_out(self, phrase: str, sign: str) -> None:
+        self._left_out[phrase] = sign == "-" and self._left_out.get(phrase, True)
 
     def _read_field(self, token: re.Match[str], sign: str) -> None:
         field, value = token["field"].removesuffix(":"), token["value"]

@@ -188,7 +188,7 @@ class QueryBuilder:
         """Words left out may stand in pictures' texts; where nothing else is said, they are meant.
 
         Raises:
-            UnknownWordError: nothing else is said, and no picture has them all.
+            UnknownWordError: nothing else is said, and no picture has them all, or one excluded.
         """
         unknown = words.left_out[:_LOOKED_FOR]
         conditions = {word: Filter(OCR, "in", (word,)) for word in unknown if searched(word)}
@@ -199,10 +199,13 @@ class QueryBuilder:
                 if self._has(condition)
             )
             return replace(words, hints=(*words.hints, *also))
-        if len(conditions) < len(words.left_out) or not self._has(*conditions.values()):
+        out = [conditions.pop(word) for word in words.unwanted if word in conditions]
+        wanted = tuple(conditions.values())
+        stand = all(self._has(*some) for some in (wanted, *((one,) for one in out)) if some)
+        if len(wanted) + len(out) < len(words.left_out) or not stand:
             raise unknown_word(unknown[0], self.vocabulary)
         said = f"{', '.join(unknown)!r:.60}: looked for in the text of pictures"
-        filters = (*words.filters, *conditions.values())
+        filters = (*words.filters, *wanted, *(replace(one, negated=True) for one in out))
         return replace(words, filters=filters, hints=(said,), left_out=())
 
     def _has(self, *conditions: Filter) -> bool:

@@ -108,8 +108,12 @@ def test_texts_are_read_once_and_found(place, tmp_path):
             "ocr:kefalotyri finds pictures in which it stands"
             in index.search("cat kefalotyri").hints
         )
-        with pytest.raises(UnknownWordError):
-            index.search("kefalotyri 42")
+        others = {document.uri for document in index} - {*hits.uris}
+        for line in ("-kefalotyri", "NOT kefalotyri"):  # what is excluded is not found
+            assert {*index.search(line).uris} == others
+        for line in ("kefalotyri 42", "-fortytwo"):
+            with pytest.raises(UnknownWordError):
+                index.search(line)
         assert index.verify().is_whole
         index.reindex(model="fake", terms=5, allow_missing=True)
         assert [hit.filename for hit in index.search("ocr:gate")] == ["b.png"]
