@@ -62,8 +62,8 @@ class Filter:
     """A condition on one field of the document; it selects, and does not score.
 
     Attributes:
-        field: "label", "width", ..., "metadata.<name>", or "score(<word>)", the picture's score
-            of a word: by formula (1), of a search for it alone; 0 where it has none.
+        field: "label", "width", ..., "metadata.<name>", or "score(<word>)", the picture's
+            scores of all that a word stands for, added, each whole; 0 where it has none.
         operator: "in", "gt", "gte", "lt", "lte", "wildcard" (``*`` and ``?``), "near" or
             "within".
         values: the operands; any of them for "in", exactly one for the others; of "near" latitude,
