@@ -168,8 +168,11 @@ class PictureReader:
         whole: bool,
     ) -> Picture:
         """A query picture, decoded as the documents were; regions and views are of the whole."""
-        source: ImageSource = image.source if isinstance(image, Opened) else image
-        source = source.uri if isinstance(source, Hit | Document) else source
+        source: ImageSource
+        if isinstance(image, Hit | Document):
+            source = image.uri
+        else:
+            source = image.source if isinstance(image, Opened) else image
         if isinstance(source, str) and _ID.fullmatch(source) and not Path(source).exists():
             if known is None:
                 raise QueryError(f"{self._store.location} has no picture with the id {source}")

@@ -266,13 +266,15 @@ def test_search_mistakes(run, place, cat):
         assert message in sentence(run("search", *arguments.split(), "-i", place, code=1))
 
 
-def test_explain(run, place, word, cat):
+def test_explain(run, place, word, cat, monkeypatch):
     out = run("explain", word, "-i", place, "--picture", cat).stdout
     assert f"{cat}  score 0." in out
     assert re.search(r"synset +query +picture +product", out)
     assert re.search(rf"{word} +1\.0+ +0\.\d+ +0\.\d+", out)
     out = run("explain", "cat", "-i", place, "--where", "width>99").stdout
     assert out.startswith("nothing to explain: no picture matches words: cat")
+    monkeypatch.chdir(cat.parent)  # paths are shown as seen from here, as by a search
+    assert run("explain", "--image", cat, "-i", place, "-k", 1).stdout.startswith("1. cat.0.png  ")
 
 
 def test_explain_a_picture_as_it_was_found(asked, place, word, cat):

@@ -219,7 +219,8 @@ def explain(
         say(f"nothing to explain: {what} {hits.query}")
     for explanation in explanations:
         place = f"{explanation.hit.rank}. " if wanted is None else ""
-        say(f"{place}{explanation.hit.uri}  score {explanation.total:.6g}")
+        shown = short(explanation.hit.path or explanation.hit.uri)
+        say(f"{place}{shown}  score {explanation.total:.6g}")
         if explanation.hit.parts:
             columns = ("part", "weight", "score", "contribution")
             rows: list[tuple[str, ...]] = [*explanation.lines()]

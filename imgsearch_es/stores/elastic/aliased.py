@@ -245,9 +245,9 @@ class AliasedIndex(Store):
             try:
                 client.indices.create(index=self._index, aliases=aliases, **body)
             except elasticsearch.BadRequestError as error:  # an answer may have been lost
-                is_there = error.error == "resource_already_exists_exception"
-                is_there = is_there and client.indices.exists_alias(name=self._written_as)
-                if not is_there or self.stored_settings() != settings:
+                known = error.error == "resource_already_exists_exception"
+                is_ours = known and client.indices.exists_alias(name=self._written_as)
+                if not is_ours or self.stored_settings() != settings:
                     raise
 
     def beside(self) -> Self:
