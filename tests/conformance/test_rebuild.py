@@ -85,6 +85,8 @@ def test_who_writes_or_turns_pages_stays_with_the_index_it_began_with(place):
                 opened.search(TABBY)
             with pytest.raises(IndexRebuiltError):
                 opened.write([document("b.jpg", [("tabby", 1.0)])])
+            with pytest.raises(IndexRebuiltError):
+                opened.mark()
         assert renewed(opened).count() == 1
         with pytest.raises(IndexRebuiltError, match="rebuilt"):
             next(late.pages(TABBY))  # it was asked for when the other was there
