@@ -27,7 +27,8 @@ from imgsearch_es.errors import DamagedIndexError, ReconciliationError, SourceEr
 from imgsearch_es.indexing.find import Found, is_gone, unmounted
 from imgsearch_es.indexing.photos import with_thumbnails
 from imgsearch_es.indexing.report import IndexReport, Stages
-from imgsearch_es.pictures.files import beginnings, to_path, to_uri
+from imgsearch_es.pictures.archives import split_uri
+from imgsearch_es.pictures.files import beginnings, picture_id, to_path, to_uri
 from imgsearch_es.pictures.images import ImageSource
 from imgsearch_es.pictures.manifests import PictureList
 from imgsearch_es.retrieval.documents import Document
@@ -182,6 +183,7 @@ class Writer:
         self._store = store
         self._report = report
         self._unrecorded: list[Rejected] = []
+        self._archives = set[str]()
         self.written = bytearray()
 
     def write(self, batches: Iterable[Sequence[Found]]) -> None:
@@ -257,8 +259,17 @@ class Writer:
             self._store.ledger.write(entries)
         failing = {entry.id for entry in entries}
         stricken = [found.id for found in batch if found.before and not found.rejected]
+        stricken += self._readable(batch)
         if stricken := [key for key in stricken if key not in failing]:
             self._store.ledger.remove(stricken)
+
+    def _readable(self, batch: Sequence[Found]) -> list[str]:
+        """The ids of tar files in the ledger that were read now, with nothing to say of them."""
+        inside = {parts[1] for found in batch if (parts := split_uri(found.uri))}
+        new = inside - self._archives
+        self._archives |= new
+        ids = set(map(picture_id, new)) - {entry.id for entry in self._report.rejected}
+        return [entry.id for entry in self._store.ledger.read(list(ids))] if ids else []
 
 
 def check_store(store: Store, expected: int, written: bytearray, again: str) -> None:

@@ -6,8 +6,8 @@ within its limits of memory and time, and only after ``check`` has seen how larg
 
 Transparent pixels are laid on white; ICC profiles are not applied (nor are they where the
 classifiers were trained); LAB becomes sRGB. Gray deeper than 8 bits: 0..65535 becomes 0..255, and
-so do 0..1 (floats only) and 0..255 where all values lie in them; any other range is stretched from
-its least to its greatest value.
+of floats so do 0..1 and 0..255 where all values lie in them; any other range is stretched from its
+least to its greatest value.
 """
 
 from __future__ import annotations

@@ -146,6 +146,11 @@ def test_a_truncated_archive_is_rejected(new, shard):
     assert "unexpected end of data" in entry.reason
     shard.write_bytes(whole)
     assert new.add(shard).added == 3
+    assert new.rejected() == []
+    shard.write_bytes(whole[:700])
+    assert len(new.add(shard).rejected) == 1
+    shard.write_bytes(whole)
+    assert (new.add(shard).unchanged, new.rejected()) == (3, [])
 
 
 def header(name: str, size: int = 0, kind: bytes = tarfile.REGTYPE, content: bytes = b"") -> bytes:
