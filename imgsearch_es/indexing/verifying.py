@@ -196,7 +196,7 @@ class Verifier:
         harms = self._store.glance()
         if repair and harms:
             self._store.mend()
-            report.repaired += len(harms)
+            report.repaired += max(0, len(harms) - len(self._store.glance()))
         entries = self._store.ledger.read()
         ids = list({entry.id for entry in entries})
         is_right = len(entries) == len(ids) == len(self._store.ledger.read(ids))
