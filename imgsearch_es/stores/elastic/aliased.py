@@ -245,9 +245,9 @@ class AliasedIndex(Store):
             try:
                 client.indices.create(index=self._index, aliases=aliases, **body)
             except elasticsearch.BadRequestError as error:  # an answer may have been lost
-                known = error.error == "resource_already_exists_exception"
-                is_ours = known and client.indices.exists_alias(name=self._written_as)
-                if not is_ours or self.stored_settings() != settings:
+                is_there = error.error == "resource_already_exists_exception"
+                is_there = is_there and bool(client.indices.exists_alias(name=self._written_as))
+                if not is_there or self.stored_settings() != settings:
                     raise
 
     def beside(self) -> Self:
@@ -290,9 +290,12 @@ class AliasedIndex(Store):
 
     def mark(self) -> str:
         """The numbers of the shards' last operations."""
-        index = self._known_index()
+        index, indices = self._known_index(), self.client.options(ignore_status=404).indices
         with translated(self._address):
-            stats = self.client.indices.stats(index=index, level="shards")["indices"][index]
+            found = indices.stats(index=index, level="shards")
+        if "indices" not in found:
+            raise self._gone()
+        stats = found["indices"][index]
         numbers = (
             f"{shard}:{copy['seq_no']['max_seq_no']}"
             for shard, copies in stats["shards"].items()
@@ -308,7 +311,8 @@ class AliasedIndex(Store):
             raise StoreError(
                 f"{old} is an index and not an alias: open it by the name without number"
             )
-        moved, made, blocked = False, new.mark(), f"{old}{waiting.BLOCKED}{token_hex(4)}"
+        made = new.mark().partition(" ")[0]  # of the index, whatever is written to it
+        moved, blocked = False, f"{old}{waiting.BLOCKED}{token_hex(4)}"
         with translated(self._address), self.patient():
             indices.refresh(index=new._index)
             indices.put_alias(index=old, name=blocked)
@@ -329,7 +333,7 @@ class AliasedIndex(Store):
                     indices.update_aliases(actions=moves)
                     moved = True
             except elasticsearch.NotFoundError as error:
-                moved = self._find_index() == new._index and _same_index(new.mark(), made)
+                moved = self._find_index() == new._index and new.mark().startswith(made)
                 # Another program builds it anew, or took the block off; else an answer was lost.
                 if not moved and waiting.blocked_by(self.client, old):
                     raise self._rebuilt() from error
@@ -351,11 +355,6 @@ class AliasedIndex(Store):
         if "_connection" in self.__dict__:
             self.client.close()
             del self.__dict__["_connection"]
-
-
-def _same_index(mark: str, other: str) -> bool:
-    """Whether two marks are of one index, whatever was written to it in between."""
-    return mark.partition(" ")[0] == other.partition(" ")[0]
 
 
 def _own_alias(index: str) -> str:
