@@ -20,7 +20,7 @@ from imgsearch_es.evaluation.significance import check_interval
 from imgsearch_es.evaluation.systems import Progress, Questions, System, Systems, parse_systems
 from imgsearch_es.evaluation.tables import check_known, plain
 from imgsearch_es.evaluation.tasks import Task, make_task
-from imgsearch_es.evaluation.text_files import write_bytes
+from imgsearch_es.evaluation.text_files import names_in_files, write_bytes
 from imgsearch_es.index import ImageIndex
 from imgsearch_es.pictures.files import check_page
 from imgsearch_es.retrieval.strategies import MAX_RESULTS, StrategyName
@@ -142,9 +142,8 @@ def evaluate(request: EvaluationRequest) -> Evaluation:
 def _read_run(run: RunLike, task: Task, collection: Collection) -> Run:
     """A run with the index's ids; what the index lacks keeps its name and is not relevant."""
     key = collection.id_of
-    columns = {collection.name(query): query for query in task.judgements.queries}
-    plain = {query: query for query in task.judgements.queries}
-    asked = {**plain, **columns} if isinstance(run, str | os.PathLike) else {**columns, **plain}
+    in_file = isinstance(run, str | os.PathLike)
+    asked = names_in_files(task.judgements.queries, first=in_file, column=collection.name)
     found = Run.of(run).renamed(key, lambda name: asked.get(name) or key(name))
     if not set(task.judgements.queries) & found.rankings.keys():
         raise EvaluationError(f"the run {found.name} answers none of the queries")

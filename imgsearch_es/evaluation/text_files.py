@@ -112,10 +112,12 @@ def as_column(text: str) -> str:
     return re.sub(r"[\s%]", lambda found: quote(found[0], safe=""), text)
 
 
-def names_in_files(names: Iterable[str], *, first: bool) -> dict[str, str]:
-    """Names by themselves and by ``as_column``, by this ``first`` where two could be meant."""
+def names_in_files(
+    names: Iterable[str], *, first: bool, column: Callable[[str], str] = as_column
+) -> dict[str, str]:
+    """Names by themselves and by ``column``, by this ``first`` where two could be meant."""
     plain = {name: name for name in names}
-    columns = {as_column(str(name)): name for name in plain}
+    columns = {column(str(name)): name for name in plain}
     return {**plain, **columns} if first else {**columns, **plain}
 
 

@@ -203,13 +203,8 @@ def several(pictures: QueryImages | None) -> list[QueryImage]:
         return list(pictures.to_list())
     if getattr(getattr(pictures, "dtype", None), "kind", None) in ("O", "S", "U"):
         return list(cast(Any, pictures).ravel().tolist())  # an array of paths
-    one = isinstance(pictures, str | os.PathLike | bytes | bytearray | Hit | Document)
-    one = (
-        one
-        or isinstance(pictures, Prepared | Opened)
-        or hasattr(pictures, "read")
-        or hasattr(pictures, "shape")
-    )
+    alone = (str, os.PathLike, bytes, bytearray, Hit, Document, Prepared, Opened)
+    one = isinstance(pictures, alone) or hasattr(pictures, "read") or hasattr(pictures, "shape")
     if one or not isinstance(pictures, Iterable):
         return [cast(QueryImage, pictures)]
     return list(cast(Iterable[QueryImage], pictures))
