@@ -119,6 +119,10 @@ class Exact(str):
     """A value of metadata that is compared as it is, although it may look like a range."""
 
     __slots__ = ()
+    __hash__ = str.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, str) and str.__eq__(self, other) and not is_range(other)
 
 
 def is_range(value: object) -> bool:

@@ -53,7 +53,8 @@ def test_times_are_compared_to_the_millisecond(place):
 def test_a_value_that_looks_like_a_range_is_found(place):
     values = ["1..3", "2", "1", "2019..2021", "2020-01-01..", "x"]
     documents = [
-        replace(document(f"{i}.jpg", []), metadata={"v": value}) for i, value in enumerate(values)
+        replace(document(f"{i}.jpg", [("tabby", 1.0)]), metadata={"v": value})
+        for i, value in enumerate(values)
     ]
     with filled(place(), documents) as store:
         for value, wanted in (
@@ -68,6 +69,9 @@ def test_a_value_that_looks_like_a_range_is_found(place):
         for item in store.facets(Selection(), ["metadata.v"], 10)["metadata.v"]:
             of_value = store.documents(conditions_of("metadata.v", item["value"]))
             assert {d.metadata["v"] for d in of_value} == {item["value"]}
+        both = [conditions_of("metadata.v", "1..3"), parse_filters({"metadata.v": "1..3"})]
+        results = store.search_many([replace(TABBY, filters=filters) for filters in both])
+        assert [result.total for result in results] == [1, 3]
 
 
 def test_nothing_is_there_before_create(store: Store):

@@ -107,8 +107,8 @@ class ElasticLedger(Ledger):
             answers = waiting.bulk(self._client(), self.name, actions, dict)
         for answer in answers:
             if "error" in answer:
-                reason = answer["error"].get("reason", "refused")
-                raise StoreError(f"{self._address}: a rejected picture is not noted: {reason}")
+                why = waiting.why_not(answer)
+                raise StoreError(f"{self._address}: a rejected picture is not noted: {why}")
 
 
 def _entry(source: Mapping[str, Any]) -> Rejected:

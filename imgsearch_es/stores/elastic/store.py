@@ -79,7 +79,7 @@ class ElasticStore(Writing):
             self.client.indices.refresh(index=self._name)
         for answer in answers:
             if "error" in answer:
-                raise StoreError(f"{self.location}: {answer['error'].get('reason', 'refused')}")
+                raise StoreError(f"{self.location}: {waiting.why_not(answer)}")
         return len(there)
 
     def search(self, query: Query) -> SearchResult:

@@ -330,6 +330,15 @@ def parts(ids: Sequence[str]) -> Iterator[list[str]]:
         yield list(ids[start : start + _TOGETHER])
 
 
+def why_not(answer: Mapping[str, Any]) -> str:
+    """The server's reason for refusing one document, cut off: it may quote the whole document."""
+    error = answer.get("error", {})
+    if not isinstance(error, Mapping):
+        return f"{error!s:.300}"
+    texts = error.get("reason", "refused"), error.get("caused_by", {}).get("reason")
+    return ": ".join(f"{text!s:.300}" for text in texts if text)
+
+
 def last_cause(message: str) -> str:
     """What the system said, such as "Connection refused", of a chain of causes."""
     found = re.search(r"\[Errno -?\d+\] ([^)\]']+)|'([^']+)'\)+$", message)

@@ -36,8 +36,6 @@ _LEAST_TOGETHER = 64
 """Documents that are not worth two requests."""
 _MOST_TOGETHER = 512
 """Documents of one request: about as many as parallel_bulk sends."""
-_LONGEST_REASON = 300
-"""Characters of the server's reason for refusing a document."""
 _LOOKED_AT = 2000
 """Deep features compared with a taught word at a time."""
 _ATTEMPTS = 10
@@ -128,7 +126,7 @@ class Writing(Reading):
         refused = [answer for answer in answers if "error" in answer]
         if any(map(is_missing_index, refused)):
             raise self._gone()
-        reasons = {answer["_id"]: _why(answer) for answer in refused}
+        reasons = {answer["_id"]: waiting.why_not(answer) for answer in refused}
         late = {
             answer["_id"]
             for answer in refused
@@ -292,7 +290,8 @@ class Writing(Reading):
         late = {answer["_id"] for answer in answers if answer["status"] == _CONFLICT}
         for answer in answers:
             if "error" in answer and answer["_id"] not in late:
-                raise StoreError(f"{self.location}: a document stays where it was: {_why(answer)}")
+                why = waiting.why_not(answer)
+                raise StoreError(f"{self.location}: a document stays where it was: {why}")
         return late
 
     def _busy(self) -> StoreError:
@@ -311,12 +310,3 @@ def _parts(documents: Sequence[Document]) -> Iterator[Sequence[Document]]:
         size = min(max(_LEAST_TOGETHER, size), _MOST_TOGETHER)
         yield documents[:size]
         documents = documents[size:]
-
-
-def _why(answer: Mapping[str, Any]) -> str:
-    """The server's reason for refusing one document; it may quote the whole document."""
-    error = answer.get("error", {})
-    if not isinstance(error, Mapping):
-        return str(error)[:_LONGEST_REASON]
-    texts = error.get("reason", "refused"), error.get("caused_by", {}).get("reason")
-    return ": ".join(str(text)[:_LONGEST_REASON] for text in texts if text)
