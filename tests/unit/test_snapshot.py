@@ -264,12 +264,17 @@ def test_without_room_or_leave_for_it_the_file_answers(path, monkeypatch):
     assert list(path.parent.iterdir()) == [path]
 
 
+POSTING = ("term", "document", "score")
+
+
 @pytest.mark.parametrize(
     "harm",
     [
         "DELETE FROM documents WHERE document = 7",
         "INSERT INTO postings FROM postings WHERE document = 7",
+        "UPDATE documents SET document = NULL WHERE document = 7",
         "UPDATE documents SET length = NULL WHERE document = 7",
+        *(f"UPDATE postings SET {name} = NULL WHERE document = 7" for name in POSTING),
         "UPDATE documents SET scores = scores[2:] WHERE document = 7",
         "UPDATE documents SET scores = list_prepend('nan'::FLOAT, scores[2:]) WHERE document = 7",
         "UPDATE documents SET terms = list_prepend(999999, terms[2:]) WHERE document = 7",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -100,8 +100,8 @@ class _Copy:
 
     def __init__(self, reader: Reader, draft: Draft, is_wanted: Callable[[], bool]) -> None:
         self._reader, self._draft, self._is_wanted = reader, draft, is_wanted
-        ordered = reader.connection.execute("SELECT document FROM documents ORDER BY document")
-        numbers = self._numbers = np.asarray(ordered.fetchnumpy()["document"], np.int32)
+        ordered = self._fetch("SELECT document FROM documents ORDER BY document")
+        numbers = self._numbers = np.asarray(ordered["document"], np.int32)
         longest = max(1, reader.one("SELECT max(strlen(id)) FROM documents"))
         kinds = {"id": f"S{longest}", "length": "f8", "norm": "f8", "key": "i8"}
         found = {name: np.empty(len(numbers), kind) for name, kind in kinds.items()}
@@ -140,10 +140,10 @@ class _Copy:
 
     def write_lists(self, table: str) -> None:
         """The list of each term, by place."""
-        connection, draft = self._reader.connection, self._draft
-        found = connection.execute(
+        draft = self._draft
+        found = self._fetch(
             f"SELECT term, count(*) AS count FROM {table} GROUP BY term ORDER BY term"
-        ).fetchnumpy()
+        )
         counts = np.zeros(int(found["term"][-1]) + 1 if len(found["term"]) else 0, np.int64)
         counts[found["term"]] = found["count"]
         starts = np.concatenate([[0], np.cumsum(counts)])
@@ -155,10 +155,10 @@ class _Copy:
             self._go_on()
             last = int(np.searchsorted(starts, starts[first] + _POSTINGS, "right")) - 1
             end = max(first + 1, last)
-            block = connection.execute(
+            block = self._fetch(
                 f"SELECT term, document, score FROM {table} WHERE term >= $1 AND term < $2",
                 [first, end],
-            ).fetchnumpy()
+            )
             where = self._places_of(block["document"])
             ordered = np.lexsort((where, block["term"]))
             term, where, score = block["term"][ordered], where[ordered], block["score"][ordered]
@@ -208,8 +208,8 @@ class _Copy:
 
     def write_features(self) -> None:
         """The deep features, by place, and their lengths."""
-        found = self._reader.connection.execute("SELECT document FROM embeddings ORDER BY document")
-        having = np.asarray(found.fetchnumpy()["document"], np.int32)
+        found = self._fetch("SELECT document FROM embeddings ORDER BY document")
+        having = np.asarray(found["document"], np.int32)
         where = self._places_of(having)
         if (having[1:] == having[:-1]).any():
             raise SnapshotError("there are deep features that stand twice")
@@ -249,13 +249,20 @@ class _Copy:
         for first in range(0, len(numbers), size):
             self._go_on()
             some = numbers[first : first + size]
-            block = self._reader.connection.execute(
+            block = self._fetch(
                 f"SELECT {columns} FROM {table} WHERE document BETWEEN $1 AND $2 ORDER BY document",
                 [int(some[0]), int(some[-1])],
-            ).fetchnumpy()
-            if any(np.ma.is_masked(one) or len(one) != len(some) for one in block.values()):
-                raise SnapshotError("a value is missing, or a number stands twice")
+            )
+            if any(len(one) != len(some) for one in block.values()):
+                raise SnapshotError("a number stands twice")
             yield block
+
+    def _fetch(self, sql: str, parameters: Sequence[int] = ()) -> dict[str, Array]:
+        """The columns that a statement gives; SnapshotError where a value is missing."""
+        found: dict[str, Array] = self._reader.connection.execute(sql, parameters).fetchnumpy()
+        if any(map(np.ma.is_masked, found.values())):
+            raise SnapshotError("a value is missing")
+        return found
 
     def _go_on(self) -> None:
         if not self._is_wanted():
