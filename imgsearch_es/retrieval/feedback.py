@@ -125,6 +125,10 @@ class Rocchio:
             moved = self.embedding(query.embedding, features(liked), features(disliked))
             return replace(query, embedding=moved)
         terms = self.terms(query.terms, [p.terms for p in liked], [p.terms for p in disliked])
+        if not terms and not disliked:
+            raise QueryError(
+                "what is liked has no synsets: search by like= with a strategy dense-*"
+            )
         if not terms:
             raise QueryError("nothing is left of the query after what is disliked: lower gamma")
         return replace(query, terms=terms, counts=None)

@@ -11,6 +11,7 @@ from functools import lru_cache
 from typing import Any
 
 from imgsearch_es.errors import QueryError
+from imgsearch_es.pictures.sources import is_picture_name
 from imgsearch_es.retrieval.conditions import NAMES, NUMBER_FIELDS, SIGNS, quoted
 from imgsearch_es.retrieval.spans import is_range, to_number
 from imgsearch_es.vocabulary.colors import COLOR
@@ -83,9 +84,9 @@ def shown_phrase(phrase: str) -> str:
         found = [token for token in tokens(phrase) if not operator(token) and not token["sign"]]
     except QueryError:
         return quoted(phrase)
-    plain = " ".join(token["word"] or "" for token in found if token["boost"] is None)
-    is_plain = plain == " ".join(phrase.split()) and "score(" not in phrase
-    return phrase if is_plain else quoted(phrase)
+    words = [token["word"] or "" for token in found if token["boost"] is None]
+    is_plain = words == phrase.split() and "score(" not in phrase
+    return quoted(phrase) if not is_plain or any(map(is_picture_name, words)) else phrase
 
 
 def unquoted(text: str) -> str:

@@ -32,8 +32,12 @@ _COUNTED = 16
 
 
 def most_trace(vocabulary: Vocabulary, keys: Iterable[str], trace: float = TRACE) -> float:
-    """The largest score of some synsets together that is no more than a trace of them."""
-    return min(trace * math.sqrt(len(vocabulary.classes(keys))), MOST_TRACE)
+    """The largest score of some synsets together that is no more than a trace of them.
+
+    A taught word changes nothing of what a trace is of the synsets that have its name.
+    """
+    classes = vocabulary.classes(keys) - vocabulary.taught_keys
+    return min(trace * math.sqrt(max(1, len(classes))), MOST_TRACE)
 
 
 class Said(NamedTuple):

@@ -215,18 +215,18 @@ class QueryBuilder:
     def _possible(self, request: SearchRequest, words: Words) -> str:
         """The strategy; "auto" is "dense-cosine" where there are only deep features to compare."""
         strategy, is_fused = request.strategy, request.fuse is not None
-        if known_settings(self.store).has_model:
-            if request.vector is not None and strategy not in DENSE and not is_fused:
-                raise QueryError("vector= is a deep feature: compare it with a strategy dense-*")
-            return strategy
+        settings = known_settings(self.store)
         by_synsets = is_fused or bool(words.terms or words.signs)
-        if strategy == "auto" and not by_synsets:
+        if not settings.has_model and strategy == "auto" and not by_synsets:
             return "dense-cosine"
-        if by_synsets or strategy not in DENSE:
+        has_synsets = settings.has_model or settings.taught
+        if not has_synsets and (by_synsets or strategy not in DENSE):
             raise QueryError(
                 f"{self.store.location} was made from a file of features, and its pictures have "
                 "no synsets: search by a picture that it has or by vector=, with a strategy dense-*"
             )
+        if request.vector is not None and strategy not in DENSE and not is_fused:
+            raise QueryError("vector= is a deep feature: compare it with a strategy dense-*")
         return strategy
 
     def _expanded(self, query: Query, request: SearchRequest) -> Query:

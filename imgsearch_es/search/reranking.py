@@ -5,6 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+_DIGITS = 10
+"""Of distances: copies of a picture are equally far, however their products were rounded."""
+
 
 def reciprocal_order(
     query: NDArray[np.float32],
@@ -29,7 +32,7 @@ def reciprocal_order(
     both = np.vstack([query[np.newaxis], vectors]).astype(np.float64)
     lengths = np.linalg.norm(both, axis=1, keepdims=True)
     unit = np.divide(both, lengths, out=np.zeros_like(both), where=lengths > 0)
-    distances = np.asarray(np.clip(1 - unit @ unit.T, 0.0, 2.0))
+    distances = np.round(np.clip(1 - unit @ unit.T, 0.0, 2.0), _DIGITS)
     np.fill_diagonal(distances, -1e-12)  # each is its own first neighbor, whatever its doubles
     nearest = np.argsort(distances, axis=1, kind="stable")
     mutual, half = _mutual(nearest, k1), _mutual(nearest, max(1, round(k1 / 2)))
@@ -38,7 +41,7 @@ def reciprocal_order(
     common = np.minimum(encoded[0], encoded).sum(axis=1)
     either = np.maximum(encoded[0], encoded).sum(axis=1)
     final = (1 - mix) * (1 - common / either) + mix * distances[0]
-    return [int(i) for i in np.argsort(final[1:], kind="stable")]
+    return [int(i) for i in np.argsort(np.round(final[1:], _DIGITS), kind="stable")]
 
 
 def _mutual(nearest: NDArray[np.int64], k: int) -> NDArray[np.bool_]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from imgsearch_es.retrieval.conditions import Filter, shown_value
+from imgsearch_es.retrieval.conditions import Filter, is_field, shown_value
 from imgsearch_es.retrieval.facets import MAX_VALUES, VALUE_FIELDS
 from imgsearch_es.retrieval.queries import Query, Selection
 from imgsearch_es.retrieval.tokens import phrases, shown_phrase
@@ -76,7 +76,7 @@ def _counted(store: Store, vocabulary: Vocabulary, found: Iterable[str]) -> list
 
 def _values(store: Store, field: str, begun: str) -> Iterator[Suggestion]:
     """Values of a field that begin so, in any case."""
-    if field not in VALUE_FIELDS:
+    if field not in VALUE_FIELDS or not is_field(field):  # months and places are facets alone
         return
     begun = begun.strip('"').casefold()
     for item in store.facets(Selection(), [field], MAX_VALUES)[field]:

@@ -149,7 +149,9 @@ class Vocabulary:
 
     def with_lexicon(self, words: tuple[tuple[str, str], ...]) -> Vocabulary:
         """This vocabulary with words of other languages; see ``read_lexicon``."""
-        return replace(self, lexicon=words)
+        taught = self.synsets[len(self) - self.taught :]
+        spoken = replace(self.base, lexicon=words)
+        return spoken.with_taught((synset.key, synset.name, synset.gloss) for synset in taught)
 
     @cached_property
     def taught_keys(self) -> frozenset[str]:
@@ -241,7 +243,7 @@ class Vocabulary:
             return Resolution(match.phrase, senses, keys, how, match.weights)
         if how in ("key", "name", "lemma") and self._terms.keys().isdisjoint(keys):
             how = "hypernym"
-        if self.taught and not (match.phrase in keys and match.phrase in self._same[1]):
+        if self.taught and not self._is_taught_alone(match.phrase):
             same = ((key, *self._same[0].get(key, ()), *self._same[1].get(key, ())) for key in keys)
             keys = tuple(dict.fromkeys(key for group in same for key in group))
         keys = tuple(key for key in keys if not is_color(key)) or keys
@@ -262,6 +264,10 @@ class Vocabulary:
             weights=tuple(weights.values()),
             color=NAMED.get(normalize(match.phrase), "") if may_be_color else "",
         )
+
+    def _is_taught_alone(self, phrase: str) -> bool:
+        """Whether a phrase is a taught word's key, and not its name, which others have as well."""
+        return phrase in self._same[1] and phrase != self._terms[phrase].name
 
     def _doubts(self, phrase: str, keys: Sequence[str]) -> dict[str, float]:
         """What a phrase stands for that names some synsets, by weight, if its sense is doubtful.

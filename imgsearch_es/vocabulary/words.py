@@ -244,7 +244,7 @@ class Lexicon:
         self._tables = {how: _table(pairs) for how, pairs in tables.items()}
         self._spoken = tuple(spoken)
         self._near, self._alike = near, alike
-        self._written = {*self._exact, *self._spoken}  # found so, even over commas
+        self._written = {*map(_inner, (*self._exact, *self._spoken))}  # found so, even over commas
         self._longest = max(
             form.count(" ") + 1 for table in self._tables.values() for form in table
         )
@@ -377,6 +377,12 @@ def _is_stop_word(word: str) -> bool:
 
 def _slice(text: str, spans: _Spans, start: int, end: int) -> str:
     return text[spans[start][0] : spans[end - 1][1]]
+
+
+def _inner(text: str) -> str:
+    """From the first word to the last, without what stands around them, such as parentheses."""
+    spans: _Spans = () if text[:1].isalnum() and text[-1:].isalnum() else word_spans(text)
+    return _slice(text, spans, 0, len(spans)) if spans else text
 
 
 def _is_broken(text: str, spans: _Spans, start: int, end: int) -> bool:

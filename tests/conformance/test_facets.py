@@ -210,6 +210,9 @@ def test_what_is_typed_goes_on(case):
     (named,) = {i for i in suggestions(case.store, imagenet(), name, 9) if i.kind == "file"}
     assert parse_words(named.text, imagenet()).filters == (Filter("filename", "in", (name,)),)
     assert suggestions(case.store, imagenet(), f"name:{name[:3]}", 9)
+    assert suggestions(case.store, imagenet(), "year:20", 9)
+    for facet in ("month:20", "place:8"):  # no fields of the language
+        assert suggestions(case.store, imagenet(), facet, 9) == []
     assert suggestions(case.store, imagenet(), "retreiver", 9)[0].text == "retriever"
     for line in ("golden re", "zebra golden re"):  # a phrase, also after another word
         assert suggestions(case.store, imagenet(), line, 9)[0].text == "golden retriever"

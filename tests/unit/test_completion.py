@@ -13,6 +13,7 @@ from imgsearch_es.retrieval.traces import unknown_word
 from imgsearch_es.vocabulary.synsets import from_labels, imagenet
 
 VOCABULARY = imagenet()
+NAMES = ["+plus", "AND", "w^2", "a:b", 'say "hi"', "cat AND", "score(x", "my 1.jpg"]
 
 
 @pytest.mark.parametrize(
@@ -34,7 +35,7 @@ def test_the_first_completion(typed, first):
     assert complete(VOCABULARY, typed)[0] == first
 
 
-@pytest.mark.parametrize("name", ["+plus", "AND", "w^2", "a:b", 'say "hi"', "cat AND", "score(x"])
+@pytest.mark.parametrize("name", NAMES)
 def test_what_means_itself_only_in_quotation_marks_is_completed_so(name):
     vocabulary = VOCABULARY.with_taught([("taught", name, "")])
     whole = f"dog {quoted(name)}"

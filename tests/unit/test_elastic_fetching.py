@@ -28,6 +28,17 @@ def test_kinds_are_what_it_shows_more_than_a_trace_of_and_what_is_above():
     assert shown_by(own).fields(leaf, lean=False)["kinds"] == ["oak_leaf"]
 
 
+def test_kinds_stay_when_a_word_is_taught_that_the_picture_lacks():
+    """Only pictures that have the word are written again, then and when it is forgotten."""
+    faint = replace(DOCUMENT, terms=(Term("tabby", 0.05), Term("Siamese_cat", 0.06)))
+    taught = imagenet().with_taught([("tabby_taught", "tabby", ""), ("cat_taught", "cat", "")])
+    kinds = shown_by(imagenet()).fields(faint, lean=False)["kinds"]
+    assert {"tabby", "siamese_cat", "cat"} <= {*kinds}
+    assert shown_by(taught).fields(faint, lean=False)["kinds"] == kinds
+    own = replace(DOCUMENT, terms=(Term("tabby_taught", 0.05),))
+    assert "tabby" in shown_by(taught).fields(own, lean=False)["kinds"]
+
+
 def test_sums_of_hypernyms_do_not_count_twice():
     terms = (Term("dog", 0.4), Term("pug", 0.2), Term("beagle", 0.2))
     kinds = shown_by(imagenet().with_hypernyms()).fields(

@@ -78,6 +78,21 @@ def test_such_an_index_says_what_it_cannot_do(small, photos, cat, tmp_path):
         assert index.stats()["documents"] == index.count() == 2
 
 
+def test_such_an_index_finds_the_words_that_it_is_taught(index, cat, tmp_path):
+    index.export_features(tmp_path / "f.csv")
+    with opened(tmp_path) as plain:
+        plain.import_features(tmp_path / "f.csv")
+        with pytest.raises(QueryError, match="what is liked has no synsets"):
+            plain.search(where="format:unknown").refine(like=0)
+        taught = plain.teach("mine", [cat, cat.with_name("cat.1.png")])
+        hits = plain.search("mine", k=20)
+        assert hits.ranked == taught.pictures > 0
+        assert [hit.synsets[0].score for hit in hits] == [hit.score for hit in hits]
+        assert plain.search(cat).query.strategy == "dense-cosine"
+        with pytest.raises(QueryError, match="a strategy dense-"):
+            plain.search("mine", vector=np.ones(16))
+
+
 def test_a_vector_needs_a_dense_strategy_where_there_are_synsets(index, cat):
     vector = index.get(cat).embedding
     assert index.search(vector=vector, strategy="dense-euclidean")[0].path == cat

@@ -92,6 +92,9 @@ def test_words_of_another_language(tmp_path, ending):
     assert vocabulary.resolve("Kuh") == replace(VOCABULARY.resolve("cow"), phrase="Kuh")
     assert vocabulary.suggest("Hunnd")[0] == "Hund"
     assert vocabulary.to_dict() == VOCABULARY.to_dict()
+    taught = VOCABULARY.with_taught([("Hund", "Hund", "taught")]).with_lexicon(words)
+    both = {"Hund", *VOCABULARY.resolve("dog").keys}  # as of a taught "dog"
+    assert all({*taught.resolve(word).keys} == both for word in ("Hund", "hund", "dog"))
 
 
 @pytest.mark.parametrize(

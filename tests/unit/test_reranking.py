@@ -79,6 +79,15 @@ def test_doubles_and_zeros():
     assert reciprocal_order(at(0)[0], at(5)) == [0]
 
 
+def test_copies_are_equally_far_however_products_are_rounded():
+    """With the dimensions in another order every distance is the same, but for its last digits."""
+    random = np.random.default_rng(0)
+    for _ in range(20):
+        vectors = random.random((40, 64), np.float32)[random.integers(0, 25, 40)]
+        order = reciprocal_order(vectors[0], vectors)
+        assert reciprocal_order(vectors[0, ::-1], vectors[:, ::-1]) == order
+
+
 def test_hits_are_reranked(index, photos):
     cat = photos / "cats" / "cat.0.png"
     hits = index.search(image=cat, strategy="dense-cosine", k=9, offset=1)

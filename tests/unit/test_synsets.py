@@ -359,10 +359,12 @@ def test_keys_of_own_labels_are_safe_and_distinct(labels, expected):
     assert from_labels(labels).keys == expected
 
 
-def test_a_label_may_be_a_stop_word_or_have_a_comma():
-    vocabulary = from_labels(["on", "off", "bird, big"])
+def test_a_label_may_be_a_stop_word_or_have_punctuation():
+    vocabulary = from_labels(["on", "off", "bird, big", "crane (bird)"])
     found = vocabulary.resolve_text("on, bird, big")
     assert [one.keys for one in found] == [("on",), ("bird_big",)]
+    found = vocabulary.resolve_text("on crane (bird) off")
+    assert [one.keys for one in found] == [("on",), ("crane_bird",), ("off",)]
 
 
 @pytest.mark.parametrize(
