@@ -398,6 +398,18 @@ def test_the_description_names_every_route_and_the_token(client):
     } <= set(description["paths"])  # fmt: skip
     adding = description["paths"]["/api/v1/documents"]["post"]
     assert adding["security"] == [{"HTTPBearer": []}]
+    for path, method, status, kind in (
+        ("/api/v1/uploads", "post", "201", "application/json"),
+        ("/api/v1/uploads/url", "post", "201", "application/json"),
+        ("/api/v1/documents", "post", "201", "application/json"),
+        ("/api/v1/words", "post", "201", "application/json"),
+        ("/api/v1/documents/{name}/picture", "get", "200", "image/*"),
+        ("/thumbnails/{name}/{size}", "get", "200", "image/jpeg"),
+        ("/api/v1/download", "get", "200", "application/zip"),
+        ("/metrics", "get", "200", "text/plain"),
+    ):
+        (first, answer), *_ = description["paths"][path][method]["responses"].items()
+        assert (first, list(answer["content"])) == (status, [kind])
     assert client.get("/docs").status == 404  # it would load scripts from elsewhere
 
 
