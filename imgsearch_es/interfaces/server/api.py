@@ -213,7 +213,7 @@ async def thumbnail(
     async with turn:  # so that drawing what a client sent keeps few threads
         data, etag, was_there = await parts.draw(lambda: parts.pictures.thumbnail(found, size))
     parts.metrics.thumbnails.labels("hit" if was_there else "miss").inc()
-    headers = {"ETag": etag, "Cache-Control": _ASK if v is None else _FOREVER}
+    headers = {"ETag": etag, "Cache-Control": _FOREVER if v and etag[1:].startswith(v) else _ASK}
     if http.headers.get("if-none-match") == etag:
         return Response(status_code=304, headers=headers)
     return Response(data, media_type="image/jpeg", headers=headers)
