@@ -466,9 +466,12 @@ def test_searches_and_clicks_are_kept(start, tmp_path, word):
         search = search_of(client, f"/results?q={word}")
         second = shown_by(client, f"/results?q={word}")[1]
         assert client.post("/clicks", {"search": search, "picture": second}).status == 204
+        more = client.get(f"/results?q={word}", headers={"Imgsearch-Goes-On": search})
+        assert f'data-search="{search}"'.encode() in more.data  # of one who scrolls: the same
         assert search_of(client, "/results") is None  # all pictures: nobody searched
     found = read_interactions(log)
-    (kept,) = [one for one in found.searches if one.search == search]
+    kept, _ = found.searches  # the other is of `shown_by`
+    assert kept.search == search
     assert kept.query == f"words: {word}"
     assert kept.ranks[second] == 2
     assert kept.clicks == [second]
