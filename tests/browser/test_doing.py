@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import tarfile
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -140,6 +141,24 @@ def test_several_are_selected_and_labeled_taught_copied_downloaded_and_removed(
     page.get_by_role("button", name="Keys and words").click()
     page.get_by_role("button", name="Forget the token").click()
     page.wait_for_function("localStorage.getItem('imgsearch-token') === null")
+
+
+def test_a_picture_of_a_tar_file_is_saved_by_its_own_name(
+    open_page: Open, photos: Path, tmp_path: Path
+):
+    register()
+    with tarfile.open(tmp_path / "all.tar", "w") as tar:
+        tar.add(photos / "coffee.jpg", "cups/coffee.jpg")
+    with ServedIndex(tmp_path / "i.duckdb", model="fake") as index:
+        index.add(tmp_path / "all.tar")
+    settings = ServerSettings(port=0, rate=0, cache_folder=tmp_path)
+    with serving(ServedIndex(tmp_path / "i.duckdb"), settings) as client:
+        page = open_page(base=client.url)
+        page.get_by_role("button", name="Select", exact=True).click()
+        page.get_by_role("checkbox", name="Select coffee.jpg").check()
+        with page.expect_download() as download:
+            do(page, "Download")
+        assert download.value.suggested_filename == "coffee.jpg"
 
 
 @pytest.mark.parametrize("size", [DESKTOP, TABLET, PHONE], ids=["desktop", "tablet", "phone"])

@@ -329,6 +329,22 @@ def test_without_an_answer_there_is_a_sentence(open_page: Open, word: SimpleName
     expect(page.locator(".card").first).to_be_visible()
 
 
+def test_after_back_without_an_answer_no_other_page_is_shown(open_page: Open, ids: Ids):
+    page = open_page("/?where=label%3Doriginal")
+    before = ids(page)
+    page.fill("#q", "dog")
+    page.press("#q", "Enter")
+    arrived(page, "**q=dog*")
+    page.route("**/results*", lambda route: route.abort())
+    page.go_back()
+    expect(page.get_by_role("alert")).to_contain_text("The server does not answer.")
+    assert (ids(page), page.input_value("#q")) == ([], "")
+    page.unroute("**/results*")
+    page.get_by_role("link", name="Try again").click()
+    expect(page.locator(".card").first).to_be_visible()
+    assert ids(page) == before
+
+
 def test_a_link_is_shared(open_page: Open, ids: Ids, photos: Path):
     page = open_page("/?where=label%3Doriginal")
     page.set_input_files("#file", photos / "coffee.jpg")

@@ -199,6 +199,12 @@ class TestResults:
         name = page.one("div", "ig-name")  # selecting it selects the URI
         assert name.text == name["title"] == photo
 
+    def test_a_path_is_copied_as_it_is(self):
+        """What is replaced for the eye is not in the copy; a URI is not cut to the name."""
+        for uri in ("/a/b\u202e\x07.jpg", "file:///a/b%0A.jpg"):
+            page = Page(gallery_html(Hits((hit(uri),))))
+            assert page.one("div", "ig-name")["data-uri"] == uri
+
     def test_a_shared_term_is_marked_and_explains_its_product(self):
         terms = (Term("tabby", 0.61), Term("sofa", 0.2))
         page = Page(gallery_html(Hits((hit("/gone.jpg", synsets=terms),))))

@@ -154,11 +154,12 @@ def test_documents_thumbnails_and_originals(own, cat):
     assert document["filename"] == "cat.0.png"
     original = own.get(f"/api/v1/documents/{name}/picture")
     assert (original.data, original.headers["content-type"]) == (cat.read_bytes(), "image/png")
-    first = own.get(f"/thumbnails/{name}/240?v=1")
+    first = own.get(f"/thumbnails/{name}/240?v={document['sha256'][:12]}")
     assert first.headers["content-type"] == "image/jpeg"
     assert first.data[:3] == b"\xff\xd8\xff"
     assert "immutable" in first.headers["cache-control"]
-    assert own.get(f"/thumbnails/{name}/240?v=1").data == first.data
+    other = own.get(f"/thumbnails/{name}/240?v=1")  # as of a page from before a change
+    assert (other.data, other.headers["cache-control"]) == (first.data, "private, no-cache")
     same = own.get(f"/thumbnails/{name}/240", headers={"If-None-Match": first.headers["etag"]})
     assert (same.status, same.data) == (304, b"")
     text = own.get("/metrics").data.decode()
@@ -398,6 +399,18 @@ def test_the_description_names_every_route_and_the_token(client):
     } <= set(description["paths"])  # fmt: skip
     adding = description["paths"]["/api/v1/documents"]["post"]
     assert adding["security"] == [{"HTTPBearer": []}]
+    for path, method, status, kind in (
+        ("/api/v1/uploads", "post", "201", "application/json"),
+        ("/api/v1/uploads/url", "post", "201", "application/json"),
+        ("/api/v1/documents", "post", "201", "application/json"),
+        ("/api/v1/words", "post", "201", "application/json"),
+        ("/api/v1/documents/{name}/picture", "get", "200", "image/*"),
+        ("/thumbnails/{name}/{size}", "get", "200", "image/jpeg"),
+        ("/api/v1/download", "get", "200", "application/zip"),
+        ("/metrics", "get", "200", "text/plain"),
+    ):
+        (first, answer), *_ = description["paths"][path][method]["responses"].items()
+        assert (first, list(answer["content"])) == (status, [kind])
     assert client.get("/docs").status == 404  # it would load scripts from elsewhere
 
 
@@ -453,9 +466,12 @@ def test_searches_and_clicks_are_kept(start, tmp_path, word):
         search = search_of(client, f"/results?q={word}")
         second = shown_by(client, f"/results?q={word}")[1]
         assert client.post("/clicks", {"search": search, "picture": second}).status == 204
+        more = client.get(f"/results?q={word}", headers={"Imgsearch-Goes-On": search})
+        assert f'data-search="{search}"'.encode() in more.data  # of one who scrolls: the same
         assert search_of(client, "/results") is None  # all pictures: nobody searched
     found = read_interactions(log)
-    (kept,) = [one for one in found.searches if one.search == search]
+    kept, _ = found.searches  # the other is of `shown_by`
+    assert kept.search == search
     assert kept.query == f"words: {word}"
     assert kept.ranks[second] == 2
     assert kept.clicks == [second]

@@ -32,8 +32,7 @@ T = TypeVar("T")
 _FOREVER = "private, max-age=31536000, immutable"
 _ASK = "private, no-cache"
 _MOST_PICTURES, _MOST_FIELDS = 8, 100
-_MOST_FILES, _MOST_BYTES = 200, 2 * 1024**3
-"""Of one download."""
+_MOST_FILES, _MOST_BYTES = 200, 2 * 1024**3  # of one download
 _MOST_DOWNLOADS = 4
 """At once, of all clients: each has a picture in memory. One client has one."""
 _ERRORS: dict[int | str, dict[str, Any]] = {
@@ -125,6 +124,7 @@ async def search_by_upload(http: Request, parts: Parts) -> Response:
 @router.post(
     "/api/v1/uploads",
     response_model=schemas.UploadAnswer,
+    status_code=201,
     tags=["search"],
     openapi_extra=schemas.takes_form(),
 )
@@ -134,7 +134,9 @@ async def upload(http: Request, parts: Parts) -> Response:
         return await _kept(http, parts, files[0].read)
 
 
-@router.post("/api/v1/uploads/url", response_model=schemas.UploadAnswer, tags=["search"])
+@router.post(
+    "/api/v1/uploads/url", response_model=schemas.UploadAnswer, status_code=201, tags=["search"]
+)
 async def upload_by_url(http: Request, request: schemas.UrlRequest, parts: Parts) -> Response:
     """Have a picture fetched from the web, where the server allows it."""
     if not parts.settings.allow_urls:
@@ -190,7 +192,7 @@ async def document(name: str, parts: Parts) -> Response:
     return JSONResponse(schemas.described(found))
 
 
-@router.get("/api/v1/documents/{name}/picture", tags=["documents"])
+@router.get("/api/v1/documents/{name}/picture", tags=["documents"], **schemas.gives("image/*"))
 async def original(http: Request, name: str, parts: Parts) -> Response:
     """The file of an indexed picture, if it is what was indexed."""
     found = await parts.work(lambda: parts.pictures.document(name))
@@ -199,7 +201,7 @@ async def original(http: Request, name: str, parts: Parts) -> Response:
         return sent(found, data, room.pop_all().close, {"Cache-Control": _ASK})
 
 
-@router.get("/thumbnails/{name}/{size}", tags=["documents"])
+@router.get("/thumbnails/{name}/{size}", tags=["documents"], **schemas.gives("image/jpeg"))
 async def thumbnail(
     http: Request, name: str, size: int, parts: Parts, v: str | None = None
 ) -> Response:
@@ -211,13 +213,13 @@ async def thumbnail(
     async with turn:  # so that drawing what a client sent keeps few threads
         data, etag, was_there = await parts.draw(lambda: parts.pictures.thumbnail(found, size))
     parts.metrics.thumbnails.labels("hit" if was_there else "miss").inc()
-    headers = {"ETag": etag, "Cache-Control": _ASK if v is None else _FOREVER}
+    headers = {"ETag": etag, "Cache-Control": _FOREVER if v and etag[1:].startswith(v) else _ASK}
     if http.headers.get("if-none-match") == etag:
         return Response(status_code=304, headers=headers)
     return Response(data, media_type="image/jpeg", headers=headers)
 
 
-@router.get("/api/v1/download", tags=["documents"])
+@router.get("/api/v1/download", tags=["documents"], **schemas.gives("application/zip"))
 async def download(
     http: Request,
     picture: Annotated[list[schemas.PictureId], Query(max_length=_MOST_FILES)],
@@ -261,7 +263,7 @@ async def health(http: Request, parts: Parts) -> Response:
     return JSONResponse({"status": "ok", "pictures": count, "model": parts.model})
 
 
-@router.get("/metrics", tags=["server"])
+@router.get("/metrics", tags=["server"], **schemas.gives("text/plain"))
 async def metrics(parts: Parts) -> Response:
     """Figures for Prometheus."""
     return Response(parts.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
@@ -272,6 +274,7 @@ async def metrics(parts: Parts) -> Response:
 
 @changes.post(
     "/documents",
+    status_code=201,
     openapi_extra=schemas.takes_form(
         schemas.AddRequest.model_json_schema(),
         label={"type": "array", "items": {"type": "string"}},
@@ -322,7 +325,7 @@ async def label(request: schemas.LabelRequest, parts: Parts) -> Response:
     return JSONResponse({"changed": changed})
 
 
-@changes.post("/words", response_model=schemas.WordAnswer)
+@changes.post("/words", response_model=schemas.WordAnswer, status_code=201)
 async def teach(request: schemas.TeachRequest, parts: Parts) -> Response:
     """Teach the index a word by pictures that it has; taught again, a word is learnt anew."""
 

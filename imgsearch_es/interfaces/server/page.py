@@ -52,6 +52,8 @@ _YEARS, _BARS = 8, 100
 _STEPS = (1, 10, 100)
 """Years of a bar."""
 _ASKED = re.compile(r"year=(\d{4})(?:-\d\d|\.\.(\d{4}))?")
+_SEARCH = re.compile(r"[\w-]{16}", re.ASCII)
+"""What ids of searches in the log look like."""
 _COVERS = 24
 _LEAST_WIDTH = 40.0
 """Degrees that a map shows, so that coasts tell where it is."""
@@ -65,8 +67,9 @@ class _Asked(NamedTuple):
     template: str
     params: str
     notices: list[Notice]
-    goes_on: bool
-    """Whether only more pictures are wanted, without what is beside them."""
+    goes_on: str
+    """Not empty where only more pictures are wanted, without what is beside them: the search's id
+    in the log, if it has one."""
 
 
 @router.get("/")
@@ -85,7 +88,7 @@ async def results(request: Request, parts: Parts) -> Response:
 
 async def _answered(template: str, request: Request, parts: Services) -> Response:
     """The notices are known to the server's own process alone."""
-    params, goes_on = str(request.query_params), "imgsearch-goes-on" in request.headers
+    params, goes_on = str(request.query_params), request.headers.get("imgsearch-goes-on", "")
     try:
         notices = await parts.work(lambda: parts.readiness.now(parts.model))
     except IndexLockedError as error:
@@ -99,7 +102,7 @@ def _answer(parts: Services, asked: _Asked) -> Response:
     state = State()
     try:
         state = State.from_params(QueryParams(asked.params))
-        content = {"notices": asked.notices, **_found(parts, state, beside=not asked.goes_on)}
+        content = {"notices": asked.notices, **_found(parts, state, asked.goes_on)}
     except ImgsearchError as error:
         return _failed(asked.template, parts, state, error)
     return _render(asked.template, 200, state=state, parts=parts, **content)
@@ -148,12 +151,12 @@ def problem_page(request: Request, problem: ProblemError) -> Response:
     return problem.response()
 
 
-def _found(parts: Services, state: State, *, beside: bool) -> dict[str, Any]:
-    query, hits, counted = _search(parts, state, beside=beside)
+def _found(parts: Services, state: State, goes_on: str) -> dict[str, Any]:
+    query, hits, counted = _search(parts, state, beside=not goes_on)
     search = None
     if hits and state.has_query:
-        shown = hits
-        search = parts.keep("what was shown", lambda log: log.shown(shown))
+        shown, before = hits, goes_on if _SEARCH.fullmatch(goes_on) else None
+        search = parts.keep("what was shown", lambda log: log.shown(shown, continues=before))
     roles = (("image", state.image), ("like", state.like), ("dislike", state.dislike))
     examples = [
         view.example(parts.pictures.find(name), role) for role, names in roles for name in names

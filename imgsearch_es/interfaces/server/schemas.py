@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
+from starlette.responses import Response
 
 from imgsearch_es.retrieval.documents import Document
 from imgsearch_es.retrieval.strategies import HEAVIEST
@@ -390,3 +391,8 @@ def takes_form(*others: dict[str, Any], **fields: dict[str, Any]) -> dict[str, A
     for other in others:
         content["application/json"] = {"schema": other}
     return {"requestBody": {"required": True, "content": content}}
+
+
+def gives(kind: str) -> dict[str, Any]:
+    """Describes for OpenAPI that a route's answer is of this kind, and no JSON."""
+    return {"response_class": Response, "responses": {200: {"content": {kind: {}}}}}

@@ -273,7 +273,7 @@ def alt_of(document: Document) -> str:
 def example(picture: Document | Upload, role: str) -> dict[str, str]:
     """A picture of the query."""
     if isinstance(picture, Upload):
-        name, alt, version = "your picture", "your picture", "1"
+        name, alt, version = "your picture", "your picture", picture.id[:12]
     else:
         name, alt, version = picture.filename, alt_of(picture), picture.sha256[:12]
     about = {"id": picture.id, "role": role, "name": name, "alt": f"{_ROLES[role]}: {alt}"}

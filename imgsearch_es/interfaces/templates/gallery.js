@@ -6,13 +6,21 @@ for (const link of document.querySelectorAll(`${galleries} .ig-open`)) link.titl
 if (window.imgsearchGalleries) return;
 window.imgsearchGalleries = true;
 
+/** Copies the path as it is, not as it is shown. */
 async function copy(path) {
+  const put = (event) => {
+    event.clipboardData.setData("text/plain", path.dataset.uri);
+    event.preventDefault();
+  };
   try {
-    await navigator.clipboard.writeText(path.textContent);
+    await navigator.clipboard.writeText(path.dataset.uri);
     return true;
   } catch {
     getSelection().selectAllChildren(path);
-    return document.execCommand("copy");
+    document.addEventListener("copy", put);
+    const done = document.execCommand("copy");
+    document.removeEventListener("copy", put);
+    return done;
   }
 }
 

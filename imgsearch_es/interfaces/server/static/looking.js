@@ -82,7 +82,8 @@ export function makeLooking() {
   async function fetchPage(next) {
     const grid = document.getElementById("grid");
     try {
-      const headers = { "Imgsearch-Goes-On": "1" }; // so that nothing is counted again
+      // So that nothing is counted again, and the log has one search.
+      const headers = { "Imgsearch-Goes-On": main.querySelector(".layout").dataset.search ?? "yes" };
       const response = await ask(`/results${new URL(next.href).search}`, { headers });
       if (!response.ok) throw new Error("The next pictures cannot be shown now.");
       const holder = made("div", {}, ...parse(await response.text()));

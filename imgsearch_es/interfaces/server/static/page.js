@@ -155,13 +155,27 @@ async function go(url, { push = true, focus = null, state = null } = {}) {
     if (push && focus === null) window.scrollTo({ top: 0 });
     await looking.enter(state);
   } catch (error) {
-    if (error.name !== "AbortError") say(error.message);
+    if (error.name === "AbortError") return;
+    say(error.message);
+    if (state) lost(target, error.message);
   } finally {
     if (running === mine) {
       coming = null;
       busy(false);
     }
   }
+}
+
+/** After Back the address is another one, whether its pictures came or not. */
+function lost(target, why) {
+  shownSearch = null;
+  const again = made("a", { href: target.href }, "Try again");
+  again.dataset.nav = "";
+  const said = made("div", { className: "empty problem", role: "alert" }, made("h1", {}, why), made("p", {}, again));
+  const layout = made("div", { className: "layout" }, made("div", { className: "content" }, said));
+  layout.dataset.q = target.searchParams.get("q") ?? "";
+  main.replaceChildren(layout);
+  arrived(null);
 }
 
 /** What a switch's link changes, changed in what is on its way: two quick clicks count both. */

@@ -4,13 +4,14 @@ import { ask, busy, changed, copy, go, made, main, post, say } from "./page.js";
 
 const MOST_EXAMPLES = 64;
 const MOST_FILES = 200;
-const chosen = new Map(); // by id: where its file is; in the order of choosing
+const chosen = new Map(); // by id: where its file is, and its name; in the order of choosing
 let last = null;
 let isOn = false;
 
 const bar = document.getElementById("selection");
 const many = (count) => `${count} ${count === 1 ? "picture" : "pictures"}`;
 const cards = () => [...main.querySelectorAll(".card[data-id]")];
+const nameOf = (card) => card.querySelector(".name bdi").textContent;
 
 /** Boxes are shown on all pictures until the selection ends. */
 export function begin() {
@@ -21,7 +22,7 @@ export function begin() {
 }
 
 export function toggle(card, on = !chosen.has(card.dataset.id)) {
-  if (on) chosen.set(card.dataset.id, card.dataset.uri);
+  if (on) chosen.set(card.dataset.id, { uri: card.dataset.uri, name: nameOf(card) });
   else chosen.delete(card.dataset.id);
   last = card.dataset.id;
   isOn = isOn || chosen.size > 0;
@@ -40,7 +41,7 @@ export function show() {
   for (const card of cards()) {
     let box = card.querySelector(".choose input");
     if (!box) {
-      box = made("input", { type: "checkbox", ariaLabel: `Select ${card.dataset.uri.split("/").pop()}` });
+      box = made("input", { type: "checkbox", ariaLabel: `Select ${nameOf(card)}` });
       card.append(made("label", { className: "choose" }, box));
     }
     box.checked = chosen.has(card.dataset.id);
@@ -137,7 +138,7 @@ function follow(url, name) {
 async function download() {
   const one = chosen.size === 1;
   const url = one ? `/api/v1/documents/${ids()[0]}/picture` : `/api/v1/download?${ids().map((id) => `picture=${id}`).join("&")}`;
-  const name = one ? [...chosen.values()][0].split("/").pop() : "pictures.zip";
+  const name = one ? [...chosen.values()][0].name : "pictures.zip";
   if (!("locked" in document.body.dataset)) return follow(url, name);
   busy(true);
   try {
@@ -154,7 +155,7 @@ const ACTS = {
   label: () => asked("label"),
   teach: () => teach(ids().slice(0, MOST_EXAMPLES)),
   remove: () => asked("remove"),
-  paths: () => copy([...chosen.values()].join("\n"), `${chosen.size} ${chosen.size === 1 ? "path" : "paths"} copied`, "Copy these:"),
+  paths: () => copy([...chosen.values()].map((one) => one.uri).join("\n"), `${chosen.size} ${chosen.size === 1 ? "path" : "paths"} copied`, "Copy these:"),
   download: () => (chosen.size > MOST_FILES ? say(`Download at most ${MOST_FILES} at a time.`) : download()),
 };
 bar.addEventListener("click", (event) => {
