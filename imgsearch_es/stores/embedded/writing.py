@@ -35,8 +35,13 @@ _MOST = 1 << 18
 """... and numbers in a statement, so that its memory does not depend on their length."""
 _BLOCK, _TOGETHER = 8192, 2048
 """Documents looked at by one reading, and about as many as are changed in a transaction."""
-_READ = 4 * 2048
-"""Deep features that DuckDB has in memory when it reads some: several vectors, as it calls them."""
+_VECTOR = 2048
+"""Rows that DuckDB reads together: a vector, as it calls them ..."""
+_READ = 4 * _VECTOR
+"""... of which it has several in memory when it reads deep features ..."""
+_DELETED = 6000
+"""... and a quarter of what it keeps, until a transaction ends, of each with a row that it deletes:
+16 kB and some more."""
 _NEW = ("terms", "scores", "views", "length", "norm", "checksum")
 """What changes of a document."""
 
@@ -169,12 +174,26 @@ def _delete(
         f"DELETE FROM documents WHERE list_contains($1, {column}) RETURNING document", [among]
     ).fetchall()
     if found:
-        for table in (*posting_tables(settings), "embeddings"):
+        tables = (*posting_tables(settings), "embeddings")
+        sizes = [_count(connection, table) for table in tables]
+        each = sum(sizes) // (_count(connection, "documents") + len(found)) + 1
+        touched = min(len(found) * each, sum(sizes) // _VECTOR + len(sizes))
+        make_room(connection, _DELETED * touched)
+        for table in tables:
             connection.execute(
                 f"DELETE FROM {table} WHERE document IN (SELECT unnest($1))",
                 [[number for (number,) in found]],
             )
     return len(found)
+
+
+def _count(connection: duckdb.DuckDBPyConnection, table: str) -> int:
+    return int(connection.execute(f"SELECT count(*) FROM {table}").fetchall()[0][0])
+
+
+def make_room_for(reader: Reader, count: int) -> None:
+    """Let a writer read, and write anew, so many documents with their deep features."""
+    make_room(reader.connection, 4 * reader.settings.embedding_dimensions * (_READ + count))
 
 
 def apply_taught(
@@ -193,7 +212,7 @@ def apply_taught(
         first = min(first + _BLOCK, end)
         if len(waiting) >= _TOGETHER or (first == end and waiting):
             with changing() as reader:
-                make_room(reader.connection, 4 * len(word.weights) * (_READ + len(waiting)))
+                make_room_for(reader, len(waiting))
                 changed += _change(reader, waiting)
             waiting = []
         progress(first, end)
