@@ -175,10 +175,7 @@ def _delete(
     ).fetchall()
     if found:
         tables = (*posting_tables(settings), "embeddings")
-        sizes = [_count(connection, table) for table in tables]
-        each = sum(sizes) // (_count(connection, "documents") + len(found)) + 1
-        touched = min(len(found) * each, sum(sizes) // _VECTOR + len(sizes))
-        make_room(connection, _DELETED * touched)
+        make_room_to_delete(connection, tables, len(found))
         for table in tables:
             connection.execute(
                 f"DELETE FROM {table} WHERE document IN (SELECT unnest($1))",
@@ -187,8 +184,14 @@ def _delete(
     return len(found)
 
 
-def _count(connection: duckdb.DuckDBPyConnection, table: str) -> int:
-    return int(connection.execute(f"SELECT count(*) FROM {table}").fetchall()[0][0])
+def make_room_to_delete(
+    connection: duckdb.DuckDBPyConnection, tables: Sequence[str], documents: float = math.inf
+) -> None:
+    """Let a writer delete what so many documents have in these tables; by default of any number."""
+    counts = (f"(SELECT count(*) FROM {table})" for table in ("documents", *tables))
+    ((there, *rows),) = connection.execute(f"SELECT {', '.join(counts)}").fetchall()
+    touched = min(documents * (sum(rows) // (there + 1) + 1), sum(rows) // _VECTOR + len(rows))
+    make_room(connection, int(_DELETED * touched))
 
 
 def make_room_for(reader: Reader, count: int) -> None:
