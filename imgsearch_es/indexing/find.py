@@ -135,7 +135,7 @@ class Found:
         """The id of its document."""
         return picture_id(self.uri)
 
-    def instead(self, now: Document, made: Document) -> Document:
+    def instead(self, now: Document | Known, made: Document) -> Document:
         """What was made of it, with what others said meanwhile of its document."""
         kept = [*self.keeps, "text"] if now.sha256 == made.sha256 else self.keeps
         return replace(made, **{name: getattr(now, name) for name in kept})

@@ -33,7 +33,7 @@ from imgsearch_es.pictures.images import ImageSource
 from imgsearch_es.pictures.manifests import PictureList
 from imgsearch_es.retrieval.documents import Document
 from imgsearch_es.retrieval.ledger import Rejected, naming
-from imgsearch_es.stores.base import Store
+from imgsearch_es.stores.base import Known, Store
 
 BATCH_SIZE = 32
 """Pictures per forward pass, unless told; views, where a picture has several."""
@@ -197,6 +197,7 @@ class Writer:
         return any(entry.can_be_named for entry in self._unrecorded)
 
     def _write(self, batch: Sequence[Found]) -> None:
+        now = self._leaving(batch)
         documents = [found.document for found in batch if found.document]
         settings = self._store.settings() if documents else None
         if settings is not None and settings.thumbnails:
@@ -212,8 +213,8 @@ class Writer:
                     stale.append(found.id)
                 elif found.as_before:
                     continue
-                if found.known:
-                    given = naming(found.known.labels, found.known.metadata)
+                if known := now.get(found.id, found.known):
+                    given = naming(known.labels, known.metadata)
                 self._unrecorded.append(replace(entry, given=given))
             elif found.document and (why := refused.get(found.document.uri)) is not None:
                 entry = Rejected(found.document.uri, why, given=given)
@@ -233,6 +234,15 @@ class Writer:
             self._record(batch)
         if stale:  # when the ledger has what a person gave them
             self._report.removed += self._store.remove(stale)
+
+    def _leaving(self, batch: Sequence[Found]) -> dict[str, Known]:
+        """What people say just now of documents that leave: what comes after them keeps it."""
+        leave = [each for each in batch if each.moved or (each.known and each.rejected)]
+        now = self._store.known([each.moved or each.id for each in leave]) if leave else {}
+        for found in batch:
+            if found.document and found.moved in now:
+                found.document = found.instead(now[found.moved], found.document)
+        return now
 
     def _put(
         self, documents: Sequence[Document], known: Mapping[str, Found]

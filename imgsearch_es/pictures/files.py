@@ -85,6 +85,9 @@ def replacing(path: Path) -> Iterator[Path]:
                 with suppress(OSError):  # not ours to give: the second is but for root
                     os.chown(draft, *owner)
             draft.chmod(stat.S_IMODE(was.st_mode))
+        if path.exists():  # else a power cut may leave neither the old file nor the new one
+            with draft.open("rb") as file:
+                os.fsync(file.fileno())
         draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)

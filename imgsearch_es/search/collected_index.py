@@ -20,6 +20,7 @@ from imgsearch_es.indexing.exchange.documents import (
     import_documents,
     import_features,
 )
+from imgsearch_es.indexing.exchange.rows import chunks
 from imgsearch_es.indexing.kept_index import KeptIndex, PathLike
 from imgsearch_es.indexing.photos import TagReport, Tell, write_sidecars
 from imgsearch_es.indexing.relocating import relocate
@@ -35,6 +36,9 @@ from imgsearch_es.search.query_pictures import Named, name_of, named, to_id
 from imgsearch_es.search.suggesting import LIMIT, Suggestion, suggestions
 from imgsearch_es.vocabulary.synsets import Vocabulary
 from imgsearch_es.vocabulary.wordnet import read_lexicon
+
+_TOGETHER = 2000
+"""Pictures that are labeled in one write."""
 
 
 class CollectedIndex(KeptIndex):
@@ -130,7 +134,7 @@ class CollectedIndex(KeptIndex):
         """
         check_own(tuple(add), {})
         self._settings()
-        ids = [to_id(picture) for picture in pictures]
+        ids, count = list({to_id(picture): None for picture in pictures}), 0
 
         def labeled(labels: Sequence[str]) -> tuple[str, ...]:
             return tuple(dict.fromkeys([*(one for one in labels if one not in drop), *add]))
@@ -142,12 +146,14 @@ class CollectedIndex(KeptIndex):
         with self._for_one_index():
             for known in self.store.known(ids).values():
                 check_own(labeled(known.labels), {})  # before any is written
-            report = self.store.change(ids, changed)
-            for _, reason in report.rejected:
-                raise QueryError(f"a picture cannot be labeled: {reason}")
-            if report.stored:
+            for part in chunks(ids, _TOGETHER):
+                report = self.store.change(part, changed)
+                for _, reason in report.rejected:
+                    raise QueryError(f"a picture cannot be labeled: {reason}")
+                count += report.stored
+            if count:
                 self.store.finish()
-        return report.stored
+        return count
 
     def relocate(self, old: PathLike, new: PathLike) -> int:
         """Say that the pictures below a folder are below another one now; gives how many.

@@ -117,3 +117,19 @@ def test_features_from_nowhere(place, tmp_path, kind):
         assert {hit.filename for hit in few} <= {f"7{i}.jpg" for i in range(10)} != set()
         assert first.remove(names[7]) == 1
         assert first.search(vector=VECTORS[7])[0].uri != names[7]
+
+
+def test_features_leave_what_is_said_meanwhile(place, tmp_path, monkeypatch):
+    with filled(place(), awkward()) as store, ImageIndex(store.location) as index:
+        index.export_features(tmp_path / "f.parquet")
+        key, known = awkward()[0].id, index.store.known
+
+        def then_say(ids):
+            found = known(ids)
+            monkeypatch.setattr(index.store, "known", known)
+            index.update(key, labels="mine", metadata={"year": 2026})
+            return found
+
+        monkeypatch.setattr(index.store, "known", then_say)
+        assert index.import_features(tmp_path / "f.parquet").updated == 1
+        assert index.get(key).metadata == {"year": 2026}

@@ -175,3 +175,24 @@ def test_what_is_said_of_a_picture_while_a_run_updates_it_stays(fake_model, phot
         index.add(photos, labels="given")
         assert {document.labels for document in index} == {("given",)}
         assert index.verify().is_whole
+
+
+def test_what_is_said_of_a_picture_that_leaves_meanwhile_stays(fake_model, photos, place):
+    broken, moved = sorted(photos.rglob("*.png"))[:2]
+    with ImageIndex(place(), model="fake") as index:
+        index.add(photos)
+        whole, new = broken.read_bytes(), moved.with_name("new.png")
+        broken.write_bytes(b"no picture")
+        moved.rename(new)
+
+        def year(uri: str) -> dict[str, int]:  # it is asked for after the index was looked at
+            if uri == str(new) and not index.get(moved).labels:
+                index.label([broken, moved], add=["mine"])
+            return {"year": 2026}
+
+        report = index.add(photos, metadata=year)
+        assert (report.moved, report.removed) == (1, 1)
+        assert (index.get(new).labels, index.get(new).metadata) == (("mine",), {"year": 2026})
+        broken.write_bytes(whole)
+        index.add(photos)
+        assert index.get(broken).labels == ("mine",)

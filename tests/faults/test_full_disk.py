@@ -125,6 +125,17 @@ def test_what_is_drawn_is_whole_or_not_there(room, index, tmp_path, kind):
     assert there(tmp_path) == {"index.duckdb", target.name}
 
 
+def test_what_replaces_a_file_is_on_the_disk_before(monkeypatch, tmp_path):
+    """A power cut soon after leaves the old one or the new one: judgements, a photo's sidecar."""
+    file, synced = tmp_path / "qrels.txt", []
+    note = lambda it: synced.append((file.read_text(), os.pread(it, 9, 0)))  # noqa: E731
+    monkeypatch.setattr(os, "fsync", note)
+    for text in ("old", "new"):
+        with replacing(file) as draft:
+            draft.write_text(text)
+    assert synced == [("old", b"new")]
+
+
 def test_a_link_stays_a_link_and_a_pipe_a_pipe(tmp_path):
     """So that an administrator who writes to /dev/null still has it."""
     file, link, pipe = (tmp_path / name for name in ("file", "link", "pipe"))

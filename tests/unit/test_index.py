@@ -28,6 +28,8 @@ from imgsearch_es.errors import (
     WeightsError,
 )
 from imgsearch_es.retrieval.queries import MAX_COSTLY, Query
+from imgsearch_es.search import collected_index
+from imgsearch_es.stores.embedded import open_file
 from tests.unit.test_meanings import GERMAN
 
 # -- opening ------------------------------------------------------------------------------------
@@ -476,3 +478,21 @@ def test_options_of_the_wrong_kind(index, photos):
     ):
         with pytest.raises(ConfigurationError, match=said):
             index.add(photos, **options)
+
+
+def test_pictures_of_a_large_index_are_changed_and_removed(new, photos, monkeypatch):
+    """DuckDB keeps 16 kB of each 2,048 postings among which it deletes one."""
+    monkeypatch.setattr(open_file, "_WRITERS_MEMORY", 20_000_000)
+    monkeypatch.setattr(open_file, "_FOR_WRITERS", ("SET memory_limit = '20MB'", "SET threads = 1"))
+    new.add(photos)
+    new.close()
+    with duckdb.connect(new.location) as connection:
+        connection.execute(
+            "INSERT INTO postings SELECT 1, CASE WHEN i % 2048 < 12 THEN i % 2048 ELSE -1 END, 0.5 "
+            "FROM range(3_000_000) AS all_of_them(i)"
+        )
+    ids = [document.id for document in new]
+    monkeypatch.setattr(collected_index, "_TOGETHER", 5)
+    assert new.label([*ids, *ids], add=["mine"]) == len(ids) == 12
+    assert {document.labels for document in new} == {("mine",)}
+    assert new.remove(ids) == 12

@@ -214,11 +214,7 @@ def _import_rows(
             if before < 0:
                 begin()
                 before = store.count()
-            if merged is not None:
-                for key, known in store.get(list(chunk)).items():
-                    number, new = chunk[key]
-                    chunk[key] = number, merged(new, known)
-            for key in _write(store, chunk, report):
+            for key in _write(store, chunk, report, merged):
                 written += bytes.fromhex(key)
             if progress is not None:
                 progress(report)
@@ -265,11 +261,22 @@ def _chunks(
 
 
 def _write(
-    store: Store, documents: dict[str, tuple[int, Document]], report: ImportReport
+    store: Store,
+    documents: dict[str, tuple[int, Document]],
+    report: ImportReport,
+    merged: Callable[[Document, Document], Document] | None,
 ) -> list[str]:
     """Write a chunk; gives the ids of the documents that are stored."""
-    known = store.known(list(documents))
-    refused = dict(store.write([document for _, document in documents.values()]).rejected)
+    known, there, refused = store.known(list(documents)), set[str](), dict[str, str]()
+
+    def changed(now: Document) -> Document:
+        there.add(now.id)
+        return now if merged is None else merged(documents[now.id][1], now)
+
+    if merged is not None and known:
+        refused |= store.change(list(known), changed).rejected
+    new = [document for key, (_, document) in documents.items() if key not in there]
+    refused |= store.write(new).rejected
     stored = []
     for key, (number, document) in documents.items():
         if document.uri in refused:

@@ -24,6 +24,7 @@ from imgsearch_es.stores.embedded.schema import (
     to_document,
     to_row,
 )
+from imgsearch_es.stores.embedded.writing import make_room_to_delete
 from imgsearch_es.stores.inspecting import DIFFERS, Harm, Inspected, inspected
 from imgsearch_es.vocabulary.colors import is_color
 
@@ -101,7 +102,9 @@ def mend(connection: duckdb.DuckDBPyConnection, settings: IndexSettings) -> None
     connection.execute("UPDATE documents SET id = substr(sha256(uri), 1, 32) WHERE id IS NULL")
     connection.execute(f"UPDATE documents SET document = {_NEW_NUMBER} WHERE document IS NULL")
     connection.execute(f"DELETE FROM documents WHERE {_NAMELESS}")
-    for table in (*schema.posting_tables(settings), "embeddings"):
+    tables = (*schema.posting_tables(settings), "embeddings")
+    make_room_to_delete(connection, tables)
+    for table in tables:
         connection.execute(f"DELETE FROM {table} WHERE {_ORPHAN}")
     schema.write_terms(connection, settings)
     connection.execute("DELETE FROM settings WHERE name = 'clustered_postings'")

@@ -57,9 +57,10 @@ Identity = tuple[int, int]
 
 
 def make_room(connection: duckdb.DuckDBPyConnection, size: int) -> None:
-    """Let a writer have the memory that a transaction of so many bytes takes."""
-    if 4 * size > _WRITERS_MEMORY:
-        connection.execute(f"SET memory_limit = '{4 * size}B'")
+    """Let a writer have the memory that so many bytes take, beside what its transaction has."""
+    used = connection.execute("SELECT sum(memory_usage_bytes) FROM duckdb_memory()").fetchall()
+    if (wanted := int(used[0][0]) + 4 * size) > _WRITERS_MEMORY:
+        connection.execute(f"SET memory_limit = '{wanted}B'")
 
 
 class OpenFile:

@@ -103,6 +103,7 @@ class OpenIndex(Store):
         """In one transaction, in which nobody else writes."""
         known_settings(self)
         with self._changing() as reader:
+            writing.make_room_for(reader, len(ids))
             changed = {
                 new: document.id
                 for document in stored(reader, ids, embeddings=True).values()

@@ -35,8 +35,13 @@ _MOST = 1 << 18
 """... and numbers in a statement, so that its memory does not depend on their length."""
 _BLOCK, _TOGETHER = 8192, 2048
 """Documents looked at by one reading, and about as many as are changed in a transaction."""
-_READ = 4 * 2048
-"""Deep features that DuckDB has in memory when it reads some: several vectors, as it calls them."""
+_VECTOR = 2048
+"""Rows that DuckDB reads together: a vector, as it calls them ..."""
+_READ = 4 * _VECTOR
+"""... of which it has several in memory when it reads deep features ..."""
+_DELETED = 6000
+"""... and a quarter of what it keeps, until a transaction ends, of each with a row that it deletes:
+16 kB and some more."""
 _NEW = ("terms", "scores", "views", "length", "norm", "checksum")
 """What changes of a document."""
 
@@ -169,12 +174,29 @@ def _delete(
         f"DELETE FROM documents WHERE list_contains($1, {column}) RETURNING document", [among]
     ).fetchall()
     if found:
-        for table in (*posting_tables(settings), "embeddings"):
+        tables = (*posting_tables(settings), "embeddings")
+        make_room_to_delete(connection, tables, len(found))
+        for table in tables:
             connection.execute(
                 f"DELETE FROM {table} WHERE document IN (SELECT unnest($1))",
                 [[number for (number,) in found]],
             )
     return len(found)
+
+
+def make_room_to_delete(
+    connection: duckdb.DuckDBPyConnection, tables: Sequence[str], documents: float = math.inf
+) -> None:
+    """Let a writer delete what so many documents have in these tables; by default of any number."""
+    counts = (f"(SELECT count(*) FROM {table})" for table in ("documents", *tables))
+    ((there, *rows),) = connection.execute(f"SELECT {', '.join(counts)}").fetchall()
+    touched = min(documents * (sum(rows) // (there + 1) + 1), sum(rows) // _VECTOR + len(rows))
+    make_room(connection, int(_DELETED * touched))
+
+
+def make_room_for(reader: Reader, count: int) -> None:
+    """Let a writer read, and write anew, so many documents with their deep features."""
+    make_room(reader.connection, 4 * reader.settings.embedding_dimensions * (_READ + count))
 
 
 def apply_taught(
@@ -193,7 +215,7 @@ def apply_taught(
         first = min(first + _BLOCK, end)
         if len(waiting) >= _TOGETHER or (first == end and waiting):
             with changing() as reader:
-                make_room(reader.connection, 4 * len(word.weights) * (_READ + len(waiting)))
+                make_room_for(reader, len(waiting))
                 changed += _change(reader, waiting)
             waiting = []
         progress(first, end)
