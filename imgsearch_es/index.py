@@ -250,15 +250,18 @@ class ImageIndex(LearningIndex):
         """
         if isinstance(queries, str | Mapping) or not isinstance(queries, Iterable):
             raise QueryError('search_many takes a list of queries, such as ["cat", "dog"]')
-        asked = list(queries)
+        found = self._answers(list(queries))
+        wrong = [error for error in found if isinstance(error, QueryError)]
+        if wrong and len(wrong) == len(found):
+            raise wrong[0]
+        return found
+
+    def _answers(self, asked: Sequence[Asked]) -> list[Hits | QueryError]:
+        """See ``search_many``; also where there is no answer to any of them."""
 
         def answers() -> list[Hits | QueryError]:
             built = [self._built(number, query) for number, query in enumerate(asked)]
-            right = [query for query in built if isinstance(query, Query)]
-            wrong = [error for error in built if isinstance(error, QueryError)]
-            if wrong and not right:
-                raise wrong[0]
-            found = iter(self.store.search_many(right))
+            found = iter(self.store.search_many([q for q in built if isinstance(q, Query)]))
             return [
                 self._hits(query, next(found)) if isinstance(query, Query) else query
                 for query in built

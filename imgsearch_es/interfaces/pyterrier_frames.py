@@ -56,6 +56,20 @@ def check_columns(frame: pd.DataFrame, *columns: Sequence[str]) -> None:
             either.columns(includes=list(names))
 
 
+def candidates_of(
+    frame: pd.DataFrame, ids: Mapping[str, str]
+) -> tuple[dict[str, dict[str, str]], dict[tuple[str, str], int]]:
+    """Where a frame has documents, docnos by id for each query, and in which row each stands."""
+    found: dict[str, dict[str, str]] = {}
+    rows: dict[tuple[str, str], int] = {}
+    pairs = frame[["qid", DOCNO]].itertuples(index=False) if DOCNO in frame else ()
+    for row, (qid, docno) in enumerate(pairs):
+        name = str(docno)  # numbers, where a table was read from a file
+        found.setdefault(qid, {})[ids.get(name, name)] = name
+        rows[qid, name] = row
+    return found, rows
+
+
 def runs_of(rows: Iterable[Mapping[str, Any]]) -> Iterator[list[Mapping[str, Any]]]:
     """Documents of one run of indexing each: many by path, fewer where pictures are in memory."""
     some: list[Mapping[str, Any]] = []
