@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast, overload
@@ -256,8 +256,8 @@ class ImageIndex(LearningIndex):
             raise wrong[0]
         return found
 
-    def _answers(self, asked: Sequence[Asked]) -> list[Hits | QueryError]:
-        """See ``search_many``; also where there is no answer to any of them."""
+    def _answers(self, asked: Sequence[Asked | Callable[[], Any]]) -> list[Hits | QueryError]:
+        """See ``search_many``; also where none has an answer, or a function makes what is asked."""
 
         def answers() -> list[Hits | QueryError]:
             built = [self._built(number, query) for number, query in enumerate(asked)]
@@ -269,8 +269,9 @@ class ImageIndex(LearningIndex):
 
         return self._of_one_index(answers)
 
-    def _built(self, number: int, query: Asked) -> Query | QueryError:
+    def _built(self, number: int, query: Any) -> Query | QueryError:
         try:
+            query = query() if callable(query) else query
             if isinstance(query, Query):
                 return query
             return self.query(**query) if isinstance(query, Mapping) else self.query(query)

@@ -15,7 +15,7 @@ import json
 import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -267,7 +267,8 @@ class Retriever(pt.Transformer):
         queries = kept.drop_duplicates("qid")
         candidates, rows = candidates_of(inp, self.index._ids if DOCNO in inp and len(inp) else {})
         of_query = [candidates.get(qid) for qid in queries.qid]
-        asked = list(map(self._query, queries.to_dict("records"), of_query))
+        pairs = zip(queries.to_dict("records"), of_query, strict=True)
+        asked = [partial(self._query, *pair) for pair in pairs]
         places: list[int] = []
         found: list[tuple[str, float, int]] = []
         failed: dict[str, QueryError] = {}
@@ -342,7 +343,7 @@ class PictureAnalyzer(pt.Transformer):
         """
         check_columns(inp, [DOCNO, "image"], ["qid", "image"], ["qid", "query"])
         rows = inp.to_dict("records")
-        if DOCNO in inp.columns:
+        if "qid" not in inp.columns:
             analyzer, toks = self.index.images.analyzer, list[dict[str, float]]()
             for some in chunks(rows, _TOGETHER):
                 opened = [analyzer.open(row["image"]).image for row in some]

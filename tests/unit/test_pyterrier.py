@@ -105,6 +105,11 @@ def test_terms_as_learned_sparse_retrieval_takes_them(images, cat):
     assert by_picture.score[0] == pytest.approx(score, rel=1e-6)
     with pytest.raises(QueryError, match="dense-cosine takes no query_toks"):
         images.retriever("dense-cosine")(pd.DataFrame({"qid": ["1"], "query_toks": [query]}))
+    both = pd.DataFrame({"qid": ["1", "2"], "query_toks": [query, {}]})
+    with pytest.warns(UserWarning, match="no answer to 2: nothing to search for"):
+        assert retriever(both).docno.tolist() == by_terms.docno.tolist()
+    again = (retriever % 2 >> analyzer)(asked)  # found for queries: their weights, and not toks
+    assert again.query_toks.tolist() == [query, query]
 
 
 def test_what_cannot_be_answered_is_said_and_the_rest_is(images, cat):
