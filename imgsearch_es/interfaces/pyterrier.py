@@ -53,6 +53,7 @@ try:
         is_given,
         own_fields,
         runs_of,
+        tell,
         toks_of,
         uri_of,
     )  # fmt: skip
@@ -271,22 +272,18 @@ class Retriever(pt.Transformer):
         asked = [partial(self._query, *pair) for pair in pairs]
         places: list[int] = []
         found: list[tuple[str, float, int]] = []
-        failed: dict[str, QueryError] = {}
+        failed: list[tuple[str, QueryError]] = []
         for start in range(0, len(asked), _TOGETHER):
             answers = self.index.images._answers(asked[start : start + _TOGETHER])
             for number, hits in enumerate(answers, start=start):
                 qid, row = queries.qid.iloc[number], queries.index[number]
                 if not isinstance(hits, Hits):
-                    failed[qid] = hits
+                    failed.append((qid, hits))
                     continue
                 ranked = self._ranked(hits, of_query[number])
                 found += ranked
                 places += [rows.get((qid, docno), row) for docno, *_ in ranked]
-        for qid, error in failed.items():
-            if len(failed) == len(asked):
-                raise error
-            why = str(error).partition(": ")[2]
-            warnings.warn(f"{self!r} has no answer to {qid}: {why}", stacklevel=2)
+        tell(self, failed, len(asked))
         frame = pd.DataFrame(found, columns=list(_FOUND))
         return pd.concat([kept.iloc[places].reset_index(drop=True), frame], axis=1)
 
@@ -349,10 +346,13 @@ class PictureAnalyzer(pt.Transformer):
                 opened = [analyzer.open(row["image"]).image for row in some]
                 toks += [toks_of(analysis.terms) for analysis in analyzer.analyze_batch(opened)]
             return inp.assign(toks=toks)
-        ask = self.index.images.query
         names = {"image": "image", "query": "text"}
         given = [{names[n]: row[n] for n in names if is_given(row.get(n))} for row in rows]
-        return inp.assign(query_toks=[toks_of(ask(**options).terms) for options in given])
+        built = list(map(self.index.images._built, range(len(given)), given))
+        failed = [(q, e) for q, e in zip(inp.qid, built, strict=True) if isinstance(e, QueryError)]
+        tell(self, failed, len(built))
+        toks = [toks_of(one.terms) if isinstance(one, Query) else {} for one in built]
+        return inp.assign(query_toks=toks)
 
 
 class TextLoader(pt.Transformer):

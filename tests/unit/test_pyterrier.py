@@ -119,6 +119,11 @@ def test_what_cannot_be_answered_is_said_and_the_rest_is(images, cat):
         assert retriever(asked).qid.tolist() == ["1"] * 3
     with pytest.raises(QueryError, match="no synset is named 'glorb'"):
         retriever.search("glorb")
+    two = pd.DataFrame({"qid": ["1", "2"], "query": [images.images.get(cat).terms[0].key, "glorb"]})
+    with pytest.warns(UserWarning, match="has no answer to 2: no synset"):
+        assert [len(toks) for toks in images.analyzer()(two).query_toks] == [1, 0]
+    with pytest.raises(QueryError, match="no synset is named 'glorb'"):
+        images.analyzer().search("glorb")
     many = pd.DataFrame({"qid": range(65), "image": [str(cat)] * 64 + [None], "query": "glorb"})
     many.loc[:63, "query"] = None
     with pytest.warns(UserWarning, match="has no answer to 64: no synset"):
