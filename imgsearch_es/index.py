@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast, overload
@@ -250,15 +250,18 @@ class ImageIndex(LearningIndex):
         """
         if isinstance(queries, str | Mapping) or not isinstance(queries, Iterable):
             raise QueryError('search_many takes a list of queries, such as ["cat", "dog"]')
-        asked = list(queries)
+        found = self._answers(list(queries))
+        wrong = [error for error in found if isinstance(error, QueryError)]
+        if wrong and len(wrong) == len(found):
+            raise wrong[0]
+        return found
+
+    def _answers(self, asked: Sequence[Asked | Callable[[], Any]]) -> list[Hits | QueryError]:
+        """See ``search_many``; also where none has an answer, or a function makes what is asked."""
 
         def answers() -> list[Hits | QueryError]:
             built = [self._built(number, query) for number, query in enumerate(asked)]
-            right = [query for query in built if isinstance(query, Query)]
-            wrong = [error for error in built if isinstance(error, QueryError)]
-            if wrong and not right:
-                raise wrong[0]
-            found = iter(self.store.search_many(right))
+            found = iter(self.store.search_many([q for q in built if isinstance(q, Query)]))
             return [
                 self._hits(query, next(found)) if isinstance(query, Query) else query
                 for query in built
@@ -266,8 +269,9 @@ class ImageIndex(LearningIndex):
 
         return self._of_one_index(answers)
 
-    def _built(self, number: int, query: Asked) -> Query | QueryError:
+    def _built(self, number: int, query: Any) -> Query | QueryError:
         try:
+            query = query() if callable(query) else query
             if isinstance(query, Query):
                 return query
             return self.query(**query) if isinstance(query, Mapping) else self.query(query)

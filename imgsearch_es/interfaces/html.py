@@ -112,6 +112,14 @@ def matches(hits: Hits) -> str:
     return f"{hits.total:,}{more} match{'' if hits.total == 1 else 'es'}"
 
 
+def counted(hits: Hits) -> str:
+    """How many of how many pictures were found for what."""
+    shown = f"{len(hits)} of " if len(hits) < hits.total else ""
+    more = "" if hits.total_is_exact else " or more"
+    follow = f"; {traces(hits)}" if traces(hits) else ""
+    return f"{shown}{hits.total:,}{more} for {hits.query}{follow}"
+
+
 def traces(hits: Hits) -> str:
     """That more pictures are ranked than count; nothing where that is not so."""
     if hits.query.counts is None or hits.ranked == hits.total:

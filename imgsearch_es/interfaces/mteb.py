@@ -170,11 +170,11 @@ class Search:
         system = self.system.to_depth(top_k)
         for rows in chunks(queries.select_columns(names), _TOGETHER):
             asked = [self._query(row, system, top_k, top_ranked) for row in rows]
-            for row, hits in zip(rows, self._ask(asked), strict=True):
-                if not isinstance(hits, Hits):
+            for row, hits in zip(rows, self.images._answers(asked), strict=True):
+                if isinstance(hits, QueryError):
                     failed.append(f"{row['id']}: {hits}")
-                    hits = ()
-                found[row["id"]] = self._ranked(hits, (top_ranked or {}).get(row["id"]), top_k)
+                ranked = hits if isinstance(hits, Hits) else ()
+                found[row["id"]] = self._ranked(ranked, (top_ranked or {}).get(row["id"]), top_k)
         if failed:
             warnings.warn(
                 f"{len(failed)} queries of {task_metadata.name} have no answer, such as "
@@ -197,12 +197,6 @@ class Search:
             uris = [uri for uri, ids in self._ids.items() if wanted.intersection(ids)]
             query |= {"where": {"id": [picture_id(uri) for uri in uris]}, "k": max(len(uris), 1)}
         return query
-
-    def _ask(self, queries: list[dict[str, Any]]) -> list[Any]:
-        try:
-            return list(self.images.search_many(queries))
-        except QueryError as error:  # none has an answer
-            return [error] * len(queries)
 
     def _ranked(
         self, hits: Iterable[Any], candidates: list[str] | None, k: int

@@ -15,7 +15,7 @@ import json
 import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -47,11 +47,13 @@ try:
 
     from imgsearch_es.interfaces.pyterrier_frames import (
         Dataset,
+        candidates_of,
         check_columns,
         docno_of,
         is_given,
         own_fields,
         runs_of,
+        tell,
         toks_of,
         uri_of,
     )  # fmt: skip
@@ -262,43 +264,39 @@ class Retriever(pt.Transformer):
         [0, 1]
         """
         check_columns(inp, ["qid", "query"], ["qid", "image"], ["qid", "query_toks"])
-        candidates = self._candidates(inp)
-        queries = inp.drop(columns=[name for name in _FOUND if name in inp.columns])
-        queries = queries.drop_duplicates("qid").reset_index(drop=True)
-        rows = queries.to_dict("records")
-        asked = [self._query(row, candidates.get(row["qid"])) for row in rows]
+        kept = inp.drop(columns=list(_FOUND), errors="ignore").reset_index(drop=True)
+        queries = kept.drop_duplicates("qid")
+        candidates, rows = candidates_of(inp, self.index._ids if DOCNO in inp and len(inp) else {})
+        of_query = [candidates.get(qid) for qid in queries.qid]
+        pairs = zip(queries.to_dict("records"), of_query, strict=True)
+        asked = [partial(self._query, *pair) for pair in pairs]
         places: list[int] = []
         found: list[tuple[str, float, int]] = []
+        failed: list[tuple[str, QueryError]] = []
         for start in range(0, len(asked), _TOGETHER):
-            answers = self.index.images.search_many(asked[start : start + _TOGETHER])
-            for place, hits in enumerate(answers, start=start):
-                if isinstance(hits, Hits):
-                    ranked = self._ranked(hits, candidates.get(rows[place]["qid"]))
-                    found += ranked
-                    places += [place] * len(ranked)
-                else:
-                    why = str(hits).partition(": ")[2]
-                    warnings.warn(
-                        f"{self!r} has no answer to {queries.qid[place]}: {why}", stacklevel=2
-                    )
+            answers = self.index.images._answers(asked[start : start + _TOGETHER])
+            for number, hits in enumerate(answers, start=start):
+                qid, row = queries.qid.iloc[number], queries.index[number]
+                if not isinstance(hits, Hits):
+                    failed.append((qid, hits))
+                    continue
+                ranked = self._ranked(hits, of_query[number])
+                found += ranked
+                places += [rows.get((qid, docno), row) for docno, *_ in ranked]
+        tell(self, failed, len(asked))
         frame = pd.DataFrame(found, columns=list(_FOUND))
-        return pd.concat([queries.iloc[places].reset_index(drop=True), frame], axis=1)
-
-    def _candidates(self, frame: pd.DataFrame) -> dict[str, dict[str, str]]:
-        """Where a frame has documents, those of each query, which are scored again: ids, docnos."""
-        found: dict[str, dict[str, str]] = {}
-        for qid, docno in frame[["qid", DOCNO]].itertuples(index=False) if DOCNO in frame else ():
-            name = str(docno)  # numbers, where a table was read from a file
-            found.setdefault(qid, {})[self.index._ids.get(name, name)] = name
-        return found
+        return pd.concat([kept.iloc[places].reset_index(drop=True), frame], axis=1)
 
     def _ranked(
         self, hits: Hits, candidates: Mapping[str, str] | None
     ) -> list[tuple[str, float, int]]:
         """Docnos, scores and ranks; candidates that share no synset with the query have 0."""
-        found = {docno_of(hit.document): hit.score for hit in hits}
+        names = candidates or {}
+        found = {names.get(hit.id) or docno_of(hit.document): hit.score for hit in hits}
         if candidates is not None and self.system.uses_synsets:
-            found |= {docno: 0.0 for docno in candidates.values() if docno not in found}
+            own = hits.query.exclude
+            others = (docno for key, docno in candidates.items() if key not in own)
+            found = found | dict.fromkeys(others, 0.0) | found
         scores = falling(found.values()).tolist()
         return list(zip(found, scores, range(len(found)), strict=True))
 
@@ -342,16 +340,19 @@ class PictureAnalyzer(pt.Transformer):
         """
         check_columns(inp, [DOCNO, "image"], ["qid", "image"], ["qid", "query"])
         rows = inp.to_dict("records")
-        if DOCNO in inp.columns:
+        if "qid" not in inp.columns:
             analyzer, toks = self.index.images.analyzer, list[dict[str, float]]()
             for some in chunks(rows, _TOGETHER):
                 opened = [analyzer.open(row["image"]).image for row in some]
                 toks += [toks_of(analysis.terms) for analysis in analyzer.analyze_batch(opened)]
             return inp.assign(toks=toks)
-        ask = self.index.images.query
         names = {"image": "image", "query": "text"}
         given = [{names[n]: row[n] for n in names if is_given(row.get(n))} for row in rows]
-        return inp.assign(query_toks=[toks_of(ask(**options).terms) for options in given])
+        built = list(map(self.index.images._built, range(len(given)), given))
+        failed = [(q, e) for q, e in zip(inp.qid, built, strict=True) if isinstance(e, QueryError)]
+        tell(self, failed, len(built))
+        toks = [toks_of(one.terms) if isinstance(one, Query) else {} for one in built]
+        return inp.assign(query_toks=toks)
 
 
 class TextLoader(pt.Transformer):

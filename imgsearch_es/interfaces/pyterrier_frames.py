@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -10,7 +11,7 @@ import pandas as pd
 import pyterrier as pt
 
 from imgsearch_es.analysis.analyzer import Term
-from imgsearch_es.errors import ConfigurationError
+from imgsearch_es.errors import ConfigurationError, QueryError
 from imgsearch_es.evaluation import Judgements
 from imgsearch_es.evaluation.collection import DOCNO
 from imgsearch_es.pictures.files import to_uri
@@ -54,6 +55,29 @@ def check_columns(frame: pd.DataFrame, *columns: Sequence[str]) -> None:
     with pt.validate.any(frame) as either:
         for names in columns:
             either.columns(includes=list(names))
+
+
+def candidates_of(
+    frame: pd.DataFrame, ids: Mapping[str, str]
+) -> tuple[dict[str, dict[str, str]], dict[tuple[str, str], int]]:
+    """Where a frame has documents, docnos by id for each query, and in which row each stands."""
+    found: dict[str, dict[str, str]] = {}
+    rows: dict[tuple[str, str], int] = {}
+    pairs = frame[["qid", DOCNO]].itertuples(index=False) if DOCNO in frame else ()
+    for row, (qid, docno) in enumerate(pairs):
+        name = str(docno)  # numbers, where a table was read from a file
+        found.setdefault(qid, {})[ids.get(name, name)] = name
+        rows[qid, name] = row
+    return found, rows
+
+
+def tell(who: pt.Transformer, failed: Sequence[tuple[str, QueryError]], asked: int) -> None:
+    """Warn of queries without an answer; where that is so of all, the first is an error."""
+    if failed and len(failed) == asked:
+        raise failed[0][1]
+    for qid, error in failed:
+        why = str(error).partition(": ")[2]
+        warnings.warn(f"{who!r} has no answer to {qid}: {why}", stacklevel=3)
 
 
 def runs_of(rows: Iterable[Mapping[str, Any]]) -> Iterator[list[Mapping[str, Any]]]:

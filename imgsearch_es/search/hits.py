@@ -382,9 +382,9 @@ class Hits(Leaving):
             return None
 
     def __repr__(self) -> str:
-        from imgsearch_es.search.shown import number
+        from imgsearch_es.search.shown import counted, number
 
-        lines = [f"{len(self)} of {self.total} hits for {self.query}"]
+        lines = [counted(self)]
         lines += [f"{hit.rank:>4}  {number(hit.score):>6}  {hit.uri}" for hit in self._hits]
         return "\n".join(lines)
 

@@ -17,14 +17,14 @@ from imgsearch_es.interfaces.gallery import (
     hardest_fragment,
     hardest_page,
 )
-from imgsearch_es.interfaces.html import number
+from imgsearch_es.interfaces.html import counted, number
 
 if TYPE_CHECKING:
     from imgsearch_es.interfaces.notebook.judging import JudgingWidget
     from imgsearch_es.interfaces.notebook.search_box import SearchBox
 
 __all__ = [
-    "SHOWN", "VALUES", "JudgingWidget", "SearchBox", "gallery_html", "hardest_fragment",
+    "SHOWN", "VALUES", "JudgingWidget", "SearchBox", "counted", "gallery_html", "hardest_fragment",
     "hardest_page", "judging_widget", "number", "plots", "search_box",
 ]  # fmt: skip
 

@@ -87,9 +87,9 @@ def test_json():
 
 def test_text():
     assert repr(HITS) == (
-        "2 of 7 hits for words: tabby\n   5   0.406  /photos/cat.jpg\n   6   0.125  s3://b/c.jpg"
+        "2 of 7 for words: tabby\n   5   0.406  /photos/cat.jpg\n   6   0.125  s3://b/c.jpg"
     )
-    assert repr(Hits(QUERY, result())) == "0 of 7 hits for words: tabby"
+    assert repr(Hits(QUERY, result())) == "0 of 7 for words: tabby"
 
 
 def test_explanation():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -70,9 +71,10 @@ def test_a_location_stays_open_until_the_extension_is_unloaded(shell, search, in
 
 def test_a_cell_is_a_query_as_it_is(shell, index, word):
     shell.user_ns["index"] = index
-    cell = f'"{word.replace("_", " ")}"\n-zebra format:png\n'
+    cell = f'"{word.replace("_", " ")}"\n-zebra format:png -label:"two  spaces"\n'
     hits = shell.run_cell_magic("imgsearch", "-k 4", cell)
     assert hits.query.filters[0].either[0].field == "score(zebra)"
+    assert '"two  spaces"' in str(hits.query)
     assert len(hits) <= 4
 
 
@@ -107,6 +109,15 @@ def test_the_environment_names_the_index(search, index, word, monkeypatch):
         search(word)
     index.close()
     monkeypatch.setenv("IMGSEARCH_INDEX", index.location)
+    assert len(search(word))
+    for folder in ("empty", ""):  # what is named may change
+        place = Path(index.location).parent / folder
+        place.mkdir(exist_ok=True)
+        monkeypatch.chdir(place)
+        monkeypatch.setenv("IMGSEARCH_INDEX", Path(index.location).name)
+        if folder:
+            with pytest.raises(UsageError, match="there is no index"):
+                search(word)
     assert len(search(word))
 
 

@@ -75,6 +75,12 @@ def test_pipelines(images, cat):
     assert {(row.qid, row.docno) for row in again.itertuples()} == best
     everything = {(row.qid, row.docno): row.score for row in dense(asked).itertuples()}
     assert all(row.score == everything[row.qid, row.docno] for row in again.itertuples())
+    told = (sqrt % 5 >> (sqrt**dense) >> images.text_loader() >> dense)(asked)
+    assert told.path.tolist() == [images.images.get(docno).uri for docno in told.docno]
+    assert [row.features[1] for row in told.itertuples()] == pytest.approx(told.score)
+    others = sqrt % 5 >> images.retriever("sqrt", exclude_self=True)
+    assert others(asked).groupby("qid").size().tolist() == [4, 4]
+    assert document.id not in set(others(asked).docno)
     pictures = pd.DataFrame({"qid": ["p"], "image": [Image.open(cat)]})
     assert sqrt(pictures).docno[0] == document.id
     assert sqrt(asked[:0]).columns.tolist() == ["qid", "image", "docno", "score", "rank"]
@@ -99,6 +105,11 @@ def test_terms_as_learned_sparse_retrieval_takes_them(images, cat):
     assert by_picture.score[0] == pytest.approx(score, rel=1e-6)
     with pytest.raises(QueryError, match="dense-cosine takes no query_toks"):
         images.retriever("dense-cosine")(pd.DataFrame({"qid": ["1"], "query_toks": [query]}))
+    both = pd.DataFrame({"qid": ["1", "2"], "query_toks": [query, {}]})
+    with pytest.warns(UserWarning, match="no answer to 2: nothing to search for"):
+        assert retriever(both).docno.tolist() == by_terms.docno.tolist()
+    again = (retriever % 2 >> analyzer)(asked)  # found for queries: their weights, and not toks
+    assert again.query_toks.tolist() == [query, query]
 
 
 def test_what_cannot_be_answered_is_said_and_the_rest_is(images, cat):
@@ -108,6 +119,15 @@ def test_what_cannot_be_answered_is_said_and_the_rest_is(images, cat):
         assert retriever(asked).qid.tolist() == ["1"] * 3
     with pytest.raises(QueryError, match="no synset is named 'glorb'"):
         retriever.search("glorb")
+    two = pd.DataFrame({"qid": ["1", "2"], "query": [images.images.get(cat).terms[0].key, "glorb"]})
+    with pytest.warns(UserWarning, match="has no answer to 2: no synset"):
+        assert [len(toks) for toks in images.analyzer()(two).query_toks] == [1, 0]
+    with pytest.raises(QueryError, match="no synset is named 'glorb'"):
+        images.analyzer().search("glorb")
+    many = pd.DataFrame({"qid": range(65), "image": [str(cat)] * 64 + [None], "query": "glorb"})
+    many.loc[:63, "query"] = None
+    with pytest.warns(UserWarning, match="has no answer to 64: no synset"):
+        assert len(retriever(many)) == 3 * 64
     with pytest.raises(ConfigurationError, match="no field color; there are path, label"):
         images.text_loader(["path", "color"])
     with pytest.raises(QueryError, match="has no picture nobody"):

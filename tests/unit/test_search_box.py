@@ -151,6 +151,11 @@ def test_the_strategy_changes_the_answer(index, box, word):
     box.strategy.value = "dense-cosine"
     assert "words have no deep feature" in box.message.value
     assert box.hits.query.strategy == "cosine"
+    box.strategy.value = "cosine"
+    assert box.message.value == ""
+    click(box.back)
+    assert box.strategy.value == box.hits.query.strategy == "auto"
+    assert not shown(box.back)
 
 
 def test_an_uploaded_picture(index, box, cat):

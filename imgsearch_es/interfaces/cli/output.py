@@ -198,7 +198,7 @@ def print_hit(hit: Hit, query: Query) -> None:
 
 def print_hits(hits: Hits) -> None:
     """Print the ranked table."""
-    from imgsearch_es.interfaces.html import traces
+    from imgsearch_es.interfaces.html import counted
 
     if len(hits):
         query = hits.query
@@ -209,10 +209,7 @@ def print_hits(hits: Hits) -> None:
         second = "score" if query.sort is None else query.sort.removeprefix("-")
         print_table(("rank", second, "picture", "synsets"), rows, right=("rank", "score"))
         exact = ", exact" if hits.exact else ", not exact"
-        more = "" if hits.total_is_exact else " or more"
-        shown = f"{len(hits)} of " if len(hits) < hits.total else ""
-        follow = f"; {traces(hits)}" if traces(hits) else ""
-        say(f"{shown}{hits.total:,}{more} for {hits.query}{follow}  ({hits.took_ms:.0f} ms{exact})")
+        say(f"{counted(hits)}  ({hits.took_ms:.0f} ms{exact})")
     else:
         say(f"no picture matches {hits.query}")
     say(*(f"hint: {hint}" for hint in hits.query.hints))

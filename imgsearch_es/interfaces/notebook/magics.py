@@ -6,8 +6,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
+from pathlib import Path
 from typing import Any
 
 from IPython.core.error import UsageError
@@ -32,7 +34,7 @@ class ImgsearchMagics(Magics):
 
     def __init__(self, shell: InteractiveShell) -> None:
         super().__init__(shell=shell)
-        self._opened: dict[str | None, ImageIndex] = {}
+        self._opened: dict[tuple[str, Path], ImageIndex] = {}
 
     @magic_arguments()
     @argument("words", nargs="*", help="Words and conditions: tabby cat, 'dog -poodle width:>800'")
@@ -75,7 +77,7 @@ class ImgsearchMagics(Magics):
         options = _parser().parse_intermixed_args(
             [f" {each}" if _EXCLUDED.match(each) else each for each in arguments]
         )
-        words = " ".join([*options.words, *(cell or "").split()])
+        words = " ".join([*options.words, cell or ""]).strip()
         try:
             index = self._index(options.index)
             if options.browse:
@@ -103,9 +105,10 @@ class ImgsearchMagics(Magics):
         if name is not None and found is not None:
             kind = type(found).__name__
             raise UsageError(f"the variable {name} holds {kind}, not an ImageIndex")
-        if name not in self._opened:
-            self._opened[name] = ImageIndex(name)
-        return self._opened[name]
+        place = name or os.environ.get("IMGSEARCH_INDEX", ""), Path.cwd()
+        if place not in self._opened:
+            self._opened[place] = ImageIndex(name)
+        return self._opened[place]
 
     def _variable(self, name: str, default: Any = None) -> Any:
         names: dict[str, Any] = {} if self.shell is None else self.shell.user_ns

@@ -222,6 +222,7 @@ class SearchBox:
         hits = self.hits
         if self._step:
             self.words.value, self._picture = self._step.words, self._step.picture
+            self.strategy.value = self._step.hits.query.strategy
         self.message.value = ""
         self.results.show(hits)
         if hits is not None:
@@ -272,8 +273,10 @@ class SearchBox:
             self._search(self.words.value, bytes(self.upload.value[0]["content"]))
 
     def _search_again(self) -> None:
-        if self.hits is not None:
+        if self.hits is not None and self.hits.query.strategy != self.strategy.value:
             self.search()
+        else:  # it is that of the hits again
+            self.message.value = ""
 
     def _remove_picture(self) -> None:
         self._picture = None
