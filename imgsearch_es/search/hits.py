@@ -104,7 +104,7 @@ class Hits(Leaving):
         return self._result.ranking
 
     def __copy__(self) -> Hits:
-        answer = object.__new__(Hits)
+        answer = object.__new__(type(self))
         answer.__dict__.update(self.__dict__)
         return answer
 
