@@ -25,7 +25,7 @@ from imgsearch_es.retrieval.language import (
     parse_words,
     to_filters,
 )
-from imgsearch_es.retrieval.tokens import MAX_LENGTH
+from imgsearch_es.retrieval.tokens import MAX_LENGTH, shown_phrase
 from imgsearch_es.vocabulary.synsets import Vocabulary, from_labels, imagenet
 
 IMAGENET = imagenet()
@@ -96,6 +96,13 @@ def test_plus_wants_more_than_a_trace_of_the_word():
     assert parse_words("+dog", IMAGENET, trace=0.0).signs[0].values == (0.0,)
     above = parse_words("+dog", IMAGENET.with_hypernyms()).signs[0]
     assert (above.synsets, above.values) == (("dog",), dog.values)
+
+
+def test_labels_of_marks_read_back():
+    known = from_labels(["“x”", "&"])
+    words = parse_words('synset:"“x”"', known)
+    assert parse_words(str(words), known) == words
+    assert parse_words(shown_phrase("&"), known).terms[0].key == "&"
 
 
 def test_minus_compares_classes_where_hypernyms_sum_them():
