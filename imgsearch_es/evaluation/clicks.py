@@ -98,9 +98,7 @@ def sign_test(wins: int, losses: int) -> float:
 class InterleavedHits(Hits):
     """Hits of two strategies as one ranking; the scores, each by its own strategy, need not fall.
 
-    Attributes:
-        teams: of each hit the name of the strategy whose it is, or None where a click says nothing.
-        sources: the hits of both strategies.
+    ``sources`` are the hits of both strategies.
     """
 
     def __init__(
@@ -110,7 +108,7 @@ class InterleavedHits(Hits):
         k = max(first.query.k, 1)
         drafted = team_draft([h.id for h in first], [h.id for h in second], k, seed=seed)
         self.sources = sources
-        self.teams = tuple(None if d.team is None else names[d.team] for d in drafted)
+        self._teams = {d.document: None if d.team is None else names[d.team] for d in drafted}
         places = [{hit.id: place for place, hit in enumerate(hits)} for hits in sources]
         self._places: list[tuple[int, int]] = []
         for each in drafted:
@@ -119,7 +117,7 @@ class InterleavedHits(Hits):
         chosen = [sources[source][place] for source, place in self._places]
         result = SearchResult(
             hits=tuple(Scored(hit.document, hit.score, hit.parts) for hit in chosen),
-            total=max(first.total, second.total),
+            total=max(first.ranked, second.ranked),
             total_is_exact=False,
             strategy=f"interleaved {names[0]} and {names[1]}",  # as _BOTH reads it
             exact=False,
@@ -127,6 +125,12 @@ class InterleavedHits(Hits):
             took_ms=first.took_ms + second.took_ms,
         )
         super().__init__(first.query, result, None)
+        self.total = max(first.total, second.total)
+
+    @property
+    def teams(self) -> tuple[str | None, ...]:
+        """Of each hit the name of the strategy whose it is, or None where a click says nothing."""
+        return tuple(self._teams[hit.id] for hit in self)
 
     def _explained(self, hits: Sequence[Hit]) -> list[Explanation]:
         """The summands of hits' scores, each by its own strategy."""

@@ -47,7 +47,7 @@ from imgsearch_es.pictures.files import Limits, read_bytes
 __all__ = ["documents", "load", "read_terms", "write_collection"]
 _IMAGES = ("image", "png", "webp", "path", "image_path")
 """What fields of documents with a picture are called, the first that is given counts."""
-_PLAIN = re.compile(r"[\w\-.+%@ ]+(/[\w\-.+%@ ]+)*")
+_PLAIN = re.compile(r"""[^/\\:*?"<>|\x00-\x1f]+(/[^/\\:*?"<>|\x00-\x1f]+)*""")
 
 
 def write_collection(

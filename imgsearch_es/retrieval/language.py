@@ -35,6 +35,7 @@ from imgsearch_es.retrieval.conditions import (
     is_field,
     parse_filters,
     quoted,
+    shown_value,
 )
 from imgsearch_es.retrieval.queries import synset_vector
 from imgsearch_es.retrieval.tokens import (
@@ -276,7 +277,7 @@ class _Reader:
                 raise QueryError(f"{token[0]:.60} does not name one synset")
             by = {"synset": self._by_key, "wnid": self._by_wnid, "color": self._by_color}
             keys = by[field](name)
-            shown = f"{field}:{name if field == 'synset' else name.lower()}"
+            shown = f"{field}:{shown_value(name) if field == 'synset' else name.lower()}"
             self._add_synsets(keys, shown, sign, found["boost"], token[0])
             return
         own, _, name = field.partition(".")

@@ -99,8 +99,8 @@ def bound_of_time(field: str, operator: str, value: object) -> tuple[str, str]:
     """A comparison with a time: what is longer than a moment is taken whole."""
     _, start, end = period(field, value)
     if end is not None and operator in ("gt", "lte"):
-        if end == _LAST:
-            raise QueryError(f"{field!r}: there is no day after {value!s:.60}")
+        if end == _LAST:  # no day begins after it
+            return operator, end.isoformat(timespec="seconds")
         return {"gt": "gte", "lte": "lt"}[operator], end.isoformat()
     return operator, _bound(operator, start)
 

@@ -85,7 +85,7 @@ def shown_phrase(phrase: str) -> str:
     except QueryError:
         return quoted(phrase)
     words = [token["word"] or "" for token in found if token["boost"] is None]
-    is_plain = words == phrase.split() and "score(" not in phrase
+    is_plain = words == phrase.split() and "score(" not in phrase and normalize(phrase) != ""
     return quoted(phrase) if not is_plain or any(map(is_picture_name, words)) else phrase
 
 

@@ -82,8 +82,9 @@ class Traces:
     def _without(self, one: Said, asked: Collection[str]) -> Iterator[Filter]:
         """No more than a trace, or, in steps, more of what is asked for, class for class."""
         own = self.vocabulary.classes(one.keys)
-        others = [key for key in asked if not self.vocabulary.classes([key]) <= own]
-        share = len(self.vocabulary.classes(others) - own) / max(len(own), 1)
+        # Of classes alone: a hypernym may sum what is excluded, or another word's, as well.
+        others = sorted(self.vocabulary.classes(asked) - own)
+        share = len(others) / max(len(own), 1)
         least = self._least(one.keys)
         for low, high in pairwise([least, *(step for step in _STEPS if step > least)]):
             no_more = of_score(one.shown, one.keys, "gt", low, negated=True)

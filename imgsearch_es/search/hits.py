@@ -104,7 +104,7 @@ class Hits(Leaving):
         return self._result.ranking
 
     def __copy__(self) -> Hits:
-        answer = object.__new__(Hits)
+        answer = object.__new__(type(self))
         answer.__dict__.update(self.__dict__)
         return answer
 
@@ -228,7 +228,7 @@ class Hits(Leaving):
             order = reciprocal_order(self.query.embedding, vectors)
             answer._hits = tuple(
                 replace(self._hits[i], rank=rank)
-                for rank, i in enumerate(order, start=self._hits[0].rank)
+                for rank, i in enumerate(order, start=min(hit.rank for hit in self))
             )
         answer.exact = False
         answer.means = f"{self.means}; then re-ranked by k-reciprocal neighbors"

@@ -352,7 +352,8 @@ class Vocabulary:
             return Lexicon(self._known, tables, spoken, near=self._near, alike=self._alike)
         # Of own labels, which may differ in next to nothing, a key must not hide another's name.
         tables = {"name": names + keys + lemmas, "lemma": lemmas}
-        return Lexicon(self._known, tables, (name for name, _ in names))
+        own = (key for key in self._known if not is_color(key))  # a label may be "color:blue"
+        return Lexicon(own, tables, (name for name, _ in names))
 
 
 @lru_cache(maxsize=1)

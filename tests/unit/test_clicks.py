@@ -107,6 +107,21 @@ def test_interleaved_hits_are_hits_with_teams(index, cat):
         hits.rerank()
 
 
+def test_some_of_interleaved_hits_have_their_teams(index, cat, tmp_path):
+    hits = interleave(index, Topic(image=str(cat)), "auto", "dense-cosine", k=6, seed=1)
+    some = hits[2:5]
+    assert some.teams == hits.teams[2:5]
+    assert [h["team"] for h in some.to_dict()["hits"]] == list(some.teams)
+    assert [one.total for one in some.explain_all()] == pytest.approx([h.score for h in some])
+    log = InteractionLog(tmp_path / "log.jsonl")
+    log.clicked(log.shown(some), some[0].id)
+    (kept,) = read_interactions(log.path).searches
+    assert kept.clicks == [some[0].id]
+    words = interleave(index, "dog", "auto", "bm25", k=2)
+    assert (words.total, words.ranked) == (words.sources[0].total, words.sources[0].ranked)
+    assert words.total < words.ranked
+
+
 def test_interleaving_says_what_it_cannot_do(index, cat):
     word = index.get(cat).terms[0].key
     assert len(interleave(index, word, "auto", "bm25:k1=1.5", where={"format": "PNG"}))

@@ -13,6 +13,7 @@ from imgsearch_es.analysis.terms import colors_of
 from imgsearch_es.errors import QueryError, UnknownWordError
 from imgsearch_es.indexing import kept_index
 from imgsearch_es.interfaces.html import full_scale
+from imgsearch_es.retrieval.language import parse_words
 from imgsearch_es.vocabulary.colors import COLOR, COLORS
 from imgsearch_es.vocabulary.synsets import from_labels, imagenet
 
@@ -156,3 +157,8 @@ def test_a_class_may_be_called_like_a_color():
     assert vocabulary.resolve("grey").keys == ("color:gray",)
     assert vocabulary.resolve("dark red").color == ""
     assert type(vocabulary).from_dict(vocabulary.to_dict()) == vocabulary
+    own = from_labels(["color:blue", "car"]).with_colors()
+    assert [parse_words(line, own).terms[0].key for line in ('"color:blue"', "color:blue")] == [
+        "color_blue",
+        "color:blue",
+    ]

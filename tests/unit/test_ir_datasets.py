@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from zipfile import ZipFile
 
 import ir_datasets
@@ -14,6 +15,7 @@ from imgsearch_es import ImageIndex, Topic, evaluate
 from imgsearch_es.errors import EvaluationError
 from imgsearch_es.evaluation import Collection
 from imgsearch_es.evaluation.sharing import documents, read_terms, write_collection
+from imgsearch_es.indexing import folder_label
 from imgsearch_es.ir_datasets import load
 from imgsearch_es.pyterrier import Index
 
@@ -55,6 +57,21 @@ def test_a_folder_gives_the_same_figures_on_another_index(
         assert figures(evaluate(other, f"ir_datasets:{folder}", "sqrt", MEASURES)) == before
     with pytest.raises(EvaluationError, match="pets exists: name a new folder"):
         write_collection(index, "labels", folder)
+
+
+def test_copies_are_called_as_the_pictures_are(photos, fake_model, tmp_path):
+    """So that they are found by their names where they are indexed again."""
+    shutil.copytree(photos, tmp_path / "odd")
+    for number, path in enumerate(sorted((tmp_path / "odd" / "cats").iterdir())):
+        path.rename(path.with_name(f"IMG ({number}), #1 it's 5%.png"))
+    with ImageIndex(tmp_path / "odd.duckdb", model="fake") as made:
+        made.add(tmp_path / "odd", labels=folder_label)
+        before = figures(evaluate(made, "labels", "sqrt", MEASURES))
+        folder = write_collection(made, "labels", tmp_path / "c")
+    with ImageIndex(tmp_path / "again.duckdb", model="fake") as again:
+        again.add(folder / "images")
+        found = evaluate(again, f"ir_datasets:{folder}", "sqrt", MEASURES)
+    assert figures(found) == pytest.approx(before)
 
 
 def test_words_pictures_regions_and_terms(index, cat, tmp_path):

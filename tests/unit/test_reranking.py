@@ -96,6 +96,7 @@ def test_hits_are_reranked(index, photos):
     order = reciprocal_order(hits.query.embedding, vectors)
     assert reranked.uris == [hits[i].uri for i in order]
     assert [hit.rank for hit in reranked] == list(range(2, 11))
+    assert {hit.rank for hit in hits[::-1].rerank()} == set(range(2, 11))
     assert {hit.id: hit.score for hit in reranked} == {hit.id: hit.score for hit in hits}
     assert (hits.exact, reranked.exact) == (True, False)
     assert "re-ranked" in reranked.means
