@@ -272,8 +272,14 @@ def test_nobody_takes_back_what_another_said_since(tmp_path):
     theirs.judge("not")  # of the same picture
     assert ours.undo()
     assert (tmp_path / "qrels.txt").read_text() == "q1 0 a 0\n"
-    assert theirs.undo()
-    assert (tmp_path / "qrels.txt").read_text() == ""
+
+
+def test_what_another_said_before_is_there_again(tmp_path):
+    ours, theirs = session(tmp_path / "qrels.txt"), session(tmp_path / "qrels.txt")
+    theirs.judge("relevant")
+    ours.judge("not")  # of the same picture, which was asked before theirs was saved
+    assert ours.undo()
+    assert (tmp_path / "qrels.txt").read_text() == "q1 0 a 2\n"
 
 
 def test_queries_of_words_and_pictures_and_runs(index, cat, tmp_path):
