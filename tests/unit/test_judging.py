@@ -225,8 +225,8 @@ def test_a_query_may_be_called_as_another_one_is_written(index, cat, tmp_path):
     assert [{*judged[query].values()} for query in queries] == [{2}, {0}]
     found = evaluate(index, out, "auto", "P@3", queries=queries)
     assert [{*found.task.judgements.of(query).values()} for query in queries] == [{2}, {0}]
-    found.write(tmp_path, plots=False)
-    runs = [tmp_path / "runs" / "auto.txt.gz"]
+    found.write(tmp_path / "out", plots=False)
+    runs = [tmp_path / "out" / "runs" / "auto.txt.gz"]
     again = evaluate(index, out, (), "P@3", queries=queries, runs=runs)
     assert again.mean("auto", "P@3").mean == found.mean("auto", "P@3").mean == 0.5
     both = {"a%20b": {"x": 1}, "a%2520b": {"x": 0}}
