@@ -125,7 +125,7 @@ def read_config(
     try:
         check_finite(path)
         with path.open("rb") as file:
-            return tomllib.load(file), path.parent
+            return tomllib.loads(file.read().decode("utf-8-sig")), path.parent
     except OSError as error:
         raise ConfigurationError(f"cannot read the analyzer {path}: {error.strerror}") from error
     except (ValueError, RecursionError) as error:  # no UTF-8 is a ValueError, too

@@ -207,12 +207,17 @@ class Hardest(Sequence[HardQuery]):
         """Write a page that needs nothing but a browser; gives its absolute path."""
         from imgsearch_es.search.shown import hardest_page
 
+        return write_bytes(self.page_at(path), hardest_page(self).encode())
+
+    @staticmethod
+    def page_at(path: str | os.PathLike[str]) -> Path:
+        """Where a page is to be written; EvaluationError where it may not be."""
         target = Path(path).expanduser().absolute()
         try:
             check_page(target)
         except OSError as error:
             raise EvaluationError(f"cannot write {target}: {error.strerror}") from error
-        return write_bytes(target, hardest_page(self).encode())
+        return target
 
     def _repr_html_(self) -> str:
         from imgsearch_es.search.shown import hardest_fragment

@@ -82,16 +82,17 @@ class QrelsFile:
 
     def change(
         self, query: str, document: str, grade: int | None, only_of: int | None = None
-    ) -> Grades:
-        """Write one judgement, or take it back (None), and give all that the file then holds.
+    ) -> tuple[int | None, Grades]:
+        """Write one judgement, or take it back (None); gives what it was, and all that is then.
 
         One that is no longer ``only_of``, as another person changed it, stays.
         """
         with self._locked():
             grades = self.read()
             row = grades.setdefault(query, {})
-            if only_of is not None and row.get(document) != only_of:
-                return grades
+            before = row.get(document)
+            if only_of is not None and before != only_of:
+                return before, grades
             if grade is None:
                 row.pop(document, None)
             else:
@@ -99,7 +100,7 @@ class QrelsFile:
             query_name, document_name = self._names
             kept = Judgements({query: row for query, row in grades.items() if row})
             kept.renamed(document_name, query_name).write_qrels(self.path)
-        return grades
+        return before, grades
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
@@ -164,8 +165,7 @@ class Session:
             known = ", ".join(f"{name} ({number})" for name, number in GRADES.items())
             raise EvaluationError(f"there is no grade {grade!r}; there are {known}")
         asked = self._asked()
-        before = self._grade(asked)
-        self._grades = self.file.change(asked.query, asked.document, int(value))
+        before, self._grades = self.file.change(asked.query, asked.document, int(value))
         self._done.append((asked, before, int(value)))
         self.current = self._next()
 
@@ -184,7 +184,7 @@ class Session:
         if last in self._skipped:
             self._skipped.remove(last)
         else:
-            self._grades = self.file.change(last.query, last.document, before, given)
+            _, self._grades = self.file.change(last.query, last.document, before, given)
         self._done.pop()
         self.current = last
         return True

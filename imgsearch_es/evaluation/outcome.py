@@ -57,7 +57,8 @@ class Evaluation(Results):
     about: Mapping[str, Any]
     notes: tuple[str, ...] = ()
     clusters: Clusters | None = None
-    csv_file = "table.csv"
+    command = "evaluate"
+    own_files = ("table.csv", "queries.csv", "qrels.txt", PICTURES, "runs")
 
     def mean(self, system: str, measure: str) -> Interval:
         """A system's mean with its confidence interval.

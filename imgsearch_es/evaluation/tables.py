@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from imgsearch_es.errors import EvaluationError
-from imgsearch_es.evaluation.manifest import MANIFEST, BasePlan
+from imgsearch_es.evaluation.manifest import MANIFEST, BasePlan, as_text, read_manifest
 from imgsearch_es.evaluation.measures import Scores
 from imgsearch_es.evaluation.significance import (
     LEVEL,
@@ -138,7 +138,8 @@ class Results(Tables):
 
     plan: BasePlan
     clusters: Clusters | None
-    csv_file: ClassVar[str]
+    command: ClassVar[str]
+    own_files: ClassVar[tuple[str, ...]]
 
     @property
     def groups(self) -> int | None:
@@ -188,11 +189,12 @@ class Results(Tables):
         'manifest.json'
         """
         where = Path(folder).expanduser()
+        self.check_folder(where, vars(self.plan))
         figures = dict(self.figures()) if plots else {}
         written = [
             write_lines(where / "table.md", [self.to_markdown()]),
             write_lines(where / "table.tex", [self.to_latex()]),
-            write_lines(where / self.csv_file, [self.to_csv().rstrip("\n")]),
+            write_lines(where / self.own_files[0], [self.to_csv().rstrip("\n")]),
             *self.more_files(where),
         ]
         for name, figure in figures.items():
@@ -201,6 +203,29 @@ class Results(Tables):
             written.append(write_bytes(where / f"{name}.png", buffer.getvalue()))
         text = json.dumps(self.manifest(), indent=2, ensure_ascii=False)
         return [*written, write_lines(where / MANIFEST, [text])]
+
+    @classmethod
+    def check_folder(cls, folder: Path | None, asked: Mapping[str, Any]) -> None:
+        """EvaluationError unless results may be written there: over nothing but earlier ones."""
+        if folder is None:
+            return
+        where = folder.expanduser().absolute()
+        there = next(each for each in (where, *where.parents) if os.path.lexists(each))
+        if not there.is_dir() or not os.access(there, os.W_OK):
+            raise EvaluationError(f"cannot write into {folder}: {there} is no folder to write to")
+        files = [where / name for name in ("table.md", "table.tex", *cls.own_files, MANIFEST)]
+        sources = (asked.get("judgements"), asked.get("queries"), *(asked.get("runs") or ()))
+        for source in (Path(as_text(each)).expanduser().resolve() for each in sources if each):
+            if any(source.is_relative_to(file.resolve()) for file in files):
+                raise EvaluationError(f"{source} would be written over: name another folder")
+        try:
+            read_manifest(where / MANIFEST, cls.command)
+        except EvaluationError as error:
+            if taken := next(filter(os.path.lexists, files), None):
+                raise EvaluationError(
+                    f"{taken} is there, and of no earlier `imgsearch {cls.command}`: name another "
+                    "folder"
+                ) from error
 
     def measured(self, name: str | None) -> str:
         """A measure that there is, by default the first.

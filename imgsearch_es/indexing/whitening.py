@@ -19,7 +19,7 @@ from imgsearch_es.analysis.configuration import describe
 from imgsearch_es.analysis.embedding_filters import write_whitening
 from imgsearch_es.errors import ConfigurationError, ExchangeError
 from imgsearch_es.indexing.exchange.rows import chunks
-from imgsearch_es.pictures.files import reason
+from imgsearch_es.pictures.files import check_folder_of, reason
 from imgsearch_es.stores.base import Store, known_settings
 
 _BLOCK = 512
@@ -85,6 +85,7 @@ def learn_whitening(
         raise ConfigurationError(f"{path} is no name for what is learnt: it ends in .npz")
     if path.exists() and not force:
         raise ExchangeError(f"{path} exists; give another name, or force=True (--force)")
+    check_folder_of(path, ExchangeError)
     if not settings.embedding_dimensions:
         raise ConfigurationError(f"{store.location} has no deep features to learn from")
     moments = Moments(settings.embedding_dimensions)

@@ -84,6 +84,17 @@ def make_figure(size: tuple[float, float]) -> Figure:
     return NotebookFigure(figsize=size, layout="constrained")
 
 
+def check_figure(path: Path | None, what: str) -> None:
+    """ConfigurationError, before the work, where `save_figure` could not write after it."""
+    if path is None:
+        return
+    files.check_folder_of(path)
+    known = make_figure((1, 1)).canvas.get_supported_filetypes()
+    if path.suffix and path.suffix[1:].lower() not in known:
+        kinds = ", ".join(sorted(known))
+        raise ConfigurationError(f"cannot write the {what} {path}: its name may end in {kinds}")
+
+
 def save_figure(figure: Figure, path: str | os.PathLike[str], what: str, **options: Any) -> None:
     """Write a figure (``what`` in an error) into a file of the kind that its name says, else PNG.
 

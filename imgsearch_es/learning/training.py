@@ -41,7 +41,7 @@ from imgsearch_es.learning.learner import (
     TrainingOptions,
     TrainingReport,
 )
-from imgsearch_es.pictures.files import saving
+from imgsearch_es.pictures.files import check_folder_of, saving
 
 if TYPE_CHECKING:
     import keras
@@ -133,6 +133,7 @@ def target_of(out: str | os.PathLike[str], suffix: str, *, force: bool) -> Path:
         raise ConfigurationError(f"{target.name} cannot be written: its name must end in {suffix}")
     if target.exists() and not force:
         raise ConfigurationError(f"{target} exists: give another name, or force (--force)")
+    check_folder_of(target)
     return target
 
 

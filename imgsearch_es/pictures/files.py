@@ -117,8 +117,17 @@ def check_finite(path: Path) -> None:
         raise OSError(errno.EINVAL, "it is a device, not a file")
 
 
+def check_folder_of(path: Path, kind: type[ImgsearchError] = ConfigurationError) -> None:
+    """An error of this kind, before the work, where there is no folder to write a file into."""
+    folder = path.absolute().parent
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise kind(f"cannot write {path}: {folder} is no folder to write to")
+
+
 def check_page(path: Path) -> None:
     """OSError unless an HTML page may be written here: no other file is written over."""
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
     if path.is_file():
         with path.open("rb") as file:
             head = file.read(9)

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Page, Route, expect
 
+from imgsearch_es.evaluation.clicks import read_interactions
 from imgsearch_es.interfaces.server.batching import ServedIndex
 from imgsearch_es.interfaces.server.guard import ServerSettings
 from tests.browser.conftest import DESKTOP, PHONE, Open
@@ -286,3 +287,31 @@ def test_an_index_that_is_not_there_is_waited_for_and_links_out_are_told(
         dialog.get_by_role("button", name="Remove", exact=True).click()
         expect(dialog).to_contain_text("start it with a token in IMGSEARCH_TOKEN")
         page.close()
+
+
+def test_what_is_shown_anew_disturbs_nobody(chromium, album: Path, tmp_path: Path):
+    log = tmp_path / "log.jsonl"
+    settings = ServerSettings(port=0, rate=0, cache_folder=tmp_path / "cache", log=log)
+    with ServedIndex(tmp_path / "i.duckdb", model="fake") as index:
+        index.add(album / "Rome")
+        word = index.search(sort="uri")[0].document.terms[0].key
+    with serving(ServedIndex(tmp_path / "i.duckdb"), settings) as client:
+        client.services.readiness._grown_at = float("inf")  # pictures are being added
+        page = chromium.new_page()
+        page.goto(f"{client.url}/?q=synset:{word}")
+        settled(page)
+        like = page.locator("[data-key=like]").last
+        like.focus()
+        with page.expect_response("**/results*"):
+            pass
+        expect(like).to_be_focused()
+        held: list[Route] = []
+        page.route("**/results?by=filename", lambda route: held.append(route))
+        page.locator("a[data-nav]").first.evaluate(
+            "it => { it.href = '/?by=filename'; it.click() }"
+        )
+        page.wait_for_timeout(3500)  # longer than until it would be shown anew
+        held.pop().continue_()
+        page.wait_for_url("**/?by=filename")
+        page.close()
+    assert len(read_interactions(log).searches) == 1

@@ -54,6 +54,12 @@ def test_a_wrong_toml_file_is_named(fake_model, tmp_path):
         (tmp_path / "bad.toml").write_bytes(content)
         with pytest.raises(ConfigurationError, match=r"bad\.toml is not valid TOML"):
             Analyzer(tmp_path / "bad.toml")
+    for model in ("3", "['fake']"):
+        (tmp_path / "bad.toml").write_text(f"model = {model}")
+        with pytest.raises(AnalyzerError, match="this model has no name"):
+            Analyzer(tmp_path / "bad.toml")
+    (tmp_path / "good.toml").write_text('\ufeffmodel = "fake"\r\n')  # as Windows writes it
+    assert Analyzer(tmp_path / "good.toml").config["model"]["name"] == "fake"
 
 
 def test_an_unknown_option_is_named():

@@ -92,6 +92,25 @@ def test_runs_of_other_programs(index, tmp_path):
         evaluate(index, "labels", "sqrt", runs=[stranger])
 
 
+def test_results_are_written_over_nothing_but_earlier_ones(index, run, place, tmp_path):
+    out, said = tmp_path / "out", "q1 0 cats/cat.0.png 2\n"
+    out.mkdir()
+    (out / "qrels.txt").write_text(said)  # of a person
+    found = evaluate(index, "labels", "auto", "AP")
+    with pytest.raises(EvaluationError, match=r"qrels.txt is there, and of no earlier"):
+        found.write(out, plots=False)
+    for folder in (out, place):  # before the work: the strategy would be refused, too
+        refused = run("evaluate", "-i", place, "--strategies", "best", "--out", folder, code=1)
+        assert "qrels.txt is there" in refused.output or "is no folder" in refused.output
+    assert (out / "qrels.txt").read_text() == said
+    (out / "qrels.txt").unlink()
+    found.write(out, plots=False)
+    assert found.write(out, plots=False)[-1].parent == out
+    sample = evaluate(index, out / "qrels.txt", "auto", "AP", sample=3)
+    with pytest.raises(EvaluationError, match=r"qrels.txt would be written over: name another"):
+        sample.write(out, plots=False)
+
+
 def test_queries_with_spaces_in_their_names(index, photos, tmp_path):
     document = index.get(photos / "cats" / "cat.0.png")
     judgements = Judgements({"my cat": {document.id: 1}})

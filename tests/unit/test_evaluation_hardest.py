@@ -97,5 +97,8 @@ def test_the_command(run, asked, place, tmp_path):
     data = asked("hardest", "-i", place, "-n", "1")
     assert data["measure"] == "P@10"
     assert {hit["grade"] for hit in data["queries"][0]["hits"]} <= {1, None}
+    page.write_text("not a page")
+    wrong = run("hardest", "-i", place, "--measure", "best", "--html", page, code=1)
+    assert "no HTML page" in wrong.output  # before the work
     both = ("--run", page, "--strategy", "auto")
     assert "leave one of them out" in run("hardest", "-i", place, *both, code=1).output

@@ -225,8 +225,8 @@ def test_a_query_may_be_called_as_another_one_is_written(index, cat, tmp_path):
     assert [{*judged[query].values()} for query in queries] == [{2}, {0}]
     found = evaluate(index, out, "auto", "P@3", queries=queries)
     assert [{*found.task.judgements.of(query).values()} for query in queries] == [{2}, {0}]
-    found.write(tmp_path, plots=False)
-    runs = [tmp_path / "runs" / "auto.txt.gz"]
+    found.write(tmp_path / "out", plots=False)
+    runs = [tmp_path / "out" / "runs" / "auto.txt.gz"]
     again = evaluate(index, out, (), "P@3", queries=queries, runs=runs)
     assert again.mean("auto", "P@3").mean == found.mean("auto", "P@3").mean == 0.5
     both = {"a%20b": {"x": 1}, "a%2520b": {"x": 0}}
@@ -272,8 +272,14 @@ def test_nobody_takes_back_what_another_said_since(tmp_path):
     theirs.judge("not")  # of the same picture
     assert ours.undo()
     assert (tmp_path / "qrels.txt").read_text() == "q1 0 a 0\n"
-    assert theirs.undo()
-    assert (tmp_path / "qrels.txt").read_text() == ""
+
+
+def test_what_another_said_before_is_there_again(tmp_path):
+    ours, theirs = session(tmp_path / "qrels.txt"), session(tmp_path / "qrels.txt")
+    theirs.judge("relevant")
+    ours.judge("not")  # of the same picture, which was asked before theirs was saved
+    assert ours.undo()
+    assert (tmp_path / "qrels.txt").read_text() == "q1 0 a 2\n"
 
 
 def test_queries_of_words_and_pictures_and_runs(index, cat, tmp_path):

@@ -278,3 +278,6 @@ def test_the_command_says_what_is_wrong(run, place, tmp_path):
     assert "there are 2 objects" in few.stderr
     other = run("train", "--index", place, "--out", tmp_path / "head.h5", code=1)
     assert "its name must end in .keras" in other.stderr
+    for place_of in (("--out", tmp_path / "no" / "head.keras"), ("--plot", tmp_path / "a.docx")):
+        early = run("train", "--index", place, *place_of, code=1)
+        assert "cannot write" in early.stderr  # before the work

@@ -468,6 +468,10 @@ def test_searches_and_clicks_are_kept(start, tmp_path, word):
         assert client.post("/clicks", {"search": search, "picture": second}).status == 204
         more = client.get(f"/results?q={word}", headers={"Imgsearch-Goes-On": search})
         assert f'data-search="{search}"'.encode() in more.data  # of one who scrolls: the same
+        looks = client.get(f"/results?q={word}", headers={"Imgsearch-Looks-Again": search})
+        assert f'data-search="{search}"'.encode() in looks.data
+        assert b'id="facets"' in looks.data
+        assert b'id="facets"' not in more.data
         assert search_of(client, "/results") is None  # all pictures: nobody searched
     found = read_interactions(log)
     kept, _ = found.searches  # the other is of `shown_by`

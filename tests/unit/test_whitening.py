@@ -82,6 +82,8 @@ def test_the_command_writes_once_and_the_toml_it_prints_works(run, asked, place,
     again = run("whiten", "--index", place, "--out", out, "--force", "--json").stdout
     assert json.loads(again)["components"] == 11
     assert "in .npz" in run("whiten", "--index", place, "--out", "pca.bin", code=1).stderr
+    nowhere = run("whiten", "--index", place, "-d", 99, "--out", tmp_path / "no" / "a.npz", code=1)
+    assert "is no folder to write to" in nowhere.stderr  # before the work
 
 
 def test_an_index_without_deep_features_has_nothing_to_learn(fake_model, photos, tmp_path):

@@ -35,7 +35,7 @@ def create_model(config: str | Mapping[str, Any], **options: Any) -> Model:
     model, or an option is unknown or wrong; a WeightsError for a file of weights that cannot be
     used.
     """
-    given = {"name": config} if isinstance(config, str) else dict(config)
+    given = dict(config) if isinstance(config, Mapping) else {"name": config}
     name = given.pop("name", None)
     if not isinstance(name, str) or not name:
         raise AnalyzerError(f"this model has no name: {config!r}")

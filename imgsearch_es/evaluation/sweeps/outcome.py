@@ -132,7 +132,8 @@ class Sweep(Results):
     about: Mapping[str, Any]
     notes: tuple[str, ...] = ()
     clusters: Clusters | None = None
-    csv_file = "sweep.csv"
+    command = "sweep"
+    own_files = ("sweep.csv", "sweep.parquet")
 
     def point(self, name: str, model: str | None = None) -> Point:
         """A point by its name, such as ``auto/plain/10``, of a model or the first that has it."""

@@ -28,10 +28,8 @@ if TYPE_CHECKING:
     from imgsearch_es.evaluation.sweeps import Sweep
     from imgsearch_es.evaluation.tables import Results, Tables
 
-Measure = Callable[[dict[str, Any], dict[str, Any]], Any]
-"""Takes options, and the manifest or nothing; gives ``Results``."""
-_PLACES = {"judgements", "queries", "pictures", "query_pictures", "runs"}
-"""What may have moved since a manifest was written."""
+Measure = Callable[[dict[str, Any], dict[str, Any]], Any]  # of options and the manifest: Results
+_PLACES = {"judgements", "queries", "pictures", "query_pictures", "runs"}  # what may have moved
 
 Form = Annotated[
     Literal["table", "markdown", "latex", "csv"],
@@ -152,8 +150,9 @@ def evaluate(
     """
 
     def measure(options: dict[str, Any], kept: dict[str, Any]) -> Evaluation:
-        from imgsearch_es.evaluation import evaluate
+        from imgsearch_es.evaluation import Evaluation, evaluate
 
+        Evaluation.check_folder(experiment.out, options)
         if "runs" in options and "systems" not in options:
             options["systems"] = ()
         was = kept.get("index")
@@ -230,8 +229,9 @@ def sweep(
     keep = cache or (experiment.out and experiment.out / "posteriors")
 
     def measure(options: dict[str, Any], kept: dict[str, Any]) -> Sweep:
-        from imgsearch_es.evaluation.sweeps import sweep
+        from imgsearch_es.evaluation.sweeps import Sweep, sweep
 
+        Sweep.check_folder(experiment.out, options)
         with waiting("reading the pictures ...") as progress:
             return sweep(cache=keep, runtime=runtime, progress=progress, **options)
 

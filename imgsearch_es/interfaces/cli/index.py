@@ -260,7 +260,7 @@ def relocate(*, old: str, new: str, index: Index = None) -> None:
     with options.opened(index) as target:
         moved = target.relocate(old, new)
     answer({"moved": moved})
-    say(f"{moved} moved" if moved else f"{target.location} has nothing at {old}")
+    say(f"{moved} moved" if moved else f"{target.location} has nothing to move at {old}")
 
 
 def tag(

@@ -142,12 +142,14 @@ def hardest(
         --run FILE: Instead of a strategy: another program's run.
         --html FILE: Write a page with the galleries.
     """
-    from imgsearch_es.evaluation import evaluate
+    from imgsearch_es.evaluation import Hardest, evaluate
     from imgsearch_es.evaluation import hardest as find
     from imgsearch_es.interfaces.gallery import hardest_summary as summary
 
     if run is not None and strategy is not None:
         raise EvaluationError("--run is in place of --strategy: leave one of them out")
+    if html is not None:
+        Hardest.page_at(html)  # before the work
     systems: tuple[str, ...] = () if run is not None else (strategy or "auto",)
     with opened(index) as target:
         with waiting():

@@ -168,9 +168,11 @@ def train(
         --plot FILE: Draw the learning curves, as PNG or SVG.
         --force: Overwrite a head, and start an interrupted run afresh.
     """
+    from imgsearch_es.interfaces.plots import check_figure
     from imgsearch_es.learning import train as run
 
     options = training.options()
+    check_figure(plot, "figure")
     with opened(index) as target:
         report = run(
             target,

@@ -159,8 +159,10 @@ def map_(
         --seed: The seed of the layout.
     """
     from imgsearch_es.interfaces.maps import map_collection
+    from imgsearch_es.interfaces.plots import check_figure
 
     chosen = options.conditions(where)
+    check_figure(out, "map")
     with options.opened(index) as target:
         found = map_collection(
             target, method=method, color=color, where=chosen, limit=limit, seed=seed

@@ -68,8 +68,9 @@ class _Asked(NamedTuple):
     params: str
     notices: list[Notice]
     goes_on: str
-    """Not empty where only more pictures are wanted, without what is beside them: the search's id
-    in the log, if it has one."""
+    """The id in the log of the search of which this shows more, or shows the same again."""
+    beside: bool
+    """Whether more is wanted than pictures: what is beside them."""
 
 
 @router.get("/")
@@ -89,12 +90,14 @@ async def results(request: Request, parts: Parts) -> Response:
 async def _answered(template: str, request: Request, parts: Services) -> Response:
     """The notices are known to the server's own process alone."""
     params, goes_on = str(request.query_params), request.headers.get("imgsearch-goes-on", "")
+    search = goes_on or request.headers.get("imgsearch-looks-again", "")
     try:
         notices = await parts.work(lambda: parts.readiness.now(parts.model))
     except IndexLockedError as error:
         return _failed(template, parts, State.from_params(QueryParams(params)), error)
     opening = request if request.query_params.get("region") else None
-    return await parts.answer(_answer, _Asked(template, params, notices, goes_on), opening)
+    asked = _Asked(template, params, notices, search, beside=not goes_on)
+    return await parts.answer(_answer, asked, opening)
 
 
 def _answer(parts: Services, asked: _Asked) -> Response:
@@ -102,7 +105,7 @@ def _answer(parts: Services, asked: _Asked) -> Response:
     state = State()
     try:
         state = State.from_params(QueryParams(asked.params))
-        content = {"notices": asked.notices, **_found(parts, state, asked.goes_on)}
+        content = {"notices": asked.notices, **_found(parts, state, asked)}
     except ImgsearchError as error:
         return _failed(asked.template, parts, state, error)
     return _render(asked.template, 200, state=state, parts=parts, **content)
@@ -151,11 +154,11 @@ def problem_page(request: Request, problem: ProblemError) -> Response:
     return problem.response()
 
 
-def _found(parts: Services, state: State, goes_on: str) -> dict[str, Any]:
-    query, hits, counted = _search(parts, state, beside=not goes_on)
+def _found(parts: Services, state: State, given: _Asked) -> dict[str, Any]:
+    query, hits, counted = _search(parts, state, beside=given.beside)
     search = None
     if hits and state.has_query:
-        shown, before = hits, goes_on if _SEARCH.fullmatch(goes_on) else None
+        shown, before = hits, given.goes_on if _SEARCH.fullmatch(given.goes_on) else None
         search = parts.keep("what was shown", lambda log: log.shown(shown, continues=before))
     roles = (("image", state.image), ("like", state.like), ("dislike", state.dislike))
     examples = [

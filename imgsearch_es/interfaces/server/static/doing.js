@@ -1,6 +1,6 @@
 // What a person does beyond searching; each part is loaded when it is first needed.
 
-import { go, isTyped, made, noAnswer, parse, say } from "./page.js";
+import { go, isTyped, made, noAnswer, parse, pathOf, say } from "./page.js";
 
 const main = document.getElementById("main"); // those of page.js are not there yet
 const words = document.getElementById("q");
@@ -93,8 +93,8 @@ document.addEventListener("arrived", () => {
 
 /** Looks again at what passes by itself, unless this person is doing something. */
 async function look() {
-  const isBusy = document.querySelector("dialog[open]") || document.activeElement === words || document.hidden;
-  const focus = document.activeElement?.closest("#results") ? "#results" : "";
+  const here = document.activeElement;
+  const isBusy = document.querySelector("dialog[open], .more[open], #progress:not([hidden])") || here?.matches("input, select") || document.hidden;
   if (isBusy || window.scrollY > 200) waiting = setTimeout(look, 3000);
-  else await go(location.href, { push: false, focus });
+  else await go(location.href, { push: false, focus: pathOf(here) });
 }

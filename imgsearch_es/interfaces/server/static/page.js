@@ -5,7 +5,7 @@ import { use } from "./doing.js";
 import { makeLooking, step } from "./looking.js";
 
 export {
-  answerOf, ask, busy, changed, clicked, copy, forgetToken, go, isTyped, isUrl, keepOwn, made, main, noAnswer, parse, post, say,
+  answerOf, ask, busy, changed, clicked, copy, forgetToken, go, isTyped, isUrl, keepOwn, made, main, noAnswer, parse, pathOf, post, say,
   showPictures, source, words,
 };
 
@@ -143,7 +143,9 @@ async function go(url, { push = true, focus = null, state = null } = {}) {
   coming = target;
   busy(true);
   try {
-    const response = await ask(`/results${target.search}`, { signal: mine.signal });
+    const search = main.querySelector(".layout")?.dataset.search;
+    const headers = !push && !state && search ? { "Imgsearch-Looks-Again": search } : {}; // one search for the log
+    const response = await ask(`/results${target.search}`, { headers, signal: mine.signal });
     const type = response.headers.get("content-type") ?? "";
     if (!type.startsWith("text/html")) await answerOf(response);
     const html = await response.text();
@@ -200,6 +202,14 @@ function busy(is) {
   document.getElementById("grid")?.setAttribute("aria-busy", String(is));
 }
 
+/** A selector of what has the focus, for when the same is shown anew; "" outside of the results. */
+function pathOf(element) {
+  if (!main.contains(element)) return "";
+  const [id, { key }, href] = [element.closest(".card")?.dataset.id, element.dataset, element.getAttribute("href")];
+  const own = key ? `[data-key="${key}"]` : element.id ? `#${element.id}` : href ? `[href="${CSS.escape(href)}"]` : "#results";
+  return id ? `[data-id="${id}"] ${own}` : own;
+}
+
 /** What follows when something new is shown. */
 function arrived(focus) {
   const layout = main.querySelector(".layout");
@@ -211,7 +221,7 @@ function arrived(focus) {
   const cropped = main.querySelector("[data-region]");
   if (cropped?.dataset.region) use("crop", (it) => it.outline(main.querySelector("[data-crop-source]"), cropped.dataset.region));
   showPictures([main]);
-  if (focus) main.querySelector(focus)?.focus({ preventScroll: true });
+  if (focus) (main.querySelector(focus) ?? document.getElementById("results"))?.focus({ preventScroll: true });
   document.getElementById("status").textContent = document.getElementById("summary")?.textContent ?? "";
 }
 
@@ -322,8 +332,7 @@ document.addEventListener("click", (event) => {
   else if ("original" in data && needsToken) openOriginal(link.href);
   else if ("nav" in data) {
     looking.leave();
-    const card = link.closest(".card");
-    const stays = card && data.key !== "similar" ? `[data-id="${card.dataset.id}"] [data-key="${data.key}"]` : null;
+    const stays = link.closest(".card") && data.key !== "similar" ? pathOf(link) : null;
     const isSwitch = link.closest("#facets, .ways, .choices") || ["like", "dislike"].includes(data.key);
     const url = link.getAttribute("href"); // of a link in a drawing href is no text
     go(isSwitch ? also(url) : url, { focus: stays });
