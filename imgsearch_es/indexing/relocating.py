@@ -32,9 +32,11 @@ def relocate(store: Store, old: PathSource, new: PathSource) -> int:
     moves = {key: uri for key, uri in moves.items() if picture_id(uri) != key}
     _check_place(there, is_folder=not is_file)
     _check_free(store, moves)
-    # Into a folder within itself, or out of it: what is to be moved makes room before its place is
-    # taken, so the longest names come first where names get longer, and last elsewhere.
-    order = sorted(moves, key=lambda key: len(uris[key]), reverse=len(there) > len(here))
+    order = list(moves)  # as they lie in the store, which reads neighbors at once
+    if not moves.keys().isdisjoint(map(picture_id, moves.values())):
+        # Into a folder within itself, or out of it: what is to be moved makes room before its place
+        # is taken, so the longest names come first where names get longer, and last elsewhere.
+        order.sort(key=lambda key: len(uris[key]), reverse=len(there) > len(here))
 
     def moved(document: Document) -> Document:
         uri = moves.get(document.id)

@@ -537,3 +537,18 @@ def test_python_ends_while_a_file_is_let_go_of(file, process):
         """
     )
     assert go_on(child) == ""
+
+
+def test_duckdb_draws_no_bar_where_somebody_types(index):
+    """It does where Python has no script, when letting go of a file takes two seconds."""
+    code = (
+        "import duckdb, sys; from pathlib import Path; "
+        "from imgsearch_es.stores.embedded.open_file import OpenFile as F; "
+        "file = F(Path(sys.argv[1])); file.attach(read_only=True); bar = 'enable_progress_bar'; "
+        "ask = f\"SELECT current_setting('{bar}')\"; "
+        "print(duckdb.connect().execute(ask).fetchall(), file._database.execute(ask).fetchall())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, index.location], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "[(True,)] [(False,)]\n"

@@ -194,6 +194,25 @@ def test_without_tensorflow(monkeypatch):
         model.predict(np.zeros((1, 224, 224, 3), np.uint8))
 
 
+def test_what_does_not_load_says_why(monkeypatch, tmp_path):
+    """As where too little memory may be taken, or a library of the system is missing."""
+    quoted = "Traceback (most recent call last):\n  File tf.py\nImportError: no memory\n\nSee"
+    (tmp_path / "tensorflow.py").write_text(f"raise ImportError({quoted!r})")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "tensorflow", raising=False)
+    monkeypatch.delenv("KERAS_BACKEND", raising=False)
+    runtime._import_keras.cache_clear()
+    with pytest.raises(MissingDependencyError, match=r"not load \(ImportError: no memory\)"):
+        runtime.import_keras()
+
+    def fail() -> None:
+        raise RuntimeError("Exception from core.cpp:268:\nCannot load libcpu.so: no memory\n")
+
+    monkeypatch.setattr(runtime, "core", fail)
+    with pytest.raises(AnalyzerError, match="OpenVINO does not run: Cannot load"):
+        runtime.processor()
+
+
 def test_another_keras_backend_is_refused(monkeypatch):
     monkeypatch.setenv("KERAS_BACKEND", "jax")
     runtime._import_keras.cache_clear()

@@ -473,6 +473,18 @@ def test_relocating_loses_nothing(index, photos, monkeypatch, together):
     assert index.verify().is_whole
 
 
+def test_what_lies_together_in_a_file_moves_together(new, photos, tmp_path, monkeypatch):
+    """For a few that are here and there DuckDB reads the deep features of all."""
+    old, moved, change = tmp_path / "old", list[str](), new.store.change
+    old.mkdir()
+    for path, name in zip(sorted(photos.glob("cats/*.png")), ("bb", "a", "ccc"), strict=False):
+        new.add(shutil.copy(path, old / f"{name}.png"))
+    monkeypatch.setattr(new.store, "change", lambda ids, how: moved.extend(ids) or change(ids, how))
+    there = [document.id for document in new]
+    assert new.relocate(old, old.rename(tmp_path / "elsewhere")) == 3
+    assert moved == there
+
+
 def test_what_is_in_archives_moves_with_them(index, photos, tmp_path):
     old, new = tmp_path / "old", tmp_path / "new"
     old.mkdir()

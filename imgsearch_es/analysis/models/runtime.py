@@ -73,10 +73,15 @@ def telling(
     except ImgsearchError:
         raise
     except kind as error:  # Keras's and TensorFlow's run on for pages
-        text = str(error).rpartition("Exception encountered: ")[2]
-        lines = text.partition(" Full object config:")[0].strip().splitlines()
-        reason = (lines or [type(error).__name__])[0].strip().rstrip(".")[:300]
-        raise say(f"{problem}: {reason}") from error
+        raise say(f"{problem}: {_reason(error)}") from error
+
+
+def _reason(error: Exception) -> str:
+    """The first line of an error that says why, and not where."""
+    text = str(error).rpartition("Exception encountered: ")[2]
+    lines = filter(str.strip, text.partition(" Full object config:")[0].strip().splitlines())
+    said = (line for line in lines if not line.startswith(("Exception from ", "Traceback ", " ")))
+    return next(said, type(error).__name__).strip().rstrip(".")[:300]
 
 
 class TensorFlowRuntime:
@@ -257,12 +262,11 @@ def _import_keras() -> Any:
         try:
             importlib.import_module("tensorflow")
             keras = importlib.import_module("keras")
-        except ModuleNotFoundError as error:
-            if error.name not in ("tensorflow", "keras"):
-                raise
-            raise MissingDependencyError(
-                "classifying pictures needs TensorFlow: pip install tensorflow"
-            ) from error
+        except ImportError as error:
+            said = f"needs TensorFlow, which does not load ({_reason(error)})"
+            if isinstance(error, ModuleNotFoundError) and error.name in ("tensorflow", "keras"):
+                said = "needs TensorFlow: pip install tensorflow"
+            raise MissingDependencyError(f"classifying pictures {said}") from error
     if not keras.__version__.startswith("3."):
         found = f"Keras 3 is needed and {keras.__version__} is installed"
         raise MissingDependencyError(f"{found}: pip install --upgrade tensorflow keras")
@@ -332,8 +336,9 @@ def is_installed() -> bool:
 
 def processor() -> str:
     """The processor's name and the kinds of numbers it computes with."""
-    abilities = sorted(core().get_property(_DEVICE, "OPTIMIZATION_CAPABILITIES"))
-    return f"{core().get_property(_DEVICE, 'FULL_DEVICE_NAME')} ({', '.join(abilities)})"
+    with telling("OpenVINO does not run", kind=RuntimeError):
+        abilities = sorted(core().get_property(_DEVICE, "OPTIMIZATION_CAPABILITIES"))
+        return f"{core().get_property(_DEVICE, 'FULL_DEVICE_NAME')} ({', '.join(abilities)})"
 
 
 def import_openvino() -> Any:

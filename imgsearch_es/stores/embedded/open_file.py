@@ -124,6 +124,7 @@ class OpenFile:
             if self._database is None:
                 self._database = duckdb.connect()
                 self._database.execute(f"SET temp_directory = '{path}.tmp'")
+                self._database.execute("SET enable_progress_bar = false")  # of a slow DETACH
             for setting in _FOR_READERS if read_only else _FOR_WRITERS:
                 self._database.execute(setting)
             before = self.on_disk()

@@ -188,7 +188,7 @@ class OpenIndex(Store):
 
     def below(self, prefix: str) -> list[tuple[str, str]]:
         return self._rows(
-            "SELECT id, uri FROM documents WHERE starts_with(uri, $1) ORDER BY uri", prefix
+            "SELECT id, uri FROM documents WHERE starts_with(uri, $1) ORDER BY document", prefix
         )
 
     def sample(self, size: int) -> list[Document]:
