@@ -190,23 +190,26 @@ class Results(Tables):
         """
         where = Path(folder).expanduser()
         self.check_folder(where, vars(self.plan))
-        figures = dict(self.figures()) if plots else {}
-        written = [
+        written = []
+        for name, figure in self.figures() if plots else ():  # which take a while, before the rest
+            buffer = io.BytesIO()
+            figure.savefig(buffer, format="png", dpi=150, bbox_inches="tight")
+            written.append(write_bytes(where / f"{name}.png", buffer.getvalue()))
+        written += [
             write_lines(where / "table.md", [self.to_markdown()]),
             write_lines(where / "table.tex", [self.to_latex()]),
             write_lines(where / self.own_files[0], [self.to_csv().rstrip("\n")]),
             *self.more_files(where),
         ]
-        for name, figure in figures.items():
-            buffer = io.BytesIO()
-            figure.savefig(buffer, format="png", dpi=150, bbox_inches="tight")
-            written.append(write_bytes(where / f"{name}.png", buffer.getvalue()))
         text = json.dumps(self.manifest(), indent=2, ensure_ascii=False)
         return [*written, write_lines(where / MANIFEST, [text])]
 
     @classmethod
     def check_folder(cls, folder: Path | None, asked: Mapping[str, Any]) -> None:
-        """EvaluationError unless results may be written there: over nothing but earlier ones."""
+        """EvaluationError unless results may be written there: over nothing but earlier ones.
+
+        >>> found.check_folder(Path("elsewhere"), {})
+        """
         if folder is None:
             return
         where = folder.expanduser().absolute()

@@ -133,7 +133,7 @@ def test_what_cannot_be_quantized(made, photos, tmp_path):
     for out, message in (
         (made.path, r"exists: give another name, or force"),
         (tmp_path / "lite0.xml", r"its name must end in \.zip"),
-        (tmp_path / "none" / "lite0.zip", r"there is no folder"),
+        (tmp_path / "none" / "lite0.zip", r"none is no folder to write to"),
     ):
         with pytest.raises(ConfigurationError, match=message):
             quantize(photos, out)

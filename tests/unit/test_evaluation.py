@@ -92,7 +92,13 @@ def test_runs_of_other_programs(index, tmp_path):
         evaluate(index, "labels", "sqrt", runs=[stranger])
 
 
-def test_results_are_written_over_nothing_but_earlier_ones(index, run, place, tmp_path):
+def interrupted(*_: object, **__: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_results_are_written_over_nothing_but_earlier_ones(
+    index, run, place, tmp_path, monkeypatch
+):
     out, said = tmp_path / "out", "q1 0 cats/cat.0.png 2\n"
     out.mkdir()
     (out / "qrels.txt").write_text(said)  # of a person
@@ -104,6 +110,10 @@ def test_results_are_written_over_nothing_but_earlier_ones(index, run, place, tm
         assert "qrels.txt is there" in refused.output or "is no folder" in refused.output
     assert (out / "qrels.txt").read_text() == said
     (out / "qrels.txt").unlink()
+    with monkeypatch.context() as patch:
+        patch.setattr("matplotlib.figure.Figure.savefig", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            found.write(out)
     found.write(out, plots=False)
     assert found.write(out, plots=False)[-1].parent == out
     sample = evaluate(index, out / "qrels.txt", "auto", "AP", sample=3)

@@ -416,7 +416,7 @@ def test_a_folder_that_moved(index, photos, fake_model, run, place):
     assert index.add(photos).unchanged == count
     assert fake_model.calls == calls
     assert "cannot find" in run("relocate", photos, photos / "no", "-i", place, code=1).stderr
-    assert "nothing at" in run("relocate", "/nowhere", photos, "-i", place).stdout
+    assert "nothing to move at" in run("relocate", "/nowhere", photos, "-i", place).stdout
     assert run("remove", photos / "cats 2" / "cat.?.png", "-i", place).stdout == "6 removed\n"
     assert index.remove([photos, photos]) == count - 6
     assert index.verify().is_whole
