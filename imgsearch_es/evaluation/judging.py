@@ -104,7 +104,7 @@ class QrelsFile:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        folder = self.path.parent
+        folder = Path(os.path.realpath(self.path)).parent  # also for those who come by a link
         try:
             folder.mkdir(parents=True, exist_ok=True)
             lock = os.open(folder, os.O_RDONLY)

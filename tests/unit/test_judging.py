@@ -114,11 +114,13 @@ def test_undo_takes_back_judgements_and_skips(tmp_path):
 
 
 def test_two_people_judge_into_one_file(tmp_path):
-    path = tmp_path / "qrels.txt"
+    path = tmp_path / "shared" / "qrels.txt"
+    link = tmp_path / "linked.txt"
+    link.symlink_to(path)
     pools = [{f"q{n}": tuple(f"{n}-{i}" for i in range(10))} for n in range(3)]
 
     def work(pool: dict[str, tuple[str, ...]]) -> None:
-        mine = session(path, pool)
+        mine = session(link if "q0" in pool else path, pool)
         while mine.current is not None:
             mine.judge("partly")
 
