@@ -27,9 +27,9 @@ from imgsearch_es.errors import (
 from imgsearch_es.indexing import IndexReport
 from imgsearch_es.indexing.exchange.rows import chunks
 from imgsearch_es.indexing.wanted_analyzer import are_alike
-from imgsearch_es.pictures.files import in_memory, to_path
+from imgsearch_es.pictures.files import in_memory, picture_id, to_path
 from imgsearch_es.retrieval.documents import Document
-from imgsearch_es.retrieval.ledger import reasons
+from imgsearch_es.retrieval.ledger import Rejected, naming, reasons
 from imgsearch_es.stores.base import IndexSettings, Known, Store, known_settings
 
 _LOOKUP_SIZE = 1000
@@ -298,6 +298,18 @@ class Rebuild:
         there = self._new.ledger.read()
         outdated = (e.id for e in there if e.id not in entries and e.uri not in self._missing)
         self._new.ledger.remove(list(outdated))
+        for part in chunks(self._missing.items() if self._allow_missing else (), _LOOKUP_SIZE):
+            self._keep_what_was_said({picture_id(uri): Rejected(uri, why) for uri, why in part})
+
+    def _keep_what_was_said(self, missing: dict[str, Rejected]) -> None:
+        """Of pictures that are left out the ledger has it, until they can be read again."""
+        missing |= {entry.id: entry for entry in self._new.ledger.read(list(missing))}
+        given = {
+            key: naming(known.labels, known.metadata)
+            for key, known in self._old.known(list(missing)).items()
+        }
+        said = [replace(missing[key], given=what) for key, what in given.items() if what]
+        self._new.ledger.write([entry for entry in said if entry.can_be_named])
 
     def _refusal(self) -> MissingPicturesError:
         (uri, reason), count = next(iter(self._missing.items())), len(self._missing)

@@ -56,9 +56,13 @@ def test_a_refusal_names_the_index_that_was_named(index):
 
 
 def test_missing_pictures_stop_it_and_nothing_is_lost(index, cat, fake_model):
-    index.add((cat.parent / "cat.1.png").read_bytes())
+    broken = cat.parent / "cat.1.png"
+    index.add(broken.read_bytes())
+    index.update(cat, labels="gone", metadata={"year": 2024})
+    index.update(broken, labels="broken")
+    contents = {path: path.read_bytes() for path in (cat, broken)}
     cat.unlink()
-    (cat.parent / "cat.1.png").write_bytes(b"no picture any more")
+    broken.write_bytes(b"no picture any more")
     with pytest.raises(MissingPicturesError, match=r"as it was.*and 2 more.*--allow") as raised:
         index.reindex(analyzer=SMALLER)
     reasons = {reason for _, reason in raised.value.pictures}
@@ -70,6 +74,12 @@ def test_missing_pictures_stop_it_and_nothing_is_lost(index, cat, fake_model):
     assert fake_model.calls <= 1, "what was analyzed is kept (one call finds the dimensions)"
     assert (report.documents, report.analyzed, len(report.missing)) == (10, 0, 3)
     assert index.count() == 10
+    for path, data in contents.items():
+        path.write_bytes(data)
+    assert index.add(cat.parent).added == 2
+    assert (index.get(cat).labels, index.get(cat).metadata) == (("gone",), {"year": 2024})
+    assert index.get(broken).labels == ("broken",)
+    assert index.rejected() == []
 
 
 def test_an_interrupted_run_goes_on_or_starts_again(index, fake_model, monkeypatch):
