@@ -160,8 +160,8 @@ class KeptIndex:
             analyzer: instead of a model.
             weights: of the model.
             seen: ``terms``, ``views``, ``visual_words``, ``exif``, ``thumbnails`` and the like.
-            allow_missing: leave out what cannot be read any more, until it can be indexed again with
-                its labels and metadata; else the index stays as it was.
+            allow_missing: leave out what cannot be read any more, whose labels and metadata come
+                back with it; else the index stays as it was.
             keep_old: keep the replaced index, as ``<name>.old`` or under its number.
             progress: called with the documents done and all documents.
 

@@ -46,6 +46,8 @@ _MARKERS, _FEATURE_MARKERS = "os^vP*X8", "Ddhp<>H1"
 """Of models: for synsets, and for deep features alone."""
 _MANY = 16
 """Of more curves, those that do not reach the front are gray and have no name."""
+_SIGNED = 1 << 16
+"""Bytes at the begin or end of a PNG, SVG or PDF in which matplotlib names itself."""
 _COSTS = {"bytes": "bytes per picture", "latency": "median time of a query, ms"}
 
 
@@ -93,6 +95,21 @@ def check_figure(path: Path | None, what: str) -> None:
     if path.suffix and path.suffix[1:].lower() not in known:
         kinds = ", ".join(sorted(known))
         raise ConfigurationError(f"cannot write the {what} {path}: its name may end in {kinds}")
+    _check_replaced(path, what)
+
+
+def _check_replaced(path: Path, what: str) -> None:
+    """ConfigurationError where another file would be written over than an earlier plot."""
+    if not path.is_file() or not os.access(path, os.R_OK):
+        return
+    with path.open("rb") as file:
+        begin, size = file.read(_SIGNED), path.stat().st_size
+        file.seek(max(0, size - _SIGNED))
+        if size and b"matplotlib" not in (begin + file.read()).lower():
+            raise ConfigurationError(
+                f"cannot write the {what} {path}: it is there already, and no plot: remove it, or "
+                "name another file"
+            )
 
 
 def save_figure(figure: Figure, path: str | os.PathLike[str], what: str, **options: Any) -> None:
@@ -101,6 +118,7 @@ def save_figure(figure: Figure, path: str | os.PathLike[str], what: str, **optio
     Raises:
         ConfigurationError: the file cannot be written; it is there whole or not.
     """
+    _check_replaced(Path(path), what)
     try:
         with files.replacing(Path(path)) as draft:
             figure.savefig(draft, format=Path(path).suffix[1:] or "png", **options)

@@ -89,10 +89,13 @@ def test_the_command_draws_a_map(run, asked, place, laid_out, tmp_path, monkeypa
     assert {picture["kind"] for picture in found["pictures"]} == {"cats", "dogs"}
     with Image.open(target) as drawn:
         assert drawn.width > 1000
+    run("map", "--index", place, "--out", target)  # in place of the earlier one
     run("map", "--index", place, "--out", tmp_path / "map")
     with Image.open(tmp_path / "map") as drawn:
         assert drawn.format == "PNG"
     monkeypatch.setattr(maps, "map_collection", None)  # what cannot be written is said before
-    for name in ("map.docx", "none/map.png"):
+    with Image.new("RGB", (9, 9)) as photo:
+        photo.save(tmp_path / "photo.png")
+    for name in ("map.docx", "none/map.png", "photo.png"):
         wrong = run("map", "--index", place, "--out", tmp_path / name, code=1)
         assert "cannot write" in wrong.stderr

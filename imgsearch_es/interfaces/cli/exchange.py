@@ -122,7 +122,7 @@ def reindex(
 
     Options:
         --model, -m: Another classifier.
-        --allow-missing: Leave out pictures that cannot be read any more. Their labels come back with them.
+        --allow-missing: Leave out pictures that cannot be read now; labels come back with them.
         --keep-old: Keep the replaced index under another name.
     Analyzer:
         --terms: Keep another number of a picture's best synsets.
