@@ -19,6 +19,8 @@ _SHORTEST = 3
 """Characters from which on files and misspellings are looked for."""
 _WORDS = 100
 """Phrases that are counted."""
+_LONGEST = 8
+"""Words of a phrase that others came before."""
 _OFFERED = ("label", "taken", "camera", "lens", "keyword", "caption", "name", "format", "width",
             "height", "near")  # fmt: skip
 
@@ -54,7 +56,8 @@ def suggestions(store: Store, vocabulary: Vocabulary, typed: str, limit: int) ->
     form = normalize(field)
     words.sort(key=lambda item: (not normalize(item.text).startswith(form), -(item.count or 0)))
     if not (words or others) and " " in field:  # perhaps without its first word
-        return suggestions(store, vocabulary, field.partition(" ")[2], limit)
+        rest = " ".join(field.split(" ")[1:][-_LONGEST:])
+        return suggestions(store, vocabulary, rest, limit)
     if not (words or others) and len(field) >= _SHORTEST:
         words = _counted(store, vocabulary, vocabulary.suggest(field, limit))
     return [*words[: max(limit - len(others), limit // 2)], *others][:limit]

@@ -214,7 +214,7 @@ def test_what_is_typed_goes_on(case):
     for facet in ("month:20", "place:8"):  # no fields of the language
         assert suggestions(case.store, imagenet(), facet, 9) == []
     assert suggestions(case.store, imagenet(), "retreiver", 9)[0].text == "retriever"
-    for line in ("golden re", "zebra golden re"):  # a phrase, also after another word
+    for line in ("golden re", "zebra golden re", "zebra " * 2000 + "golden re"):  # after others
         assert suggestions(case.store, imagenet(), line, 9)[0].text == "golden retriever"
     assert suggestions(case.store, imagenet(), " ", 9) == []
     taught = imagenet().with_taught([("taught", "w^2 AND", "")])
