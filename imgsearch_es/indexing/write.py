@@ -14,7 +14,7 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -339,12 +339,40 @@ def prune(
             why = f"none of its {len(inside)} pictures is there any more"
             raise SourceError(_kept(to_uri(folder), why))
         gone += [key for key, uri in missing if not is_kept(uri)]
-    size = _REMOVED_TOGETHER
-    removed = sum(store.remove(gone[i : i + size]) for i in range(0, len(gone), size))
+    removed = remove_gone(store, gone)
     _strike_out(store, [prefix for folder in folders for prefix in beginnings(folder)], is_kept)
     for place in sorted(kept):
         tell(_kept(place, "it is empty now" if Path(place).is_dir() else "it is missing"))
     return removed
+
+
+def remove_gone(store: Store, ids: Sequence[str]) -> int:
+    """Remove documents of files that are gone, some at a time; gives how many.
+
+    What people said of one goes to a copy of which they said nothing: to copy a picture and to
+    delete it afterwards is to move it.
+    """
+    removed = 0
+    for start in range(0, len(ids), _REMOVED_TOGETHER):
+        part = ids[start : start + _REMOVED_TOGETHER]
+        left: dict[str, Known] = {}
+        for each in store.known(part).values():
+            if each.labels or each.metadata:
+                other = left.get(each.sha256, each)
+                labels = tuple(dict.fromkeys([*other.labels, *each.labels]))
+                left[each.sha256] = Known("", labels, {**each.metadata, **other.metadata})
+        if left and (copies := store.by_content([*left], but=part)):
+            store.change([*copies.values()], partial(_with_what_is_left, left))
+        removed += store.remove(part)
+    return removed
+
+
+def _with_what_is_left(left: Mapping[str, Known], document: Document) -> Document:
+    said = left.get(document.sha256, document)
+    labels, metadata = document.labels or said.labels, document.metadata or said.metadata
+    if (labels, metadata) == (document.labels, document.metadata):
+        return document
+    return replace(document, labels=labels, metadata=metadata)
 
 
 def _kept(folder: str, why: str) -> str:

@@ -21,8 +21,9 @@ from typing import Any, TypeVar
 from imgsearch_es.errors import ConfigurationError, SourceError, StoreError, needed
 from imgsearch_es.index import ImageIndex
 from imgsearch_es.indexing import Labels
-from imgsearch_es.indexing.write import is_no_file, prune
-from imgsearch_es.pictures.files import beginnings, picture_id, reason, to_uri
+from imgsearch_es.indexing.find import is_gone, looks_unmounted
+from imgsearch_es.indexing.write import is_no_file, prune, remove_gone
+from imgsearch_es.pictures.files import beginnings, picture_id, reason, to_path, to_uri
 from imgsearch_es.pictures.sources import EXTENSIONS, VIDEOS, is_picture
 from imgsearch_es.retrieval.ledger import now, reasons
 
@@ -38,6 +39,8 @@ _LOST_SECONDS = 5.0
 """How often everything is looked at while changes cannot be followed: less often where it takes
 long. As reading a file may be a change that cannot be told, none is read where all looks as before.
 """
+_FEW = 16
+"""So many places are asked for one by one."""
 _SYNCHRONIZE_SECONDS = 3600.0
 """How often everything is looked at again: of very many changes a system may lose some, and
 watchfiles tells nothing of names that are no UTF-8."""
@@ -180,14 +183,17 @@ class Watcher:
             self._changes.put(set(found))
         if not self._index.exists:
             return
-        gone = [path for path in sorted(paths) if not os.path.lexists(path)]
-        uris = [*map(to_uri, gone), *(uri for path in gone for uri in self._below(path))]
+        gone = {path for path in paths if not os.path.lexists(path)}
+        uris = [*map(to_uri, sorted(gone)), *self._below_any(gone)]
+        # Of a folder that was moved away, of whose name there is another one already.
+        there = self._below_any({path for path in paths if os.path.isdir(path)})  # noqa: PTH112
+        uris += [uri for uri in there if is_gone(uri) and not looks_unmounted(uri)]
         rejected = self._rejected(uris)
         # Of a picture whose place a folder, a FIFO or the like has taken; not of those in there.
         uris += [uri for uri in map(to_uri, sorted(paths)) if is_no_file(uri)]
         if uris:
             ids = list(dict.fromkeys(map(picture_id, uris)))
-            self.report.removed += self._index.store.remove(ids)
+            self.report.removed += remove_gone(self._index.store, ids)
             self._index.store.ledger.remove(list(map(picture_id, rejected)))
         for uri in rejected:
             del self.report.rejected[uri]
@@ -217,10 +223,17 @@ class Watcher:
         below = self._index.store.below
         return [uri for prefix in beginnings(folder) for _, uri in below(prefix)]
 
+    def _below_any(self, places: set[str]) -> list[str]:
+        """As each question looks at all documents, one is asked where the places are many."""
+        if len(places) <= _FEW:
+            return [uri for place in sorted(places) for uri in self._below(place)]
+        inside = (uri for folder in self._folders for uri in self._below(folder))
+        return [uri for uri in inside if _is_among(os.fspath(to_path(uri) or uri), places)]
+
     def _rejected(self, uris: Sequence[str]) -> list[str]:
         """Those of these, and those below these, that were rejected."""
-        below = tuple(f"{uri}/" for uri in uris)
-        return [uri for uri in self.report.rejected if uri in uris or uri.startswith(below)]
+        places = set(uris)
+        return [uri for uri in self.report.rejected if _is_among(uri, places)]
 
 
 @contextmanager
@@ -263,6 +276,13 @@ def _told(folders: Sequence[Path], changes: SimpleQueue[set[str] | Exception]) -
         end.set()
         if folders:
             thread.join()
+
+
+def _is_among(place: str, places: set[str]) -> bool:
+    """Whether a place is one of these, or below one of them."""
+    while place and place not in places:
+        place = place.rpartition("/")[0]
+    return bool(place)
 
 
 def _identity(folder: Path) -> tuple[int, int] | None:

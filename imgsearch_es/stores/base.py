@@ -227,8 +227,11 @@ class Store(Protocol):
     def known(self, ids: Sequence[str]) -> dict[str, Known]:
         """Hash, labels and metadata of those of these ids that exist, by id."""
 
-    def by_content(self, hashes: Sequence[str]) -> dict[str, str]:
-        """Of each of these sha256 that a document has, the id of one; found after a refresh."""
+    def by_content(self, hashes: Sequence[str], but: Sequence[str] = ()) -> dict[str, str]:
+        """Of each of these sha256 that a document has, the id of one; found after a refresh.
+
+        Documents whose ids are in ``but`` do not count.
+        """
 
     def below(self, prefix: str) -> list[tuple[str, str]]:
         """(id, uri) of all documents whose URI begins with ``prefix``."""

@@ -76,6 +76,11 @@ def test_contents_are_found(place):
         expected[copy.sha256] = min(copy.id, documents[3].id)
         assert store.by_content([*hashes, *hashes, "f" * 64]) == expected
         assert store.by_content([]) == {}
+        assert store.by_content(hashes, [copy.id, documents[4].id]) == {
+            document.sha256: document.id
+            for document in documents[:10]
+            if document is not documents[4]
+        }
 
 
 @pytest.mark.node

@@ -117,3 +117,38 @@ def test_a_frame_of_a_video_is_watched_where_asked_for(index, phone, photos, vid
     shutil.copy(phone / "e.mp4", photos / "b.mp4")
     watcher._take({str(photos / "b.mp4")})
     assert [photos / name in index for name in ("a.mp4", "b.mp4")] == [video] * 2
+
+
+def test_of_a_folder_that_was_moved_away_and_made_anew_only_what_is_there_stays(
+    index, photos, tmp_path
+):
+    watcher, cats = Watcher(index, [photos]), photos / "cats"
+    watcher._synchronize(photos)
+    cats.rename(tmp_path / "cats")
+    cats.mkdir()
+    shutil.copy(tmp_path / "cats" / "cat.1.png", cats)
+    watcher._take({str(cats)})
+    assert (watcher.report.removed, index.count()) == (5, 7)
+
+
+@pytest.mark.parametrize("removed", [1, 3])
+def test_what_was_said_of_pictures_that_go_after_they_were_copied_goes_to_the_copies(
+    index, photos, monkeypatch, removed
+):
+    monkeypatch.setattr(watching, "_FEW", 2)
+    watcher, cats, new = Watcher(index, [photos]), photos / "cats", photos / "new"
+    watcher._synchronize(photos)
+    names = [f"cat.{number}.png" for number in range(removed)]
+    index.label([cats / name for name in names], add=["mine"])
+    index.add(cats / names[0], metadata={"rated": 5})
+    shutil.copytree(cats, new)
+    watcher._take({str(new)})
+    for name in names:
+        (cats / name).unlink()
+    watcher._take({str(cats / name) for name in names})
+    assert (watcher.report.removed, index.count()) == (removed, 18 - removed)
+    assert [index.get(new / name).labels for name in names] == [("mine",)] * removed
+    assert index.get(new / names[0]).metadata == {"rated": 5}
+    (new / names[0]).unlink()
+    index.add(photos, prune=True)
+    assert index.search(where={"label": "mine"}).total == removed - 1

@@ -70,13 +70,14 @@ class Reading(AliasedIndex):
             found_there = waiting.sources_by_id(self.client, self._name, ids, fields)
             return {key: _known(source) for key, source in found_there}
 
-    def by_content(self, hashes: Sequence[str]) -> dict[str, str]:
+    def by_content(self, hashes: Sequence[str], but: Sequence[str] = ()) -> dict[str, str]:
         """The least id of each of these sha256 that a document has, as far as refreshed."""
+        others = {"must_not": {"ids": {"values": list(but)}}} if but else {}
         found: dict[str, str] = {}
         with translated(self._address):
             for part in waiting.parts(list(dict.fromkeys(hashes))):
                 answer = self._request(
-                    query={"terms": {"sha256": part}},
+                    query={"bool": {"filter": {"terms": {"sha256": part}}, **others}},
                     collapse={"field": "sha256"},
                     sort=[{"id": "asc"}],
                     size=len(part),

@@ -178,11 +178,13 @@ class OpenIndex(Store):
             for key, sha256, labels, metadata, text in rows
         }
 
-    def by_content(self, hashes: Sequence[str]) -> dict[str, str]:
+    def by_content(self, hashes: Sequence[str], but: Sequence[str] = ()) -> dict[str, str]:
         rows = self._rows(
             "SELECT sha256, min(id) FROM documents "
-            "JOIN (SELECT unnest($1) AS sha256) USING (sha256) GROUP BY sha256",
+            "JOIN (SELECT unnest($1) AS sha256) USING (sha256) "
+            "WHERE id NOT IN (SELECT unnest($2)) GROUP BY sha256",
             list(hashes),
+            list(but),
         )
         return dict(rows)
 
