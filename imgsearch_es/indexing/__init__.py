@@ -2,12 +2,13 @@
 
 To be read in this order, which is that of the stages; each runs in threads of its own:
 
-    find -> read -> (decoding) -> find.Resolver -> write.BatchAnalyzer -> write.Writer
+    find -> read -> (decoding) -> resolve.Resolver -> write.BatchAnalyzer -> write.Writer
 
 ``run`` holds them together by channels (``read``), and gives back a ``report``, which is shown
-while it runs; ``ray_engine`` is for a cluster. Then ``photos`` (what documents keep beside the
-analysis), ``wanted_analyzer``, ``exchange`` (documents in files), ``reindexing``, ``relocating``,
-``verifying``, ``whitening`` (learnt from deep features), and ``kept_index``, which has most of it.
+while it runs; ``gone`` removes what is no longer there, and ``ray_engine`` is for a cluster. Then
+``photos`` (what documents keep beside the analysis), ``wanted_analyzer``, ``exchange`` (documents
+in files), ``reindexing``, ``relocating``, ``verifying``, ``whitening`` (learnt from deep
+features), and ``kept_index``, which has most of it.
 """
 
 from imgsearch_es.indexing.find import (

@@ -1,13 +1,7 @@
-"""The first and the third stage: find pictures, and ask the store what it knows of them.
-
-It is asked before a file is read, whether it has changed, and afterwards for an analysis of the
-same content. A file that was moved, and a copy of one, take over that analysis; a moved one its
-labels and metadata as well.
-"""
+"""The first stage: find pictures, and ask the store what it knows of them."""
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -219,83 +213,6 @@ def look_up(store: Store, groups: Iterable[Sequence[Found]], stages: Stages) -> 
                 for key, found in zip(ids, group, strict=True):
                     found.known, found.before = known.get(key), before.get(key)
         yield from group
-
-
-class Resolver:
-    """Asks the store for what need not be analyzed.
-
-    Where the index ``is_new``, it is asked only for contents that came before in this run.
-    """
-
-    def __init__(self, store: Store, labels: Labels, metadata: Metadata, *, is_new: bool) -> None:
-        self._store = store
-        self._seen = bytearray(1 << 21) if is_new else None
-        self._labels = labels
-        self._metadata = metadata
-
-    def resolve(self, groups: Iterable[list[Found]]) -> Iterator[list[Found]]:
-        """The groups; each picture then has all that its document needs but the analysis."""
-        for group in groups:
-            taken = [found for found in group if not found.rejected]
-            stored = self._stored(taken)
-            for found in taken:
-                self._complete(found, stored)
-            yield group
-
-    def _stored(self, group: Sequence[Found]) -> dict[str, Document]:
-        """Documents by content where that is new, by id where only labels or metadata are."""
-        hashes = [found.decoded.sha256 for found in group if found.decoded]
-        if self._seen is not None:
-            hashes = [sha256 for sha256 in hashes if _add(self._seen, sha256)]
-        if not self._store.settings():
-            return {}
-        keys = self._store.by_content(hashes) if hashes else {}
-        for found in group:
-            known = None if found.decoded else found.known
-            if known and self._named(found, known) != (known.labels, known.metadata):
-                keys[found.id] = found.id
-        stored = self._store.get(list(keys.values())) if keys else {}
-        return {asked: stored[key] for asked, key in keys.items() if key in stored}
-
-    def _complete(self, found: Found, documents: Mapping[str, Document]) -> None:
-        known, decoded = found.known, found.decoded
-        found.stored = stored = documents.get(decoded.sha256 if decoded else found.id)
-        if known is None and found.before and found.before.given:
-            given = json.loads(found.before.given)  # it was no picture for a while
-            known = Known("", tuple(given["labels"]), given["metadata"])
-        if known is None and stored is not None and is_gone(stored.uri):
-            known = Known(stored.sha256, stored.labels, stored.metadata)
-            found.moved = None if looks_unmounted(stored.uri) else stored.id
-        found.labels, found.metadata = self._named(found, known)
-
-    def _named(self, found: Found, known: Known | None) -> tuple[tuple[str, ...], dict[str, Any]]:
-        """What a document shall have: its own, those given or as before."""
-        own = self._metadata(found.uri) if callable(self._metadata) else self._metadata
-        labels, metadata = found.labels, {**(own or {}), **found.metadata}
-        found.keeps = ()
-        if labels is None:
-            given = self._labels(found.uri) if callable(self._labels) else self._labels
-            before = known.labels if known else ()
-            labels = before if given is None else as_labels(given)
-            found.keeps += ("labels",) if given is None else ()
-        if own is None and not found.metadata:
-            metadata = dict(known.metadata) if known else {}
-            found.keeps += ("metadata",)
-        return labels, metadata
-
-
-def _add(seen: bytearray, sha256: str) -> bool:
-    """Add a hash to a Bloom filter of two probes in 2 MB; whether it may have been there.
-
-    (B. H. Bloom: Space/time trade-offs in hash coding with allowable errors. CACM 13(7), 1970.)
-    A million pictures make one answer in seventy wrong, which costs a question to the store.
-    """
-    number, there = int(sha256[:16], 16), True
-    for place in (number, number >> 24):
-        byte, bit = divmod(place % (8 * len(seen)), 8)
-        there = there and bool(seen[byte] >> bit & 1)
-        seen[byte] |= 1 << bit
-    return there
 
 
 def as_labels(labels: Sequence[str] | str) -> tuple[str, ...]:

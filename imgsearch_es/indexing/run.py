@@ -21,10 +21,12 @@ from typing import TYPE_CHECKING
 
 from imgsearch_es.analysis.analyzer import Analyzer
 from imgsearch_es.errors import ReconciliationError, StoreError
-from imgsearch_es.indexing.find import Finder, Found, Options, Resolver, look_up
+from imgsearch_es.indexing.find import Finder, Found, Options, look_up
+from imgsearch_es.indexing.gone import prune
 from imgsearch_es.indexing.read import Channel, Readers, pump
 from imgsearch_es.indexing.report import IndexReport, Progress
-from imgsearch_es.indexing.write import WRITE_SIZE, BatchAnalyzer, Writer, check_store, prune
+from imgsearch_es.indexing.resolve import Resolver
+from imgsearch_es.indexing.write import WRITE_SIZE, BatchAnalyzer, Writer, check_store
 from imgsearch_es.pictures.images import ImageSource, Picture
 from imgsearch_es.pictures.manifests import PictureList
 from imgsearch_es.stores.base import Store

@@ -22,7 +22,8 @@ from imgsearch_es.errors import ConfigurationError, SourceError, StoreError, nee
 from imgsearch_es.index import ImageIndex
 from imgsearch_es.indexing import Labels
 from imgsearch_es.indexing.find import is_gone, looks_unmounted
-from imgsearch_es.indexing.write import is_no_file, prune, remove_gone
+from imgsearch_es.indexing.gone import prune, remove_gone
+from imgsearch_es.indexing.write import is_no_file
 from imgsearch_es.pictures.files import beginnings, picture_id, reason, to_path, to_uri
 from imgsearch_es.pictures.sources import EXTENSIONS, VIDEOS, is_picture
 from imgsearch_es.retrieval.ledger import now, reasons

@@ -152,6 +152,15 @@ class Known:
     metadata: Mapping[str, Any]
     text: str | None = None
 
+    @property
+    def is_named(self) -> bool:
+        """Whether people said something of it."""
+        return bool(self.labels or self.metadata)
+
+
+SAME = 100
+"""Documents of one content that are told of."""
+
 
 @dataclass(slots=True)
 class WriteReport:
@@ -227,11 +236,8 @@ class Store(Protocol):
     def known(self, ids: Sequence[str]) -> dict[str, Known]:
         """Hash, labels and metadata of those of these ids that exist, by id."""
 
-    def by_content(self, hashes: Sequence[str], but: Sequence[str] = ()) -> dict[str, str]:
-        """Of each of these sha256 that a document has, the id of one; found after a refresh.
-
-        Documents whose ids are in ``but`` do not count.
-        """
+    def by_content(self, hashes: Sequence[str]) -> dict[str, dict[str, str]]:
+        """Of each of these sha256 the first SAME documents: URIs by ids; found after a refresh."""
 
     def below(self, prefix: str) -> list[tuple[str, str]]:
         """(id, uri) of all documents whose URI begins with ``prefix``."""

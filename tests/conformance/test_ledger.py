@@ -72,15 +72,19 @@ def test_contents_are_found(place):
     copy = replace(document("copy.jpg", [("tabby", 0.5)]), sha256=documents[3].sha256)
     with filled(place(), [*documents, copy]) as store:
         hashes = [document.sha256 for document in documents[:10]]
-        expected = {document.sha256: document.id for document in documents[:10]}
-        expected[copy.sha256] = min(copy.id, documents[3].id)
-        assert store.by_content([*hashes, *hashes, "f" * 64]) == expected
+        expected = {each.sha256: {each.id: each.uri} for each in documents[:10]}
+        expected[copy.sha256][copy.id] = copy.uri
+        found = store.by_content([*hashes, *hashes, "f" * 64])
+        assert found == expected
+        assert list(found[copy.sha256]) == sorted([copy.id, documents[3].id])
         assert store.by_content([]) == {}
-        assert store.by_content(hashes, [copy.id, documents[4].id]) == {
-            document.sha256: document.id
-            for document in documents[:10]
-            if document is not documents[4]
-        }
+
+
+def test_of_very_many_documents_of_one_content_the_first_are_told(place):
+    copies = [replace(document(f"{i}.jpg", [("tabby", 0.5)]), sha256="a" * 64) for i in range(130)]
+    with filled(place(), copies) as store:
+        (found,) = store.by_content(["a" * 64]).values()
+        assert list(found) == sorted(each.id for each in copies)[:100]
 
 
 @pytest.mark.node

@@ -21,7 +21,7 @@ from imgsearch_es.errors import (
     ShortageError,
     SourceError,
 )
-from imgsearch_es.indexing import STAGES, IndexReport, folder_label
+from imgsearch_es.indexing import STAGES, IndexReport, folder_label, run
 from imgsearch_es.pictures import images
 from imgsearch_es.pictures.files import Limits
 from imgsearch_es.retrieval.ledger import Rejected
@@ -220,6 +220,48 @@ def test_a_moved_file_keeps_its_analysis_and_its_labels(index, photos, fake_mode
     assert (after.terms, after.sha256, after.width) == (before.terms, before.sha256, before.width)
     assert after.embedding.tolist() == before.embedding.tolist()
     assert "without analysis" in str(report)
+
+
+@pytest.mark.parametrize("name", ["cat.0.png", "cat.1.png"])
+def test_a_moved_file_keeps_its_labels_where_a_copy_stays(index, photos, name):
+    cats = photos / "cats"
+    shutil.copy(cats / "cat.0.png", cats / "cat.1.png")
+    index.add(cats)
+    index.update(cats / name, labels="mine", metadata={"a": 1})
+    (cats / name).rename(cats / "moved.png")
+    assert (index.add(cats).moved, index.count()) == (1, 12)
+    assert index.get(cats / "moved.png").labels == ("mine",)
+    assert index.get(cats / "moved.png").metadata == {"a": 1}
+    (other,) = {"cat.0.png", "cat.1.png"} - {name}
+    assert index.get(cats / other).labels == ("cats",)
+
+
+@pytest.mark.parametrize("size", [1, 5, 64])
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_what_was_said_of_a_picture_goes_with_it(index, photos, monkeypatch, size, seed):
+    """Files are numbered anew: each content is at the place of another, some at new ones."""
+    monkeypatch.setattr(run, "_GROUP_SIZE", size)
+    monkeypatch.setattr(run, "WRITE_SIZE", size)
+    files = sorted(photos.rglob("*.png"))
+    contents = [file.read_bytes() for file in files]
+    contents[3] = contents[2]  # two of one content, of which other things are said
+    files[3].write_bytes(contents[3])
+    index.add(photos)
+    for number, file in enumerate(files):
+        index.update(file, labels=f"picture {number}", metadata={"number": number})
+    for file in files:
+        file.unlink()
+    places = [*files, photos / "new.png", photos / "cats" / "new.png"]
+    np.random.default_rng(seed).shuffle(places)
+    places = places[: len(files)]
+    for place, data in zip(places, contents, strict=True):
+        place.write_bytes(data)
+    index.add(photos, prune=True)
+    assert index.count() == len(files)
+    labels = [index.get(place).labels for place in places]
+    assert labels[:2] + labels[4:] == [(f"picture {i}",) for i in range(12) if i not in {2, 3}]
+    assert sorted(labels[2:4]) == [("picture 2",), ("picture 3",)]
+    assert [dict(index.get(place).metadata)["number"] for place in places[4:]] == [*range(4, 12)]
 
 
 def test_a_copy_needs_no_analysis_and_has_labels_of_its_own(index, photos, fake_model):

@@ -19,7 +19,7 @@ from imgsearch_es.retrieval.facets import FacetCount, Facets
 from imgsearch_es.retrieval.queries import Query, Selection, counted
 from imgsearch_es.retrieval.scoring import Statistics
 from imgsearch_es.retrieval.spans import ZOOM
-from imgsearch_es.stores.base import Known, known_settings
+from imgsearch_es.stores.base import SAME, Known, known_settings
 from imgsearch_es.stores.elastic import fetching, inspecting, waiting
 from imgsearch_es.stores.elastic.aliased import AliasedIndex
 from imgsearch_es.stores.elastic.clauses import matching, orders_metadata
@@ -70,22 +70,18 @@ class Reading(AliasedIndex):
             found_there = waiting.sources_by_id(self.client, self._name, ids, fields)
             return {key: _known(source) for key, source in found_there}
 
-    def by_content(self, hashes: Sequence[str], but: Sequence[str] = ()) -> dict[str, str]:
-        """The least id of each of these sha256 that a document has, as far as refreshed."""
-        others = {"must_not": {"ids": {"values": list(but)}}} if but else {}
-        found: dict[str, str] = {}
+    def by_content(self, hashes: Sequence[str]) -> dict[str, dict[str, str]]:
+        first = {"size": SAME, "sort": [{"id": "asc"}], "docvalue_fields": ["uri"]}
+        copies = {"first": {"top_hits": {**first, "_source": False}}}
+        found: dict[str, dict[str, str]] = {}
         with translated(self._address):
             for part in waiting.parts(list(dict.fromkeys(hashes))):
-                answer = self._request(
-                    query={"bool": {"filter": {"terms": {"sha256": part}}, **others}},
-                    collapse={"field": "sha256"},
-                    sort=[{"id": "asc"}],
-                    size=len(part),
-                    source=False,
-                    docvalue_fields=["sha256"],
-                )
-                hits = answer["hits"]["hits"]
-                found |= {hit["fields"]["sha256"][0]: hit["_id"] for hit in hits}
+                by_hash = {"terms": {"field": "sha256", "size": len(part)}, "aggs": copies}
+                query = {"terms": {"sha256": part}}
+                answer = self._request(query=query, aggs={"same": by_hash}, size=0)
+                for bucket in answer["aggregations"]["same"]["buckets"]:
+                    hits = bucket["first"]["hits"]["hits"]
+                    found[bucket["key"]] = {hit["_id"]: hit["fields"]["uri"][0] for hit in hits}
         return found
 
     def below(self, prefix: str) -> list[tuple[str, str]]:

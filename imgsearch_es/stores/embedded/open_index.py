@@ -17,7 +17,14 @@ from imgsearch_es.retrieval.conditions import Filter
 from imgsearch_es.retrieval.documents import Document, storable, without_thumbnails
 from imgsearch_es.retrieval.duplicates import Fingerprint
 from imgsearch_es.retrieval.ledger import Ledger, Rejected
-from imgsearch_es.stores.base import IndexSettings, Known, Store, WriteReport, known_settings
+from imgsearch_es.stores.base import (
+    SAME,
+    IndexSettings,
+    Known,
+    Store,
+    WriteReport,
+    known_settings,
+)
 from imgsearch_es.stores.embedded import inspecting, schema, writing
 from imgsearch_es.stores.embedded.file import DatabaseFile
 from imgsearch_es.stores.embedded.open_file import Identity, check_place, make_room, mark_of
@@ -178,15 +185,18 @@ class OpenIndex(Store):
             for key, sha256, labels, metadata, text in rows
         }
 
-    def by_content(self, hashes: Sequence[str], but: Sequence[str] = ()) -> dict[str, str]:
+    def by_content(self, hashes: Sequence[str]) -> dict[str, dict[str, str]]:
         rows = self._rows(
-            "SELECT sha256, min(id) FROM documents "
-            "JOIN (SELECT unnest($1) AS sha256) USING (sha256) "
-            "WHERE id NOT IN (SELECT unnest($2)) GROUP BY sha256",
+            "SELECT sha256, id, uri FROM documents "
+            "JOIN (SELECT DISTINCT unnest($1) AS sha256) USING (sha256) "
+            "QUALIFY row_number() OVER (PARTITION BY sha256 ORDER BY id) <= $2 ORDER BY id",
             list(hashes),
-            list(but),
+            SAME,
         )
-        return dict(rows)
+        found: dict[str, dict[str, str]] = {}
+        for sha256, key, uri in rows:
+            found.setdefault(sha256, {})[key] = uri
+        return found
 
     def below(self, prefix: str) -> list[tuple[str, str]]:
         return self._rows(

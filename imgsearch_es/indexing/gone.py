@@ -1,0 +1,120 @@
+"""Documents of files that are gone leave the index when a person says so.
+
+Never for a drive that is not mounted; and what people said of a picture goes on to its copy.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import cache, partial
+from pathlib import Path
+
+from imgsearch_es.errors import SourceError
+from imgsearch_es.indexing.find import is_gone, unmounted
+from imgsearch_es.indexing.write import is_no_file
+from imgsearch_es.pictures.files import beginnings, to_path, to_uri
+from imgsearch_es.pictures.images import ImageSource
+from imgsearch_es.pictures.manifests import PictureList
+from imgsearch_es.retrieval.documents import Document
+from imgsearch_es.stores.base import Known, Store
+
+_REMOVED_TOGETHER = 2048
+
+
+def prune(
+    store: Store,
+    sources: Iterable[ImageSource | PictureList],
+    tell: Callable[[str], None] = lambda text: None,
+) -> int:
+    """Remove documents below the folders named whose files are gone; gives how many.
+
+    Those of a folder that looks as one does whose drive is not mounted stay, and ``tell`` takes a
+    sentence about it; SourceError where a folder is named of which nothing is left.
+    """
+    if not store.settings():
+        return 0
+    folders = [s for s in sources if isinstance(s, str | os.PathLike) and Path(s).is_dir()]
+    gone, kept = list[str](), set[str]()
+
+    @cache
+    def absent(folder: Path) -> Path | None:
+        return unmounted(folder / "picture")
+
+    def is_kept(uri: str) -> bool:
+        path = to_path(uri)
+        place = None if path is None else absent(path.parent)
+        kept.update([] if place is None else [str(place)])
+        return place is not None
+
+    for folder in folders:
+        inside = [each for prefix in beginnings(folder) for each in store.below(prefix)]
+        missing = [(key, uri) for key, uri in inside if is_gone(uri) or is_no_file(uri)]
+        if missing and len(missing) == len(inside):
+            why = f"none of its {len(inside)} pictures is there any more"
+            raise SourceError(_kept(to_uri(folder), why))
+        gone += [key for key, uri in missing if not is_kept(uri)]
+    removed = remove_gone(store, gone)
+    _strike_out(store, [prefix for folder in folders for prefix in beginnings(folder)], is_kept)
+    for place in sorted(kept):
+        tell(_kept(place, "it is empty now" if Path(place).is_dir() else "it is missing"))
+    return removed
+
+
+def remove_gone(store: Store, ids: Sequence[str]) -> int:
+    """Remove documents of files that are gone, some at a time; gives how many.
+
+    What people said of one goes to a copy of which they said nothing: to copy a picture and to
+    delete it afterwards is to move it.
+    """
+    removed = 0
+    for start in range(0, len(ids), _REMOVED_TOGETHER):
+        part = ids[start : start + _REMOVED_TOGETHER]
+        left: dict[str, Known] = {}
+        for each in store.known(part).values():
+            if each.is_named:
+                other = left.get(each.sha256, each)
+                labels = tuple(dict.fromkeys([*other.labels, *each.labels]))
+                left[each.sha256] = Known("", labels, {**each.metadata, **other.metadata})
+        copies = store.by_content([*left]) if left else {}
+        others = {key for same in copies.values() for key in same}.difference(part)
+        heirs: dict[str, str] = {}
+        for key, known in store.known(sorted(others)).items():
+            if not known.is_named:
+                heirs.setdefault(known.sha256, key)
+        if heirs:
+            store.change([*heirs.values()], partial(_with_what_is_left, left))
+        removed += store.remove(part)
+    return removed
+
+
+def _with_what_is_left(left: Mapping[str, Known], document: Document) -> Document:
+    said = left.get(document.sha256)
+    if said is None or document.labels or document.metadata:  # by now
+        return document
+    return replace(document, labels=said.labels, metadata=said.metadata)
+
+
+def _kept(folder: str, why: str) -> str:
+    return (
+        f"nothing was removed for {folder}: {why}. Is the drive mounted? If the pictures are meant "
+        "to go, remove the empty folder as well, or take them out by `imgsearch remove`"
+    )
+
+
+def _strike_out(store: Store, prefixes: Sequence[str], is_kept: Callable[[str], bool]) -> None:
+    """Forget rejected files that are gone, and folders, which are in the ledger if unreadable."""
+
+    def can_be_listed(uri: str) -> bool:
+        path = to_path(uri)
+        return path is not None and os.access(path, os.R_OK | os.X_OK) and path.is_dir()
+
+    inside = (each for each in store.ledger.read() if each.uri.startswith(tuple(prefixes)))
+    outdated = [
+        each.id
+        for each in inside
+        if (is_gone(each.uri) and not is_kept(each.uri)) or can_be_listed(each.uri)
+    ]
+    if outdated:
+        store.ledger.remove(outdated)
