@@ -99,6 +99,7 @@ class Found:
         labels, metadata: what its source says of it, None and empty where it says nothing; once
             resolved, what its document shall have.
         keeps: of "labels" and "metadata", those that its document keeps as people gave them.
+        joins: those that it adds to what its content brings from another place.
         known, before: its document, in short, and its entry in the ledger.
         decoded: what the model is given; once it is analyzed, without pixels.
         as_before: it was rejected, and not even tried again.
@@ -113,6 +114,7 @@ class Found:
     labels: tuple[str, ...] | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
     keeps: tuple[str, ...] = ()
+    joins: tuple[str, ...] = ()
     known: Known | None = None
     before: Rejected | None = None
     decoded: Decoded | None = None
@@ -132,7 +134,12 @@ class Found:
     def instead(self, now: Document | Known, made: Document) -> Document:
         """What was made of it, with what others said meanwhile of its document."""
         kept = [*self.keeps, "text"] if now.sha256 == made.sha256 else self.keeps
-        return replace(made, **{name: getattr(now, name) for name in kept})
+        values = {name: getattr(now, name) for name in kept}
+        if "labels" in self.joins:
+            values["labels"] = tuple(dict.fromkeys([*made.labels, *now.labels]))
+        if "metadata" in self.joins:
+            values["metadata"] = {**now.metadata, **made.metadata}
+        return replace(made, **values)
 
 
 class Finder:

@@ -2,7 +2,8 @@
 
 A copy of a file takes over its analysis; a file that was moved its labels and metadata as well. So
 does one whose name another file has by now, as where files are numbered anew: what people said of
-a picture goes with it.
+a picture goes with it. Until that is at its new place the old one keeps it, too: a run may stop at
+any moment.
 """
 
 from __future__ import annotations
@@ -10,9 +11,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from imgsearch_es.analysis.decoding import Decoded
+from imgsearch_es.indexing.exchange.rows import chunks
 from imgsearch_es.indexing.find import (
     Found,
     Labels,
@@ -24,6 +27,8 @@ from imgsearch_es.indexing.find import (
 from imgsearch_es.pictures.files import filename, in_memory, picture_id, to_path
 from imgsearch_es.retrieval.documents import Document
 from imgsearch_es.stores.base import Known, Store
+
+_SETTLED_TOGETHER = 500
 
 
 class Resolver:
@@ -40,6 +45,8 @@ class Resolver:
         self._taken, self._at_place = set[str](), set[str]()
         self._left: dict[str, dict[str, Known]] = {}
         """What people said of contents whose places others took in this run, by content and id."""
+        self._joined: dict[str, tuple[Known, Known, tuple[str, ...]]] = {}
+        """By id what was said of the content before and of that now, and what of it is joined."""
 
     def resolve(self, groups: Iterable[list[Found]]) -> Iterator[list[Found]]:
         """The groups; each picture then has all that its document needs but the analysis."""
@@ -51,6 +58,22 @@ class Resolver:
             for found in taken:
                 self._complete(found, stored, origins.get(found.id))
             yield group
+
+    def settle(self) -> None:
+        """When all is written: what went on with a picture goes from where another one is now."""
+
+        def changed(now: Document) -> Document:
+            before, said, joins = self._joined[now.id]
+            labels = set(before.labels).difference(said.labels) if "labels" in joins else set()
+            names = before.metadata.keys() - said.metadata if "metadata" in joins else set()
+            return replace(
+                now,
+                labels=tuple(each for each in now.labels if each not in labels),
+                metadata={name: v for name, v in now.metadata.items() if name not in names},
+            )
+
+        for part in chunks(sorted(self._taken & self._joined.keys()), _SETTLED_TOGETHER):
+            self._store.change(part, changed)
 
     def _copies(self, group: Sequence[Found]) -> Mapping[str, Mapping[str, str]]:
         """The documents of contents that are new where they are."""
@@ -92,7 +115,8 @@ class Resolver:
                 order = [(key in self._taken, filename(uris[key]) != name, key) for key in uris]
                 key = min(order)[2]
                 places[found.id] = key, uris[key], sha256
-                self._taken |= {key} if known or len(uris) > 1 else set()
+                if len(uris) > 1 or key in self._left.get(sha256, {}) or not is_gone(uris[key]):
+                    self._taken.add(key)
         now = self._store.known([key for key, _, _ in places.values()]) if places else {}
         origins = {}
         for found_id, (key, uri, sha256) in places.items():
@@ -117,8 +141,11 @@ class Resolver:
             if uri and is_gone(uri) and not looks_unmounted(uri):
                 found.moved = picture_id(uri)
         found.labels, found.metadata = self._named(found, known)
+        found.joins = found.keeps if said and found.known else ()
         if known is not found.known and found.known:
             found.keeps = ()
+        if said and found.joins and found.known and found.known.is_named:
+            self._joined[found.id] = found.known, said, found.joins
 
     def _has_left(self, key: str, uri: str, content: Decoded) -> bool:
         """Whether a document's content is certainly no longer where it was."""

@@ -184,6 +184,7 @@ class Indexer:
             if self._writer.has_unrecorded() and not stop.requested:
                 self._ensure_index()  # all are rejected: its ledger says so
                 self._writer.write([[]])
+            resolver.settle()
         finally:
             items.close()
             outcomes.close()
