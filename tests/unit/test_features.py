@@ -217,6 +217,24 @@ def test_a_bad_line_is_named_and_the_others_go_on(tmp_path):
         assert reason in rejected.reason
 
 
+@pytest.mark.parametrize(
+    ("first", "rows", "rejected"),
+    [
+        ("path,width,height,f3", 2, 0),
+        ("path,0,1,2", 2, 0),  # as pandas writes columns without names
+        (",0,1,2", 2, 0),
+        ("0.jpg,0,1,2", 3, 0),
+        ("x.jpg,1;5,2,3", 3, 1),
+        ("x.jpg,,2,3", 3, 1),
+    ],
+)
+def test_the_first_line_of_a_csv_is_of_names_or_counts(tmp_path, first, rows, rejected):
+    with opened(tmp_path) as index:
+        file = write_csv(tmp_path / "f.csv", [first, "a.jpg,1,2,3", "b.jpg,4,5,6"])
+        report = index.import_features(file)
+    assert (report.rows, report.rejected) == (rows, rejected)
+
+
 def npy(path, array, *, pickled=False):
     np.save(path, array, allow_pickle=pickled)
 
