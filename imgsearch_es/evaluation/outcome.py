@@ -133,9 +133,9 @@ class Evaluation(Results):
         ['precision-recall', 'differences-sqrt']
         """
         yield "precision-recall", self.plot_precision_recall()
-        for name in self.scores if self.plan.compare else ():
+        for name, file in self._files.items() if self.plan.compare else ():
             if name != self.plan.compare:
-                yield f"differences-{_file_name(name)}", self.plot_differences(name)
+                yield f"differences-{file}", self.plot_differences(name)
 
     @property
     def caption(self) -> str:
@@ -281,13 +281,20 @@ class Evaluation(Results):
             lines.append(f"{item.name}\t{item.sha256}\t{labels_of(item)}")
         yield write_lines(folder / PICTURES, lines)
         for system, run in self.runs.items():
-            yield run.renamed(name).to_trec(folder / "runs" / f"{_file_name(system)}.txt.gz")
+            yield run.renamed(name).to_trec(folder / "runs" / f"{self._files[system]}.txt.gz")
+
+    @cached_property
+    def _files(self) -> dict[str, str]:
+        """What files of the systems are called, each another."""
+        found: dict[str, str] = {}
+        for system in self.scores:
+            name = re.sub(r"[^\w.+=-]", "_", system)[:100]
+            while name in found.values():
+                name += "_"
+            found[system] = name
+        return found
 
 
 def _probability(p: float) -> str:
     """A p-value to three decimals; nothing for nan."""
     return "" if p != p else f"{p:.3f}" if p >= 0.001 else "<0.001"
-
-
-def _file_name(system: str) -> str:
-    return re.sub(r"[^\w.+=-]", "_", system)
