@@ -243,6 +243,7 @@ def test_tables(index, tmp_path):
     assert float(rows[3]["holm_t"]) == found.comparisons[1].corrected["t"]
     assert rows[0]["p_t"] == ""
     assert found._repr_html_().count("<table>") == 2
+    assert found.compare("auto", "sqrt") == found.compare("auto", ["sqrt"]) == found.compare("auto")
     found.write(tmp_path, plots=False)
     queries = list(csv.DictReader(io.StringIO((tmp_path / "queries.csv").read_text())))
     assert queries[0]["query"] == "cats/cat.0.png"
@@ -263,6 +264,7 @@ def test_plots(index, tmp_path):
     (line, _) = found.plot_precision_recall().axes[0].lines
     assert list(line.get_ydata()) == sorted(line.get_ydata(), reverse=True)
     assert len(line.get_xdata()) == 11
+    assert len(found.plot_precision_recall("sqrt").axes[0].lines) == 1
     for wrong in ({"system": "best"}, {"system": "sqrt", "measure": "RR"}):
         with pytest.raises(EvaluationError):
             found.plot_differences(**wrong)
