@@ -298,6 +298,12 @@ def test_parquet_of_other_tools_and_of_documents(index, tmp_path):
     with opened(tmp_path) as new:
         report = new.import_features(tmp_path / "f.parquet")
     assert (report.added, [row.row for row in report.rejected_rows]) == (1, [2, 3, 4])
+    for labels, expected in (([["x", None], [""]], "x"), ([1.0, None], "1"), ([None, b"y"], "y")):
+        columns = {"path": ["a", "b"], "features": [[1.0], [2.0]], "labels": labels}
+        pyarrow.parquet.write_table(pyarrow.table(columns), tmp_path / "l.parquet")
+        with opened(tmp_path, f"{expected}.duckdb") as new:
+            new.import_features(tmp_path / "l.parquet")
+            assert {document.labels for document in new.store.documents()} == {(expected,), ()}
     index.export(tmp_path / "a.parquet")
     with opened(tmp_path, "2.duckdb") as new:
         assert new.import_features(tmp_path / "a.parquet").added == 12

@@ -303,7 +303,7 @@ def _rows(place: str, names: Any, vectors: Any, labels: Any) -> Iterator[Row]:
         if labels is not None:
             marks = _texts(place, labels[start : start + _BLOCK])
         for i, (path, values, mark) in enumerate(zip(paths, block, marks, strict=True), 1):
-            yield _row(start + i, _text(path), values, filter(None, _text(mark).split(_SEPARATOR)))
+            yield _row(start + i, _text(path), values, _text(mark).split(_SEPARATOR))
 
 
 def _texts(place: str, values: Any) -> Any:
@@ -330,7 +330,8 @@ def _row(number: int, path: object, values: Any, labels: Iterable[object] = ()) 
     try:
         if not isinstance(path, str) or not path.strip():
             raise RowError("the path is missing")
-        return Row(number, path, Feature(path, _vector(values), tuple(map(str, labels))))
+        texts = tuple(filter(None, map(_text, labels)))
+        return Row(number, path, Feature(path, _vector(values), texts))
     except RowError as error:
         return Row(number, "", error)
 
