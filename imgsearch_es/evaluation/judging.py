@@ -23,12 +23,12 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from imgsearch_es.errors import EvaluationError, MissingDependencyError
-from imgsearch_es.evaluation.collection import Collection, Topic, Topics, to_topics
+from imgsearch_es.evaluation.collection import Collection, Topic, Topics
 from imgsearch_es.evaluation.judgements import Judgements, sampled
 from imgsearch_es.evaluation.manifest import takes
 from imgsearch_es.evaluation.runs import Run, RunLike, pool_runs, several_runs
 from imgsearch_es.evaluation.systems import Progress as AskingProgress
-from imgsearch_es.evaluation.systems import Questions, Systems, parse_systems
+from imgsearch_es.evaluation.systems import Questions, Systems, parse_systems, topics_in
 from imgsearch_es.evaluation.text_files import as_column, names_in_files, read_lines
 from imgsearch_es.index import ImageIndex
 from imgsearch_es.retrieval.strategies import MAX_RESULTS
@@ -396,4 +396,4 @@ def _topics(request: JudgingRequest, collection: Collection) -> Mapping[str, Top
             "which queries? Give a CSV with the columns query, and image or text (--queries), or "
             "how many pictures of the index to search for (--sample), and not both"
         )
-    return to_topics(queries, lambda: collection)
+    return topics_in(collection, queries)

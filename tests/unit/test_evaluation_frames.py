@@ -182,3 +182,15 @@ def test_one_run_alone_need_not_be_in_a_list(index, cat, tmp_path):
     with pytest.raises(EvaluationError, match=r"by query and document, not Run.* for mine"):
         evaluate(index, qrels, "", "RR", queries=queries, runs={"mine": Run.of(scores)})
     assert Run.of({1: {2: "9", 3: "10"}}).rankings == {"1": [("3", 10.0), ("2", 9.0)]}
+
+
+def test_a_query_by_the_path_of_a_picture_of_the_index_is_left_out(index, cat, tmp_path):
+    own, other = index.get(cat).id, index.get(cat.with_name("cat.1.png")).id
+    expected = evaluate(index, {own: {other: 1}}, "dense-cosine", "RR")
+    queries = {"q": cat}
+    found = evaluate(index, {"q": {other: 1}}, "dense-cosine", "RR", queries=queries)
+    assert found.runs["dense-cosine"].documents("q") == expected.runs["dense-cosine"].documents(own)
+    assert found.task.judgements.junk == {"q": {own}}
+    pool = judge(index, queries, "dense-cosine", depth=3, out=tmp_path / "q.txt").session.pool
+    assert own not in pool["q"]
+    assert len(pool["q"]) == 3
