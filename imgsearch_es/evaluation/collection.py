@@ -152,7 +152,7 @@ class Topic:
     ['qid', 'docno', 'rank', 'score']
 
     Attributes:
-        image: the id of a document, or a path or URL of a picture that is not indexed.
+        image: the id of a document, or the path or URL of a picture.
         text: words, as ``ImageIndex.search`` takes them.
         region: the part of the picture: left, top, right, bottom, as ``ImageIndex.search``.
     """

@@ -15,7 +15,7 @@ from imgsearch_es.evaluation.judgements import Judgements, JudgementsLike
 from imgsearch_es.evaluation.manifest import Plan, as_text, takes
 from imgsearch_es.evaluation.measures import check_measures, cutoff, parse_measures, score
 from imgsearch_es.evaluation.outcome import Evaluation
-from imgsearch_es.evaluation.runs import Run, RunLike
+from imgsearch_es.evaluation.runs import Run, RunLike, several_runs
 from imgsearch_es.evaluation.significance import check_interval
 from imgsearch_es.evaluation.systems import Progress, Questions, System, Systems, parse_systems
 from imgsearch_es.evaluation.tables import check_known, plain
@@ -70,7 +70,7 @@ class EvaluationRequest(Asked):
         measures: by default those of the judgements' protocol.
         pictures: the folder of query pictures that are not in the index.
         runs: of other programs, with the names of pictures, to compare with: files in TREC's
-            format, tables, scores by query and document, or Runs.
+            format, tables, scores by query and document, or Runs; several, or one.
     """
 
     index: ImageIndex
@@ -79,7 +79,7 @@ class EvaluationRequest(Asked):
     measures: str | Iterable[str] | None = None
     _: KW_ONLY
     pictures: str | os.PathLike[str] | None = None
-    runs: Iterable[RunLike] = ()
+    runs: RunLike | Iterable[RunLike] = ()
 
 
 @takes(EvaluationRequest)
@@ -95,7 +95,7 @@ def evaluate(request: EvaluationRequest) -> Evaluation:
         QueryError: there is no such system, or none can answer any query.
         MissingDependencyError: ir-measures or SciPy is not installed.
     """
-    index, sample, runs = request.index, request.sample, list(request.runs)
+    index, sample, runs = request.index, request.sample, several_runs(request.runs)
     asked = parse_systems(request.systems) if request.systems or not runs else ()
     collection = Collection.of(index)
     folder = None if request.pictures is None else Path(request.pictures).expanduser()

@@ -23,12 +23,12 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from imgsearch_es.errors import EvaluationError, MissingDependencyError
-from imgsearch_es.evaluation.collection import Collection, Topic, Topics, to_topics
+from imgsearch_es.evaluation.collection import Collection, Topic, Topics
 from imgsearch_es.evaluation.judgements import Judgements, sampled
 from imgsearch_es.evaluation.manifest import takes
-from imgsearch_es.evaluation.runs import Run, pool_runs
+from imgsearch_es.evaluation.runs import Run, RunLike, pool_runs, several_runs
 from imgsearch_es.evaluation.systems import Progress as AskingProgress
-from imgsearch_es.evaluation.systems import Questions, Systems, parse_systems
+from imgsearch_es.evaluation.systems import Questions, Systems, parse_systems, topics_in
 from imgsearch_es.evaluation.text_files import as_column, names_in_files, read_lines
 from imgsearch_es.index import ImageIndex
 from imgsearch_es.retrieval.strategies import MAX_RESULTS
@@ -298,7 +298,7 @@ class JudgingRequest:
         systems: strategies and fusions whose answers are pooled, by short names (see
             ``imgsearch_es.evaluation.systems``).
         sample: instead of queries, so many pictures of the index, chosen at random.
-        runs: of other programs, in TREC's format with the names of pictures, to pool as well.
+        runs: of other programs, with the names of pictures, to pool as well; see ``evaluate``.
         depth: how many pictures of each ranking are judged.
         out: the qrels file to go on with, or to begin.
         seed: of the sample and of the order in which pictures are shown.
@@ -310,7 +310,7 @@ class JudgingRequest:
     systems: Systems = "auto"
     _: KW_ONLY
     sample: int | None = None
-    runs: Iterable[str | os.PathLike[str] | Run] = ()
+    runs: RunLike | Iterable[RunLike] = ()
     depth: int = 20
     out: str | os.PathLike[str] = "qrels.txt"
     seed: int = 0
@@ -332,7 +332,7 @@ def judge(request: JudgingRequest) -> Judging:
         EvaluationError: queries, runs or file do not fit the index, or a number makes no sense.
         QueryError: there is no such system, or none can answer any query.
     """
-    depth, runs = request.depth, request.runs
+    depth, runs = request.depth, several_runs(request.runs)
     systems = parse_systems(request.systems) if request.systems or not runs else ()
     if not 1 <= depth <= MAX_RESULTS:
         raise EvaluationError(f"the depth of a pool is 1 to {MAX_RESULTS}, not {depth}")
@@ -396,4 +396,4 @@ def _topics(request: JudgingRequest, collection: Collection) -> Mapping[str, Top
             "which queries? Give a CSV with the columns query, and image or text (--queries), or "
             "how many pictures of the index to search for (--sample), and not both"
         )
-    return to_topics(queries, lambda: collection)
+    return topics_in(collection, queries)

@@ -76,13 +76,15 @@ class Evaluation(Results):
             for measure, values in scores.values.items()
         }
 
-    def compare(self, baseline: str, systems: Iterable[str] | None = None) -> list[Comparison]:
+    def compare(
+        self, baseline: str, systems: str | Iterable[str] | None = None
+    ) -> list[Comparison]:
         """Compare systems, by default all others, with a baseline by every measure.
 
         >>> [(one.measure, one.system, one.better, one.worse) for one in found.compare("auto")]
         [('P@3', 'sqrt', 13, 1), ('AP', 'sqrt', 21, 14)]
         """
-        others = [self._known(name) for name in systems or self.scores if name != baseline]
+        others = [name for name in self._chosen(systems) if name != baseline]
         figures = self.scores[self._known(baseline)]
         return self._against(baseline, figures, {name: self.scores[name] for name in others})
 
@@ -98,6 +100,11 @@ class Evaluation(Results):
         'chelsea-small.webp'
         """
         return self.collection.name(query)
+
+    def _chosen(self, systems: str | Iterable[str] | None) -> list[str]:
+        """Systems that there are, by default all; one or several."""
+        names = systems.split(",") if isinstance(systems, str) else systems or self.scores
+        return [self._known(name) for name in names]
 
     def _known(self, system: str) -> str:
         return check_known(system, self.scores, "is not one of the systems: {} are")
@@ -117,14 +124,14 @@ class Evaluation(Results):
         names = self._known(system), self._known(other)
         return plots.differences(self, *names, self.measured(measure))
 
-    def plot_precision_recall(self, systems: Sequence[str] | None = None) -> Figure:
+    def plot_precision_recall(self, systems: str | Sequence[str] | None = None) -> Figure:
         """Interpolated precision at eleven levels of recall (needs matplotlib).
 
         >>> found.plot_precision_recall().savefig("precision-recall.png")
         """
         from imgsearch_es.search.shown import plots
 
-        return plots.precision_recall(self, [self._known(s) for s in systems or self.scores])
+        return plots.precision_recall(self, self._chosen(systems))
 
     def figures(self) -> Iterator[tuple[str, Figure]]:
         """Precision against recall, and the differences of every system to the baseline.
@@ -133,9 +140,9 @@ class Evaluation(Results):
         ['precision-recall', 'differences-sqrt']
         """
         yield "precision-recall", self.plot_precision_recall()
-        for name in self.scores if self.plan.compare else ():
+        for name, file in self._files.items() if self.plan.compare else ():
             if name != self.plan.compare:
-                yield f"differences-{_file_name(name)}", self.plot_differences(name)
+                yield f"differences-{file}", self.plot_differences(name)
 
     @property
     def caption(self) -> str:
@@ -281,13 +288,20 @@ class Evaluation(Results):
             lines.append(f"{item.name}\t{item.sha256}\t{labels_of(item)}")
         yield write_lines(folder / PICTURES, lines)
         for system, run in self.runs.items():
-            yield run.renamed(name).to_trec(folder / "runs" / f"{_file_name(system)}.txt.gz")
+            yield run.renamed(name).to_trec(folder / "runs" / f"{self._files[system]}.txt.gz")
+
+    @cached_property
+    def _files(self) -> dict[str, str]:
+        """What files of the systems are called, each another."""
+        found: dict[str, str] = {}
+        for system in self.scores:
+            name = re.sub(r"[^\w.+=-]", "_", system)[:100]
+            while name in found.values():
+                name += "_"
+            found[system] = name
+        return found
 
 
 def _probability(p: float) -> str:
     """A p-value to three decimals; nothing for nan."""
     return "" if p != p else f"{p:.3f}" if p >= 0.001 else "<0.001"
-
-
-def _file_name(system: str) -> str:
-    return re.sub(r"[^\w.+=-]", "_", system)

@@ -117,7 +117,7 @@ class Run:
         if isinstance(run, Run):
             return run
         if isinstance(run, Mapping):
-            return cls("run", _ordered({q: list(scores.items()) for q, scores in run.items()}))
+            return cls("run", _ordered({str(q): _scored(q, s) for q, s in run.items()}))
         return cls.from_frame(run) if is_frame(run) else cls.from_trec(run)
 
     @classmethod
@@ -214,14 +214,28 @@ RunLike = str | os.PathLike[str] | Run | Mapping[str, Mapping[str, float]] | Tab
 """A run, its file, a table of it, or scores by query and document."""
 
 
-def _score(given: str | float, where: str) -> float:
+def several_runs(given: Any) -> list[RunLike]:
+    """Runs as a list, also one alone."""
+    alone = isinstance(given, str | os.PathLike | Run | Mapping) or is_frame(given)
+    return [given] if alone else list(given)
+
+
+def _scored(query: object, scores: object) -> list[tuple[str, float]]:
+    if not isinstance(scores, Mapping):
+        raise EvaluationError(
+            f"a run has scores by query and document, not {scores!r:.60} for {query}"
+        )
+    return [(str(name), _score(score, f"{query}, {name}")) for name, score in scores.items()]
+
+
+def _score(given: Any, where: str) -> float:
     """A score as trec_eval reads it, as a float32 number."""
     try:
         value = float(np.float32(given))
     except (ValueError, TypeError):
-        raise EvaluationError(f"{where}: the score {given!r} is no number") from None
+        raise EvaluationError(f"{where}: the score {given!r:.60} is no number") from None
     if not np.isfinite(value):
-        raise EvaluationError(f"{where}: the score {given!r} is not finite")
+        raise EvaluationError(f"{where}: the score {given!r:.60} is not finite")
     return value
 
 

@@ -17,7 +17,7 @@ import math
 import random
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
@@ -31,7 +31,7 @@ from imgsearch_es.evaluation.systems import Systems, parse_systems
 from imgsearch_es.evaluation.tables import Tables, plain, show
 from imgsearch_es.index import ImageIndex
 from imgsearch_es.retrieval.dense import CANDIDATES
-from imgsearch_es.retrieval.strategies import STRATEGIES, strategy_of
+from imgsearch_es.retrieval.strategies import DENSE, STRATEGIES, strategy_of
 from imgsearch_es.stores.base import SearchResult, known_settings
 
 QUERIES = 50
@@ -125,8 +125,7 @@ def benchmark(
         if count < 1:
             raise QueryError(f"queries, k and candidates are at least 1, not {count}")
     contenders = _contenders(index, strategies, candidates)
-    dense = any(STRATEGIES[strategy].is_dense for strategy, _ in contenders)
-    chosen = sample_pictures(index, queries, seed, dense=dense)
+    chosen = sample_pictures(index, queries, seed, [strategy for strategy, _ in contenders])
     inner = STRATEGIES[_EXACT_INNER].scores
     exact = [(_EXACT_INNER if STRATEGIES[s].scores is inner else s, 0) for s, _ in contenders]
     everyone = list(dict.fromkeys([*contenders, *exact]))
@@ -159,15 +158,16 @@ def _contenders(
 ) -> list[tuple[str, int]]:
     """Strategies, and of approximate answers the number of candidates, else 0."""
     settings = known_settings(index.store)
-    has = settings.embedding_dimensions > 0, settings.visual_words > 0
-    names = [name for name, way in STRATEGIES.items() if has[way.by_words] or not way.is_dense]
+    has, synsets = (settings.embedding_dimensions, settings.visual_words), settings.has_synsets
+    names = [n for n, way in STRATEGIES.items() if (has[way.by_words] if way.is_dense else synsets)]
     for name in strategies or ():
         if strategy_of(name).by_words and not has[1]:
             raise QueryError(
                 f"{index.location} has no visual words: `imgsearch reindex --visual-words`"
             )
         if name not in names:
-            raise QueryError(f"{name} compares deep features: {index.location} has none")
+            what = "deep features" if strategy_of(name).is_dense else "synsets"
+            raise QueryError(f"{name} compares {what}: {index.location} has none")
     approximable = index.store.approximable()
     return [
         (name, count)
@@ -177,9 +177,11 @@ def _contenders(
 
 
 def sample_pictures(
-    index: ImageIndex, count: int, seed: int, *, dense: bool, also_in: ImageIndex | None = None
+    index: ImageIndex, count: int, seed: int, ways: Iterable[str], also_in: ImageIndex | None = None
 ) -> list[str]:
-    """Ids of random pictures with terms, and a deep feature if ``dense``, that ``also_in`` has."""
+    """Ids of random pictures that have what these ways compare, and that ``also_in`` has."""
+    are_dense = {way in DENSE for way in ways}
+    terms = False in are_dense and known_settings(index.store).has_synsets
     ids = sorted(item.id for item in index.store.fingerprints(embeddings=False))
     random.Random(seed).shuffle(ids)  # noqa: S311  (a sample, not a secret)
     chosen: list[str] = []
@@ -189,7 +191,7 @@ def sample_pictures(
         known = index.store.get([key for key in some if key in shared])
         for document in (known[key] for key in some if key in known):
             has_vector = document.embedding is not None and document.embedding.any()
-            if document.terms and (has_vector or not dense):
+            if (document.terms or not terms) and (has_vector or True not in are_dense):
                 chosen.append(document.id)
         if len(chosen) >= count:
             break
@@ -345,8 +347,7 @@ def compare_scorers(
         if number < 1:
             raise EvaluationError(f"{name} is at least 1, not {number}")
     rank_biased_overlap((), (), p)  # refuses a p that makes no sense before anything is asked
-    dense = any(system.uses_features for system in asked)
-    chosen = sample_pictures(index, queries, seed, dense=dense, also_in=against)
+    chosen = sample_pictures(index, queries, seed, [p for s in asked for p in s.parts], against)
     ask = partial(timed_search, k=k, exclude_self=True)
     askers = [partial(ask, place, **system.options) for place, system, _ in contenders]
     answers = take_turns(askers, chosen, progress)

@@ -22,6 +22,7 @@ from imgsearch_es.evaluation.collection import Collection, Topic, Topics, to_top
 from imgsearch_es.evaluation.manifest import about, measured
 from imgsearch_es.evaluation.runs import Run
 from imgsearch_es.index import ImageIndex
+from imgsearch_es.pictures.files import picture_id, to_uri
 from imgsearch_es.retrieval.feedback import Example, Region
 from imgsearch_es.retrieval.queries import Query
 from imgsearch_es.retrieval.strategies import (
@@ -166,6 +167,18 @@ def _number(text: str, name: str) -> float:
         return float(text)
     except ValueError as error:
         raise QueryError(f"{name}: {text!r} is no number") from error
+
+
+def topics_in(collection: Collection, queries: Topics) -> dict[str, Topic]:
+    """The topics of queries, where a picture of the collection is named by its id."""
+    topics, known = to_topics(queries, lambda: collection), collection.by_id
+    keys = {
+        query: picture_id(to_uri(topic.image)) for query, topic in topics.items() if topic.image
+    }
+    return {
+        query: replace(topic, image=keys[query]) if keys.get(query) in known else topic
+        for query, topic in topics.items()
+    }
 
 
 def run_of(index: ImageIndex, queries: Topics, strategy: str, *, k: int, exclude_self: bool) -> Run:

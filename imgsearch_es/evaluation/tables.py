@@ -14,6 +14,7 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from imgsearch_es.analysis.configuration import digest_of
 from imgsearch_es.errors import EvaluationError
 from imgsearch_es.evaluation.manifest import MANIFEST, BasePlan, as_text, read_manifest
 from imgsearch_es.evaluation.measures import Scores
@@ -189,8 +190,7 @@ class Results(Tables):
         'manifest.json'
         """
         where = Path(folder).expanduser()
-        self.check_folder(where, vars(self.plan))
-        written = []
+        earlier, written = self.check_folder(where, vars(self.plan)), []
         for name, figure in self.figures() if plots else ():  # which take a while, before the rest
             buffer = io.BytesIO()
             figure.savefig(buffer, format="png", dpi=150, bbox_inches="tight")
@@ -201,17 +201,23 @@ class Results(Tables):
             write_lines(where / self.own_files[0], [self.to_csv().rstrip("\n")]),
             *self.more_files(where),
         ]
-        text = json.dumps(self.manifest(), indent=2, ensure_ascii=False)
+        files = {path.relative_to(where).as_posix(): digest_of(path) for path in written}
+        for path in (*where.glob("runs/*"), *(where.glob("*.png") if plots else ())):
+            name = path.relative_to(where).as_posix()  # of a system that is not one of these
+            if name in earlier.keys() - files and digest_of(path) == earlier[name]:
+                path.unlink()
+        text = json.dumps({**self.manifest(), "files": files}, indent=2, ensure_ascii=False)
         return [*written, write_lines(where / MANIFEST, [text])]
 
     @classmethod
-    def check_folder(cls, folder: Path | None, asked: Mapping[str, Any]) -> None:
-        """EvaluationError unless results may be written there: over nothing but earlier ones.
+    def check_folder(cls, folder: Path | None, asked: Mapping[str, Any]) -> dict[str, Any]:
+        """EvaluationError unless results may be written there; gives digests of earlier ones.
 
         >>> found.check_folder(Path("elsewhere"), {})
+        {}
         """
         if folder is None:
-            return
+            return {}
         where = folder.expanduser().absolute()
         there = next(each for each in (where, *where.parents) if os.path.lexists(each))
         if not there.is_dir() or not os.access(there, os.W_OK):
@@ -222,13 +228,20 @@ class Results(Tables):
             if any(source.is_relative_to(file.resolve()) for file in files):
                 raise EvaluationError(f"{source} would be written over: name another folder")
         try:
-            read_manifest(where / MANIFEST, cls.command)
+            earlier = read_manifest(where / MANIFEST, cls.command).get("files")
         except EvaluationError as error:
+            earlier = {}
             if taken := next(filter(os.path.lexists, files), None):
                 raise EvaluationError(
                     f"{taken} is there, and of no earlier `imgsearch {cls.command}`: name another "
                     "folder"
                 ) from error
+        earlier, qrels = earlier if isinstance(earlier, dict) else {}, where / "qrels.txt"
+        if qrels.name in earlier and qrels.exists() and digest_of(qrels) != earlier[qrels.name]:
+            raise EvaluationError(
+                f"{qrels} was changed since `imgsearch {cls.command}` wrote it: move it elsewhere"
+            )
+        return earlier
 
     def measured(self, name: str | None) -> str:
         """A measure that there is, by default the first.

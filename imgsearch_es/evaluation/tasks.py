@@ -24,11 +24,11 @@ from imgsearch_es.evaluation.collection import (
     Topics,
     locate,
     read_dataset,
-    to_topics,
 )
 from imgsearch_es.evaluation.judgements import Judgements, JudgementsLike
 from imgsearch_es.evaluation.measures import GROUP
 from imgsearch_es.evaluation.significance import Clusters
+from imgsearch_es.evaluation.systems import topics_in
 from imgsearch_es.evaluation.text_files import is_frame, names_in_files, read_lines, read_text
 from imgsearch_es.retrieval.feedback import Region
 
@@ -239,7 +239,7 @@ def _judged(
     A query that is a picture of the index is left out (its own picture is junk), unless it is
     judged relevant to itself. Judged pictures that the index lacks cannot be found, and count.
     """
-    asked = None if queries is None else to_topics(queries, lambda: collection)
+    asked = None if queries is None else topics_in(collection, queries)
     names = names_in_files(asked or (), first=in_file)
     judgements = given.renamed(str, lambda query: names.get(query, query))
     topics = {query: _topic(query, asked, collection) for query in judgements.queries}

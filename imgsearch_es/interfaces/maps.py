@@ -139,6 +139,8 @@ def map_collection(
         raise ConfigurationError(f"a map is colored by {' or '.join(COLORINGS)}, not {color!r}")
     if limit < 3:
         raise ConfigurationError(f"a map is of three pictures or more, not {limit}")
+    if not 0 <= seed < 2**32:
+        raise ConfigurationError(f"the seed of a map is 0 to {2**32 - 1:,}, not {seed}")
     filters = to_filters(where, index.vocabulary)
     found = sorted(index.store.documents(filters), key=lambda document: document.uri)
     documents = [document for document in found if document.embedding is not None]

@@ -146,8 +146,8 @@ class TrainingOptions:
         for name in ("objects", "pictures"):
             if getattr(self, name) < 2:
                 raise ConfigurationError(f"{name} of a batch are 2 or more")
-        if self.seed < 0:
-            raise ConfigurationError(f"seed is 0 or more, not {self.seed}")
+        if not 0 <= self.seed < 2**63:
+            raise ConfigurationError(f"seed is 0 or more and below 2^63, not {self.seed}")
 
 
 DEFAULTS = TrainingOptions()

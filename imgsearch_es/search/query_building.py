@@ -219,8 +219,7 @@ class QueryBuilder:
         by_synsets = is_fused or bool(words.terms or words.signs)
         if not settings.has_model and strategy == "auto" and not by_synsets:
             return "dense-cosine"
-        has_synsets = settings.has_model or settings.taught
-        if not has_synsets and (by_synsets or strategy not in DENSE):
+        if not settings.has_synsets and (by_synsets or strategy not in DENSE):
             raise QueryError(
                 f"{self.store.location} was made from a file of features, and its pictures have "
                 "no synsets: search by a picture that it has or by vector=, with a strategy dense-*"

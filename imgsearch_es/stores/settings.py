@@ -76,6 +76,11 @@ class IndexSettings:
         return bool(self.analyzer.get("model") != _NO_ANALYZER["model"])
 
     @property
+    def has_synsets(self) -> bool:
+        """Whether documents can have synsets: a model's, or words that were taught."""
+        return self.has_model or bool(self.taught)
+
+    @property
     def has_posteriors(self) -> bool:
         """Whether terms have a classifier's scores, and Elasticsearch can compare those of each."""
         filters = {each["name"] for each in self.analyzer.get("term_filters", ())}

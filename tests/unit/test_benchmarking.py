@@ -11,9 +11,9 @@ import pytest
 
 from imgsearch_es import ImageIndex
 from imgsearch_es.errors import IndexNotFoundError, QueryError
-from imgsearch_es.evaluation.scorers import benchmark, take_turns
+from imgsearch_es.evaluation.scorers import benchmark, compare_scorers, take_turns
 from imgsearch_es.retrieval.queries import Query
-from imgsearch_es.retrieval.strategies import STRATEGIES
+from imgsearch_es.retrieval.strategies import DENSE, STRATEGIES
 from imgsearch_es.stores.base import SearchResult
 
 
@@ -67,6 +67,18 @@ def test_an_approximate_answer_is_compared_with_the_exact_one(index):
         assert (rows["dense-cosine", count].recall, rows["dense-cosine", count].exact) == (0.75, 0)
     assert rows["dense-cosine", 0].recall == 1
     assert rows["impact", 0].proven_at_first == 0
+
+
+def test_an_index_of_features_alone(index, tmp_path):
+    index.export_features(tmp_path / "f.csv")
+    with ImageIndex(tmp_path / "f.duckdb") as alone:
+        alone.import_features(tmp_path / "f.csv")
+        rows = benchmark(alone, queries=3, candidates=[]).rows
+        assert [row.strategy for row in rows] == [one for one in DENSE if one != "visual-words"]
+        assert {row.recall for row in rows} == {1.0}
+        assert compare_scorers(alone, "auto,dense-cosine", queries=3).rows[1].identical == 1
+        with pytest.raises(QueryError, match="impact compares synsets"):
+            benchmark(alone, strategies=["impact"])
 
 
 def test_the_choice_of_pictures_is_repeatable(index):

@@ -121,6 +121,28 @@ def test_results_are_written_over_nothing_but_earlier_ones(
         sample.write(out, plots=False)
 
 
+def test_what_is_judged_into_results_is_kept_and_other_runs_are_not(index, tmp_path):
+    found = evaluate(index, "labels", "auto,bm25:k1=1.5", "AP", compare="auto")
+    found.write(tmp_path)
+    assert (tmp_path / "differences-bm25_k1=1.5.png").exists()
+    theirs = Run("bm25_k1=1.5", found.runs["auto"].rankings)
+    other = evaluate(index, "labels", "bm25:k1=1.5", "AP", runs=theirs)
+    (tmp_path / "mine.png").touch()
+    other.write(tmp_path)
+    runs = {path.name: Run.from_trec(path) for path in (tmp_path / "runs").iterdir()}
+    assert runs.keys() == {"bm25_k1=1.5.txt.gz", "bm25_k1=1.5_.txt.gz"}
+    assert len({run.fingerprint for run in runs.values()}) == 2
+    plots = {path.name for path in tmp_path.glob("*.png")}
+    assert plots == {"mine.png", "precision-recall.png"}
+    other.write(tmp_path, plots=False)
+    with (tmp_path / "qrels.txt").open("a") as qrels:
+        qrels.write("q1 0 cats/cat.0.png 2\n")
+    with pytest.raises(EvaluationError, match=r"qrels.txt was changed since .* move it elsewhere"):
+        other.write(tmp_path, plots=False)
+    (tmp_path / "qrels.txt").unlink()
+    assert other.write(tmp_path, plots=False)
+
+
 def test_queries_with_spaces_in_their_names(index, photos, tmp_path):
     document = index.get(photos / "cats" / "cat.0.png")
     judgements = Judgements({"my cat": {document.id: 1}})
@@ -221,6 +243,7 @@ def test_tables(index, tmp_path):
     assert float(rows[3]["holm_t"]) == found.comparisons[1].corrected["t"]
     assert rows[0]["p_t"] == ""
     assert found._repr_html_().count("<table>") == 2
+    assert found.compare("auto", "sqrt") == found.compare("auto", ["sqrt"]) == found.compare("auto")
     found.write(tmp_path, plots=False)
     queries = list(csv.DictReader(io.StringIO((tmp_path / "queries.csv").read_text())))
     assert queries[0]["query"] == "cats/cat.0.png"
@@ -241,6 +264,7 @@ def test_plots(index, tmp_path):
     (line, _) = found.plot_precision_recall().axes[0].lines
     assert list(line.get_ydata()) == sorted(line.get_ydata(), reverse=True)
     assert len(line.get_xdata()) == 11
+    assert len(found.plot_precision_recall("sqrt").axes[0].lines) == 1
     for wrong in ({"system": "best"}, {"system": "sqrt", "measure": "RR"}):
         with pytest.raises(EvaluationError):
             found.plot_differences(**wrong)

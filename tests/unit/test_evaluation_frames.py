@@ -11,7 +11,7 @@ import pytest
 import pytrec_eval
 import yaml
 
-from imgsearch_es import Judgements, Run, Topic, evaluate
+from imgsearch_es import Judgements, Run, Topic, evaluate, judge
 from imgsearch_es.errors import EvaluationError, QueryError
 from imgsearch_es.evaluation import manifest
 
@@ -167,3 +167,30 @@ def test_tables_and_dictionaries_are_taken_wherever_they_are_guessed(index, cat)
         index.run(qrels.drop(columns=["label"]))
     with pytest.raises(EvaluationError, match="has the query 1 twice"):
         index.run(queries.assign(qid="1"))
+
+
+def test_one_run_alone_need_not_be_in_a_list(index, cat, tmp_path):
+    queries, qrels = {"1": cat, "2": cat}, {"1": {"cat.0.png": 1}, "2": {"cat.0.png": 1}}
+    scores = {"1": {"cat.1.png": 2.0, "cat.0.png": 1.0}, "2": {"cat.0.png": 1.0}}
+    several = evaluate(index, qrels, "", "RR", queries=queries, runs=[scores])
+    for one in (scores, Run.of(scores).to_frame(), Run.of(scores)):
+        alone = evaluate(index, qrels, "", "RR", queries=queries, runs=one)
+        assert alone.runs["run"].fingerprint == several.runs["run"].fingerprint
+        assert len(judge(index, queries, "", runs=one, out=tmp_path / "q.txt").session.pool) == 2
+    with pytest.raises(EvaluationError, match=r"mine, 1: the score \{.* is no number"):
+        evaluate(index, qrels, "", "RR", queries=queries, runs={"mine": scores})
+    with pytest.raises(EvaluationError, match=r"by query and document, not Run.* for mine"):
+        evaluate(index, qrels, "", "RR", queries=queries, runs={"mine": Run.of(scores)})
+    assert Run.of({1: {2: "9", 3: "10"}}).rankings == {"1": [("3", 10.0), ("2", 9.0)]}
+
+
+def test_a_query_by_the_path_of_a_picture_of_the_index_is_left_out(index, cat, tmp_path):
+    own, other = index.get(cat).id, index.get(cat.with_name("cat.1.png")).id
+    expected = evaluate(index, {own: {other: 1}}, "dense-cosine", "RR")
+    queries = {"q": cat}
+    found = evaluate(index, {"q": {other: 1}}, "dense-cosine", "RR", queries=queries)
+    assert found.runs["dense-cosine"].documents("q") == expected.runs["dense-cosine"].documents(own)
+    assert found.task.judgements.junk == {"q": {own}}
+    pool = judge(index, queries, "dense-cosine", depth=3, out=tmp_path / "q.txt").session.pool
+    assert own not in pool["q"]
+    assert len(pool["q"]) == 3

@@ -217,6 +217,24 @@ def test_a_bad_line_is_named_and_the_others_go_on(tmp_path):
         assert reason in rejected.reason
 
 
+@pytest.mark.parametrize(
+    ("first", "rows", "rejected"),
+    [
+        ("path,width,height,f3", 2, 0),
+        ("path,0,1,2", 2, 0),  # as pandas writes columns without names
+        (",0,1,2", 2, 0),
+        ("0.jpg,0,1,2", 3, 0),
+        ("x.jpg,1;5,2,3", 3, 1),
+        ("x.jpg,,2,3", 3, 1),
+    ],
+)
+def test_the_first_line_of_a_csv_is_of_names_or_counts(tmp_path, first, rows, rejected):
+    with opened(tmp_path) as index:
+        file = write_csv(tmp_path / "f.csv", [first, "a.jpg,1,2,3", "b.jpg,4,5,6"])
+        report = index.import_features(file)
+    assert (report.rows, report.rejected) == (rows, rejected)
+
+
 def npy(path, array, *, pickled=False):
     np.save(path, array, allow_pickle=pickled)
 
@@ -280,6 +298,12 @@ def test_parquet_of_other_tools_and_of_documents(index, tmp_path):
     with opened(tmp_path) as new:
         report = new.import_features(tmp_path / "f.parquet")
     assert (report.added, [row.row for row in report.rejected_rows]) == (1, [2, 3, 4])
+    for labels, expected in (([["x", None], [""]], "x"), ([1.0, None], "1"), ([None, b"y"], "y")):
+        columns = {"path": ["a", "b"], "features": [[1.0], [2.0]], "labels": labels}
+        pyarrow.parquet.write_table(pyarrow.table(columns), tmp_path / "l.parquet")
+        with opened(tmp_path, f"{expected}.duckdb") as new:
+            new.import_features(tmp_path / "l.parquet")
+            assert {document.labels for document in new.store.documents()} == {(expected,), ()}
     index.export(tmp_path / "a.parquet")
     with opened(tmp_path, "2.duckdb") as new:
         assert new.import_features(tmp_path / "a.parquet").added == 12

@@ -68,6 +68,8 @@ def test_an_index_is_mapped_by_label_or_synset(index, photos, laid_out):
         map_collection(index, where={"label": "first"})
     with pytest.raises(ConfigurationError, match="label or synset, not 'size'"):
         map_collection(index, color="size")
+    with pytest.raises(ConfigurationError, match=r"the seed of a map is 0 to 4,294,967,295"):
+        map_collection(index, seed=2**32)
 
 
 def test_rare_kinds_share_a_color_and_missing_pictures_their_thumbnail(photos, cat):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 
@@ -92,7 +93,8 @@ def test_the_same_tables_again(run, asked, place: Path, tmp_path: Path, monkeypa
     assert str(tmp_path) not in first[2].decode()
 
     row = "pets fake+tiles auto+visual-words/plain/5/2"
-    assert f"--row '{row}'" in first[1].decode()
+    assert f"imgsearch reproduce {place} --row '{row}'" in first[1].decode()
+    assert f"manifest.json --pictures {tmp_path} --row '{row}'" in files(other)[1].decode()
     alone = run("reproduce", place, "--out", out, "--row", row).output
     shown = "fake+tiles | auto+visual-words | plain | 5 | 2 |"
     (line,) = [line for line in table.splitlines() if shown in line]
@@ -114,6 +116,23 @@ def test_the_same_tables_again(run, asked, place: Path, tmp_path: Path, monkeypa
     assert "no row of" not in run("reproduce", place, "--out", out, "--no-plots").output
     table = (out / "table.md").read_text()  # with the weights there, it is added and compared with
     assert {"| lost | auto |" in table, "Against lost auto/plain/2/2" in table} == {True}
+
+
+def test_what_others_wrote_is_not_written_over(run, place: Path, tmp_path: Path):
+    out, seen = tmp_path / "my 'out'", FakeModel.calls
+    for name in ("table.md", "pets/sweep.csv"):
+        (out / name).parent.mkdir(exist_ok=True)
+        (out / name).write_text("mine")
+        refused = run("reproduce", place, "--out", out, "--no-plots", code=1).output
+        assert "is there, and of no earlier" in refused
+        assert (out / name).read_text() == "mine"
+        (out / name).unlink()
+    assert FakeModel.calls == seen  # refused before the work
+    run("reproduce", place.rename(out / "m.toml"), "--pictures", tmp_path, "--out", out)
+    first = (out / "commands.txt").read_text().splitlines()[0]
+    assert shlex.split(first)[2:6] == [str(out / "m.toml"), "--pictures", str(tmp_path), "--row"]
+    same = run("reproduce", out / "manifest.json", "--pictures", tmp_path, "--out", out, code=1)
+    assert "and its figures: name another folder" in " ".join(same.output.split())
 
 
 @pytest.mark.parametrize(

@@ -176,6 +176,7 @@ def test_pictures_that_belong_together_by_way_of_others_are_one_object():
         ({"epochs": 0}, "epochs is above 0"),
         ({"objects": 1}, "objects of a batch are 2 or more"),
         ({"seed": -1}, "seed is 0 or more"),
+        ({"seed": 2**63}, "seed is 0 or more and below"),
     ],
 )
 def test_options_that_make_no_sense(options, message):

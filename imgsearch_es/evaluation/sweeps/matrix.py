@@ -7,7 +7,9 @@ A TOML file names options of ``sweep`` for all collections, and for each its pic
 from __future__ import annotations
 
 import json
+import os
 import re
+import shlex
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -59,11 +61,13 @@ class Matrix:
         plan: the file's content, as JSON values.
         root: the folder in which the places of collections begin.
         expected: the manifest, where the file was one.
+        file: of the manifest.
     """
 
     plan: Mapping[str, Any]
     root: Path
     expected: Mapping[str, Any] | None = None
+    file: Path | None = None
 
     @classmethod
     def read(cls, path: Path, root: Path | None = None) -> Matrix:
@@ -76,7 +80,7 @@ class Matrix:
         parts = [kept.get(key) for key in ("matrix", "collections")] if is_ours else [None]
         if not all(isinstance(part, dict) for part in parts):
             raise EvaluationError(f"{path} is no manifest of `imgsearch reproduce`")
-        return cls(kept["matrix"], where, kept)
+        return cls(kept["matrix"], where, kept, path)
 
     def options(self) -> dict[str, dict[str, Any]]:
         """By collection, what ``sweep`` takes; models whose weights are missing are among them."""
@@ -183,15 +187,32 @@ class Reproduction:
             parts.append(f"No row of {model}: with its weights the same command adds its rows.")
         return "\n\n".join(parts)
 
-    def write(self, folder: Path, file: str) -> list[Path]:
+    def write(self, folder: Path, file: Path) -> list[Path]:
         """Write tables, a command for each row, and the manifest; ``file`` is the matrix's."""
-        text = json.dumps(self.manifest(), indent=1, ensure_ascii=False)
-        commands = [f"imgsearch reproduce {file} --row '{row}'" for row in self.rows()]
+        text, root = json.dumps(self.manifest(), indent=1, ensure_ascii=False), self.matrix.root
+        places = [] if root == file.parent else ["--pictures", str(root)]
+        asked = ["imgsearch", "reproduce", str(file), *places, "--row"]
+        commands = [shlex.join([*asked, row]) for row in self.rows()]
+        check_out(folder)
         return [
             write_lines(folder / TABLE, [self.to_markdown()]),
             write_lines(folder / COMMANDS, commands),
             write_lines(folder / MANIFEST, [text]),
         ]
+
+
+def check_out(folder: Path, collections: Iterable[str] = ()) -> None:
+    """EvaluationError unless a matrix may be written there: over nothing but an earlier one."""
+    try:
+        Matrix.read(folder / MANIFEST)
+    except EvaluationError as error:
+        places = (folder / name for name in (TABLE, COMMANDS, MANIFEST))
+        if taken := next(filter(os.path.lexists, places), None):
+            raise EvaluationError(
+                f"{taken} is there, and of no earlier `imgsearch reproduce`: name another folder"
+            ) from error
+    for name in collections:
+        Sweep.check_folder(folder / name, {})
 
 
 def reproduce(
@@ -208,10 +229,14 @@ def reproduce(
     times; what models said of the pictures is kept in any case.
 
     Raises:
-        EvaluationError: the matrix makes no sense, or no model has weights.
+        EvaluationError: the matrix makes no sense, no model has weights, or ``out`` has other files
+            of the same names.
         Others: see ``sweep``.
     """
     asked = matrix.options()
+    check_out(out, asked)
+    if matrix.file is not None and matrix.file.resolve() == (out / MANIFEST).resolve():
+        raise EvaluationError(f"{out} holds {matrix.file} and its figures: name another folder")
     missing = _missing({model for options in asked.values() for model in options["models"]})
     manifests, tables = {}, {}
     for name, options in asked.items():

@@ -261,8 +261,8 @@ class _Run:
             except EmptyQueryError:  # the filters left nothing of it
                 return math.nan
 
-        dense = any(system.uses_features for system in self.systems)
-        chosen = sample_pictures(posteriors.index, self.plan.timed, self.plan.seed, dense=dense)
+        ways = [part for system in self.systems for part in system.parts]
+        chosen = sample_pictures(posteriors.index, self.plan.timed, self.plan.seed, ways)
         askers = [partial(timed, index, system) for index, system in made]
         told = partial(self._tell, f"{posteriors.name}: rounds of timing")
         answers = take_turns(askers, chosen, told, rounds=_ROUNDS)

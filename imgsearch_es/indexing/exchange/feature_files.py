@@ -73,19 +73,24 @@ class Csv:
                 writer.writerow([feature.path, *(f"{x:.9g}" for x in feature.vector.tolist())])
 
     def read(self, path: Path) -> Iterator[Row]:
-        """The lines; the first one is of names when its second field is no number."""
+        """The lines; see ``_are_names`` for the first one."""
         try:
             with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
                 reader = csv.reader(_lines(path, file), strict=True)
                 for i, fields in enumerate(reader):
-                    are_names = i == 0 and len(fields) > 1 and not _is_number(fields[1])
-                    if fields and not are_names:
+                    if fields and not (i == 0 and _are_names(*fields)):
                         yield _row(reader.line_num, fields[0], fields[1:])
         except csv.Error as error:
             problem = f"cannot read {path}, line {reader.line_num}: {error}"
             raise ExchangeError(problem) from error
         except OSError as error:
             raise ExchangeError(f"cannot read {path}: {reason(error)}") from error
+
+
+def _are_names(first: str, *others: str) -> bool:
+    """Whether a line is of names: without a number, or as pandas counts columns, from 0 on."""
+    counted = "." not in first and list(others) == list(map(str, range(len(others))))
+    return bool(others) and (counted or not any(map(_is_number, others)))
 
 
 def _lines(path: Path, file: IO[str]) -> Iterator[str]:
@@ -298,7 +303,7 @@ def _rows(place: str, names: Any, vectors: Any, labels: Any) -> Iterator[Row]:
         if labels is not None:
             marks = _texts(place, labels[start : start + _BLOCK])
         for i, (path, values, mark) in enumerate(zip(paths, block, marks, strict=True), 1):
-            yield _row(start + i, _text(path), values, filter(None, _text(mark).split(_SEPARATOR)))
+            yield _row(start + i, _text(path), values, _text(mark).split(_SEPARATOR))
 
 
 def _texts(place: str, values: Any) -> Any:
@@ -325,7 +330,8 @@ def _row(number: int, path: object, values: Any, labels: Iterable[object] = ()) 
     try:
         if not isinstance(path, str) or not path.strip():
             raise RowError("the path is missing")
-        return Row(number, path, Feature(path, _vector(values), tuple(map(str, labels))))
+        texts = tuple(filter(None, map(_text, labels)))
+        return Row(number, path, Feature(path, _vector(values), texts))
     except RowError as error:
         return Row(number, "", error)
 

@@ -281,7 +281,7 @@ def reproduce(
     for model, why in done.missing.items():
         warn(f"no row of {model}: {why.rstrip('.')}; then the same command adds its rows")
     different = [] if matrix.expected is None else done.differences()
-    files = done.write(out, str(file))
+    files = done.write(out, file)
     extra = {"files": list(map(str, files)), "differences": list(map(str, different))}
     if not answer(done.manifest() | extra):
         say(*(f"differs: {one}" for one in different))
