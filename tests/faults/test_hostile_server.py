@@ -485,6 +485,16 @@ def test_clocks_that_disagree(scene: Scene, years, monkeypatch) -> None:
     scene.check_whole()
 
 
+def test_scripts_that_the_server_forbids_are_not_called_possible(scene: Scene) -> None:
+    no = Answer(400, {"error": {"type": "x", "reason": "cannot execute [inline] scripts"}})
+    with ImageIndex(scene.location, model="fake") as index:
+        assert "painless scripts" not in index.store.features()
+        index.create()
+        assert index.store.features()["painless scripts"] == "yes"
+        scene.proxy.fault = lambda request: no if "_search" in request.path else None
+        assert "cannot execute [inline]" in index.store.features()["painless scripts"]
+
+
 def test_a_search_does_not_wait(scene: Scene) -> None:
     with ImageIndex(scene.location, model="fake") as index:
         index.add(scene.folder / "0")

@@ -162,6 +162,7 @@ NO_INDEX = {"type": "index_not_found_exception"}
 DENIED = {"type": "security_exception", "reason": "action [x] is unauthorized"}
 BLOCKED = {"type": "cluster_block_exception", "reason": "index read-only"}
 FULL = {"type": "outer", "root_cause": [], "reason": "", "caused_by": {"reason": "many buckets"}}
+PLAIN_HTTP = "[SSL: WRONG_VERSION_NUMBER] wrong version number (_ssl.c:1006)"
 CAUSES = {"reason": "outer", "root_cause": [{"reason": "too many clauses"}]}
 
 
@@ -182,6 +183,7 @@ CAUSES = {"reason": "outer", "root_cause": [{"reason": "too many clauses"}]}
         (elasticsearch.ApiError("None", NO_BODY, None), ServerError, "pets: status 503"),
         (ScanError("id", "1 of 2 shards"), ServerError, "pets: a part of the index does not"),
         (elasticsearch.SSLError("bad"), ServerError, "is not trusted: give its authority by ca_c"),
+        (elasticsearch.SSLError(PLAIN_HTTP), ServerError, "9200 does not answer in TLS: is it htt"),
         (elasticsearch.ConnectionTimeout("late"), ServerError, "http://localhost:9200: late"),
     ],
 )
