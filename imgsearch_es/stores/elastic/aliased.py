@@ -342,7 +342,7 @@ class AliasedIndex(Store):
                     waiting.unblock(self.client, waiting.blocked_by(self.client, old))
             if moved and not keep:
                 time.sleep(_LAST_SEARCHES_SECONDS)
-                indices.delete(index=old, ignore_unavailable=True)
+                waiting.discard(self.client, old)
         if moved:
             self._settings = None
         return moved
@@ -353,6 +353,7 @@ class AliasedIndex(Store):
 
     def close(self) -> None:
         if "_connection" in self.__dict__:
+            waiting.patience_of(self.client).end()
             self.client.close()
             del self.__dict__["_connection"]
 
