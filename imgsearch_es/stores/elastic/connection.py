@@ -176,8 +176,9 @@ def translated(address: Address) -> Iterator[None]:
             ) from error
         if error.meta.status == 403 and "reason" in _error(error.body):  # it knows who we are
             raise ServerError(f"{address}: {reason_of(error)}") from error
-        raise ServerError(
-            f"{address.server} refuses us ({error.meta.status}): give credentials by "
+        block = "take a block off the index (index.blocks), or " if error.meta.status == 403 else ""
+        raise ServerError(  # to a HEAD request no reason is given
+            f"{address.server} refuses us ({error.meta.status}): {block}give credentials by "
             "IMGSEARCH_ES_API_KEY, or IMGSEARCH_ES_USERNAME and IMGSEARCH_ES_PASSWORD"
         ) from error
     except elasticsearch.ApiError as error:
