@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import itertools
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -98,6 +100,7 @@ def at_picture(number: int, do: Callable[[], object]) -> Callable[..., None]:
 
 
 TOO_MANY = Answer(429, {"error": {"type": "es_rejected", "reason": "too many requests"}})
+DENIED = Answer(403, {"error": {"type": "security_exception", "reason": "action [x] is no"}})
 AWAY = Answer(503, {"error": {"type": "cluster_block", "reason": "state not recovered"}})
 
 
@@ -321,6 +324,21 @@ def test_an_alias_that_is_moved_though_the_answer_was_lost(
         assert [*es.indices.get(index=f"{scene.name}*")] == [f"{scene.name}-000002"]
 
 
+@pytest.mark.parametrize("fault", [AWAY, DENIED], ids=str)
+def test_an_old_index_that_cannot_be_deleted(scene: Scene, fault, monkeypatch, caplog) -> None:
+    monkeypatch.setattr(waiting, "LONGEST_SECONDS", 0.5)
+    with ImageIndex(scene.location, model="fake") as index:
+        index.add(scene.folder / "0")
+        old = "DELETE", f"/{scene.name}-000001"
+        scene.proxy.fault = lambda request: (
+            fault if (request.method, request.path.partition("?")[0]) == old else None
+        )
+        assert index.reindex(query_terms=5).copied == 30
+        assert f"delete {scene.name}-000001, which could not be: " in caplog.text
+        assert index.count() == 30
+        assert index.add(scene.folder / "1").added == 30
+
+
 def test_a_block_that_a_rebuild_left_is_taken_off(scene: Scene, monkeypatch) -> None:
     """As one that is killed leaves it; one that lives begins anew, and nothing is lost."""
     with ImageIndex(scene.location, model="fake") as index:
@@ -411,6 +429,19 @@ def test_no_read_takes_the_answer_of_another_or_half_a_one(scene: Scene) -> None
             index.rejected()
 
 
+def test_closing_an_index_ends_all_waiting(scene: Scene) -> None:
+    scene.run()
+    with ThreadPoolExecutor() as pool, ImageIndex(scene.location, model="fake") as index:
+        ids = [document.id for document in index]
+        waits = threading.Event()
+        scene.proxy.fault = lambda request: waits.set() or AWAY if request.is_write else None
+        labeling = pool.submit(index.label, ids, add=["new"])
+        assert waits.wait(30)
+        index.close()
+        with pytest.raises(ImgsearchError, match="does not answer"):
+            labeling.result(timeout=30)
+
+
 def test_one_document_refused(scene: Scene, caplog) -> None:
     """Its label is too long for a keyword, which no server takes."""
     picture = str(scene.folder / "1" / "1.png")
@@ -483,6 +514,16 @@ def test_clocks_that_disagree(scene: Scene, years, monkeypatch) -> None:
     again = scene.run()
     assert (again.unchanged, again.as_before) == (PICTURES, BROKEN)
     scene.check_whole()
+
+
+def test_scripts_that_the_server_forbids_are_not_called_possible(scene: Scene) -> None:
+    no = Answer(400, {"error": {"type": "x", "reason": "cannot execute [inline] scripts"}})
+    with ImageIndex(scene.location, model="fake") as index:
+        assert "painless scripts" not in index.store.features()
+        index.create()
+        assert index.store.features()["painless scripts"] == "yes"
+        scene.proxy.fault = lambda request: no if "_search" in request.path else None
+        assert "cannot execute [inline]" in index.store.features()["painless scripts"]
 
 
 def test_a_search_does_not_wait(scene: Scene) -> None:

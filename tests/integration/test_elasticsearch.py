@@ -11,14 +11,14 @@ import pytest
 from elasticsearch import Elasticsearch
 
 from imgsearch_es import ImageIndex
-from imgsearch_es.errors import SchemaError, ServerError, UnsupportedServerError
+from imgsearch_es.errors import SchemaError, ServerError, StoreError, UnsupportedServerError
 from imgsearch_es.retrieval.ledger import Rejected
 from imgsearch_es.retrieval.queries import Query
 from imgsearch_es.stores import open_store
 from imgsearch_es.stores.base import Scored
 from imgsearch_es.stores.elastic import aliased, waiting
 from imgsearch_es.stores.elastic.store import ElasticStore
-from tests.conformance.collections import posteriors
+from tests.conformance.collections import document, posteriors
 from tests.conformance.conftest import SETTINGS, filled
 
 pytestmark = pytest.mark.node
@@ -101,6 +101,29 @@ def test_an_alias_that_others_add_to_a_second_index(
             store.remove([documents[0].id])  # at once: no waiting helps
         client.indices.delete_alias(index=f"{name}-other-000001", name=name)
         assert index.count() == 15
+
+
+def test_aliases_that_people_give_an_index(elasticsearch_url, client, fresh_index_name):
+    """They stay when it is rebuilt; by one that shows a part nothing is rebuilt or taught."""
+    name = fresh_index_name
+    documents = [document(f"{i}.jpg", [("tabby", 0.5)], labels=["a"][: i % 2]) for i in range(4)]
+    with filled(f"{elasticsearch_url}/{name}", documents):
+        some = {"filter": {"term": {"label": "a"}}}
+        client.indices.put_alias(index=f"{name}-000001", name=f"{name}-some", body=some)
+        client.indices.put_alias(index=f"{name}-000001", name=f"{name}-all")
+        with ImageIndex(f"{elasticsearch_url}/{name}-some") as part:
+            assert part.count() == 2
+            for change in (part.reindex, lambda: part.store.change_taught(lambda known: known)):
+                with pytest.raises(StoreError, match="shows a part of"):
+                    change()
+        for location, count in ((name, "000002"), (f"{name}-all", "000003")):
+            with ImageIndex(f"{elasticsearch_url}/{location}") as index:
+                assert index.reindex().copied == 4
+            found = client.indices.get(index=f"{name}-0*")
+            (index_name, facts) = next(iter(found.items()))
+            assert (len(found), index_name) == (1, f"{name}-{count}")
+            assert facts["aliases"].keys() >= {name, f"{name}-all", f"{name}-some"}
+            assert facts["aliases"][f"{name}-some"] == some
 
 
 def test_documents_that_have_each_others_ids(elasticsearch_url, fresh_index_name, monkeypatch):

@@ -157,11 +157,13 @@ def failure(kind: type[elasticsearch.ApiError], status: int, error: dict) -> Exc
 
 NO_BODY = ApiResponseMeta(503, "1.1", HttpHeaders(), 0.1, NodeConfig("http", "localhost", 9200))
 NOT_FOUND, REFUSED = elasticsearch.NotFoundError, elasticsearch.AuthorizationException
+UNKNOWN = elasticsearch.AuthenticationException
 BAD_REQUEST, TOO_OLD = elasticsearch.BadRequestError, {"type": "media_type_header_exception"}
 NO_INDEX = {"type": "index_not_found_exception"}
 DENIED = {"type": "security_exception", "reason": "action [x] is unauthorized"}
 BLOCKED = {"type": "cluster_block_exception", "reason": "index read-only"}
 FULL = {"type": "outer", "root_cause": [], "reason": "", "caused_by": {"reason": "many buckets"}}
+PLAIN_HTTP = "[SSL: WRONG_VERSION_NUMBER] wrong version number (_ssl.c:1006)"
 CAUSES = {"reason": "outer", "root_cause": [{"reason": "too many clauses"}]}
 
 
@@ -174,7 +176,8 @@ CAUSES = {"reason": "outer", "root_cause": [{"reason": "too many clauses"}]}
             ServerError,
             "pets: y (status 404)",
         ),
-        (failure(REFUSED, 403, {}), ServerError, "refuses us (403): give credentials by IMGSEARCH"),
+        (failure(UNKNOWN, 401, {}), ServerError, "refuses us (401): give credentials by IMGSEARCH"),
+        (failure(REFUSED, 403, {}), ServerError, "refuses us (403): take a block off the index ("),
         (failure(BAD_REQUEST, 400, FULL), ServerError, "pets: many buckets (status 400)"),
         (failure(BAD_REQUEST, 400, CAUSES), ServerError, "pets: too many clauses"),
         (failure(REFUSED, 403, DENIED), ServerError, "pets: action [x] is unauthorized (status 40"),
@@ -182,6 +185,7 @@ CAUSES = {"reason": "outer", "root_cause": [{"reason": "too many clauses"}]}
         (elasticsearch.ApiError("None", NO_BODY, None), ServerError, "pets: status 503"),
         (ScanError("id", "1 of 2 shards"), ServerError, "pets: a part of the index does not"),
         (elasticsearch.SSLError("bad"), ServerError, "is not trusted: give its authority by ca_c"),
+        (elasticsearch.SSLError(PLAIN_HTTP), ServerError, "9200 does not answer in TLS: is it htt"),
         (elasticsearch.ConnectionTimeout("late"), ServerError, "http://localhost:9200: late"),
     ],
 )

@@ -11,7 +11,7 @@ from imgsearch_es.retrieval.dense import COMPARISONS, direction
 from imgsearch_es.retrieval.queries import Query
 from imgsearch_es.stores import open_store
 from imgsearch_es.stores.base import IndexSettings
-from imgsearch_es.stores.elastic.aliased import harmful_action, next_name
+from imgsearch_es.stores.elastic.aliased import next_name
 from imgsearch_es.stores.elastic.fetching import MOST_NAMES
 from imgsearch_es.stores.elastic.mapping import (
     KINDS,
@@ -19,6 +19,7 @@ from imgsearch_es.stores.elastic.mapping import (
     SIMILARITIES,
     Layout,
     Neighbors,
+    harmful_action,
     index_body,
     shards_for,
 )

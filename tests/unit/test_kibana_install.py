@@ -158,6 +158,30 @@ def test_says_what_kibana_says(kibana, answer, said):
     assert len(kibana.requests) == 1
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"success": True, "successCount": "11"},
+        {"success": False, "successCount": 0},
+        {"success": False, "successCount": 0, "errors": None},
+        {"success": False, "successCount": 0, "errors": [{"type": "lens", "id": "a"}]},
+        {"success": False, "successCount": 0, "errors": [REFUSED[0] | {"error": "conflict"}]},
+        b"[" * 100_000,
+    ],
+)
+def test_an_answer_that_is_not_as_kibana_s_are(kibana, answer):
+    kibana.answers = [(200, answer)]
+    with pytest.raises(
+        ServerError, match=r"not that of a Kibana|without a reason that can be read"
+    ):
+        Kibana.at(kibana.url).install(OBJECTS)
+
+
+def test_https_where_kibana_has_http(kibana):
+    with pytest.raises(ServerError, match=r"does not answer in TLS: is it http:// and not https:/"):
+        Kibana.at(kibana.url.replace("http:", "https:")).install(OBJECTS)
+
+
 def test_what_cannot_be_a_space_or_a_url(kibana):
     for space in ("Research", "a/b", "", "a b"):
         with pytest.raises(ConfigurationError, match="a space has lower-case letters"):

@@ -20,7 +20,7 @@ import urllib3
 
 from imgsearch_es.errors import ConfigurationError, ServerError
 from imgsearch_es.interfaces.kibana import SavedObject, to_ndjson
-from imgsearch_es.stores.elastic.connection import client_options, split_url
+from imgsearch_es.stores.elastic.connection import client_options, not_trusted, split_url
 from imgsearch_es.stores.elastic.waiting import last_cause
 
 _SPACE = re.compile(r"[a-z0-9_-]+")
@@ -105,10 +105,8 @@ class Kibana:
                     redirect=False,
                 )
             except urllib3.exceptions.SSLError as error:
-                raise ServerError(
-                    f"the certificate of {self.server} is not trusted: give its authority by "
-                    f"IMGSEARCH_ES_CA_CERTS ({last_cause(str(error))})"
-                ) from error
+                why = not_trusted(self.server, str(error), "IMGSEARCH_ES_CA_CERTS")
+                raise ServerError(f"{why} ({last_cause(str(error))})") from error
             except urllib3.exceptions.HTTPError as error:
                 raise _NotReadyError(last_cause(str(error))) from error
         if response.status in _STARTING:
@@ -116,7 +114,7 @@ class Kibana:
             raise _NotReadyError(f"status {response.status}, {said or 'without a reason'}")
         try:
             answer = json.loads(response.data)
-        except ValueError:
+        except (ValueError, RecursionError):
             answer = None
         return response.status, answer if isinstance(answer, dict) else {}
 
@@ -132,7 +130,7 @@ class Kibana:
             raise ServerError(
                 f"{self.root} is not a Kibana{where}: is it the URL that you open in the browser?"
             )
-        if status != 200 or "successCount" not in answer:
+        if status != 200 or not isinstance(answer.get("successCount"), int):
             reason = str(answer.get("message") or "the answer is not that of a Kibana")[:300]
             raise ServerError(f"Kibana at {self.server}: {reason} (status {status})")
         if not answer.get("success"):
@@ -141,17 +139,20 @@ class Kibana:
 
 
 def _refused(answer: Mapping[str, Any]) -> str:
-    errors = answer.get("errors", [])
-    each = [f"{one.get('type')} {one.get('id')} ({_why(one.get('error', {}))})" for one in errors]
+    try:
+        errors = list(answer["errors"])
+        each = [f"{one['type']} {one['id']} ({_why(one['error'])})" for one in errors[:_LISTED]]
+    except (AttributeError, KeyError, TypeError):
+        return "the objects, without a reason that can be read"
     more = f" and {len(errors) - _LISTED} more" if len(errors) > _LISTED else ""
-    return f"{len(errors)} objects: {', '.join(each[:_LISTED])}{more}"
+    return f"{len(errors)} objects: {', '.join(each)}{more}"
 
 
 def _why(error: Mapping[str, Any]) -> str:
     if error.get("type") == "missing_references":
-        missing = [f"{item['type']} {item['id']}" for item in error.get("references", [])]
-        return f"missing: {', '.join(missing)}"
-    return str(error.get("message") or error.get("type") or "no reason given")
+        missing = [f"{item['type']} {item['id']}" for item in error["references"]]
+        return f"missing: {', '.join(missing):.300}"
+    return f"{error.get('message') or error.get('type') or 'no reason given'!s:.300}"
 
 
 # -- as requests of Kibana 9.4's APIs: data views, and the dashboard that shows them --

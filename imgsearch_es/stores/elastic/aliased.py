@@ -67,7 +67,7 @@ class AliasedIndex(Store):
         self._written_as = self._name  # see ``_own_alias``
         self._looked_at = 0.0
         self._lacks: set[str] = set()
-        self._is_lean = False
+        self._is_lean = self._is_part = False
 
     @cached_property
     def _connection(self) -> tuple[Elasticsearch, Version]:
@@ -190,12 +190,22 @@ class AliasedIndex(Store):
             usual = own if own in facts["aliases"] else self._name
             self._written_as = next(built, usual) if self._name == index else usual
         self._index, self._looked_at = index, time.monotonic()
+        shown_by = facts["aliases"].get(self._name, {})
+        self._is_part = not shown_by.keys().isdisjoint(("filter", "search_routing"))
         self._neighbors, self._impacts = Neighbors.of(properties), impacts_in(properties)
         self._is_lean = mapping.is_lean(facts["mappings"])
         self._lacks = (mapping.LATER.keys() | mapping.REBUILT) - properties.keys()
         if self._is_lean:
             self._lacks -= {*mapping.UNLEAN}
         self._settings = read_settings(data, self.location)
+
+    def check_whole(self) -> None:
+        """StoreError where an alias shows a part of the index, which is not to be taken for all."""
+        if self._is_part:
+            raise StoreError(
+                f"{self.location} is an alias with a filter or a routing, and shows a part of "
+                f"{self._index}: do this by a name that shows all of it"
+            )
 
     def _known_index(self) -> str:
         if self.stored_settings() is None:
@@ -240,7 +250,7 @@ class AliasedIndex(Store):
         with translated(self._address):
             if client.indices.exists(index=self._name):
                 raise StoreError(f"{self.location} exists already")
-            _check_lifecycle(client, self._layout.lifecycle)
+            mapping.check_lifecycle(client, self._layout.lifecycle)
             self._settings = None  # to be read as they are
             try:
                 client.indices.create(index=self._index, aliases=aliases, **body)
@@ -253,6 +263,11 @@ class AliasedIndex(Store):
     def beside(self) -> Self:
         """The index with the next number; one that was begun with other options is deleted."""
         known_index = self._known_index()
+        self.check_whole()
+        if self._name == known_index:
+            raise StoreError(
+                f"{known_index} is an index and not an alias: open it by the name without number"
+            )
         new = copy(self)
         new._name = new._index = next_name(known_index, self.location)
         new.location = f"{self._address.server}/{new._name}"
@@ -305,12 +320,8 @@ class AliasedIndex(Store):
         return " ".join([stats["uuid"], *sorted(numbers)])
 
     def replace(self, new: Self, mark: str, *, keep: bool) -> bool:
-        """Let the alias lead to the new index; writing to this one is blocked before."""
+        """Let all aliases lead to the new index; writing to this one is blocked before."""
         old, indices = self._known_index(), self.client.indices
-        if self._name == old:
-            raise StoreError(
-                f"{old} is an index and not an alias: open it by the name without number"
-            )
         made = new.mark().partition(" ")[0]  # of the index, whatever is written to it
         moved, blocked = False, f"{old}{waiting.BLOCKED}{token_hex(4)}"
         with translated(self._address), self.patient():
@@ -327,6 +338,10 @@ class AliasedIndex(Store):
                         {"remove": {"index": old, "alias": _own_alias(old), "must_exist": False}},
                         {"add": {"index": new._index, "alias": self._name, "is_write_index": True}},
                     ]
+                    for alias, facts in indices.get_alias(index=old)[old]["aliases"].items():
+                        if alias not in (self._name, _own_alias(old)) and _is_given(alias):
+                            moves.append({"remove": {"index": old, "alias": alias}})
+                            moves.append({"add": {"index": new._index, "alias": alias, **facts}})
                     if _BUILT in new._written_as:
                         own = {"index": new._index, "alias": new._written_as, "must_exist": True}
                         moves.insert(0, {"remove": own})
@@ -342,7 +357,7 @@ class AliasedIndex(Store):
                     waiting.unblock(self.client, waiting.blocked_by(self.client, old))
             if moved and not keep:
                 time.sleep(_LAST_SEARCHES_SECONDS)
-                indices.delete(index=old, ignore_unavailable=True)
+                waiting.discard(self.client, old)
         if moved:
             self._settings = None
         return moved
@@ -353,6 +368,7 @@ class AliasedIndex(Store):
 
     def close(self) -> None:
         if "_connection" in self.__dict__:
+            waiting.patience_of(self.client).end()
             self.client.close()
             del self.__dict__["_connection"]
 
@@ -360,6 +376,11 @@ class AliasedIndex(Store):
 def _own_alias(index: str) -> str:
     """Of this index only: writing by it cannot get into one that was rebuilt meanwhile."""
     return f"{index}-writes"
+
+
+def _is_given(alias: str) -> bool:
+    """Whether people gave it, as one with a filter for a part of the pictures."""
+    return waiting.BLOCKED not in alias and _BUILT not in alias
 
 
 def next_name(index: str, location: str) -> str:
@@ -371,29 +392,3 @@ def next_name(index: str, location: str) -> str:
             "put in its place; export it and import it under another name"
         )
     return f"{found[1]}-{int(found[2]) + 1:06}"
-
-
-def _check_lifecycle(client: Elasticsearch, policy: str | None) -> None:
-    """A policy must exist, and must not split the index or delete it."""
-    if policy is None:
-        return
-    try:
-        found = client.ilm.get_lifecycle(name=policy)[policy]["policy"]
-    except elasticsearch.NotFoundError as error:
-        raise ConfigurationError(f"the server has no lifecycle policy {policy!r}") from error
-    except elasticsearch.BadRequestError as error:
-        raise ConfigurationError("this server has no index lifecycle management") from error
-    if harm := harmful_action(found):
-        raise ConfigurationError(
-            f"the lifecycle policy {policy!r} has the action {harm!r}: an index of pictures is one "
-            "index, whose ids are unique, and it does not age (see docs/scaling.md)"
-        )
-
-
-def harmful_action(policy: Mapping[str, Any]) -> str | None:
-    """The first action of a policy that an index does not survive.
-
-    A rollover would put a picture that changes into a second index beside its older self.
-    """
-    actions = (name for phase in policy.get("phases", {}).values() for name in phase["actions"])
-    return next((name for name in actions if name in ("rollover", "delete", "downsample")), None)

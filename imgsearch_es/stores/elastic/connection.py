@@ -171,13 +171,14 @@ def translated(address: Address) -> Iterator[None]:
     except (elasticsearch.AuthenticationException, elasticsearch.AuthorizationException) as error:
         if _error(error.body).get("type") == "cluster_block_exception":  # a 403 as well
             raise ServerError(
-                f"{address}: {_reason(error)}: take the block off the index (index.blocks), or "
+                f"{address}: {reason_of(error)}: take the block off the index (index.blocks), or "
                 "make room on the server's disk"
             ) from error
         if error.meta.status == 403 and "reason" in _error(error.body):  # it knows who we are
-            raise ServerError(f"{address}: {_reason(error)}") from error
-        raise ServerError(
-            f"{address.server} refuses us ({error.meta.status}): give credentials by "
+            raise ServerError(f"{address}: {reason_of(error)}") from error
+        block = "take a block off the index (index.blocks), or " if error.meta.status == 403 else ""
+        raise ServerError(  # to a HEAD request no reason is given
+            f"{address.server} refuses us ({error.meta.status}): {block}give credentials by "
             "IMGSEARCH_ES_API_KEY, or IMGSEARCH_ES_USERNAME and IMGSEARCH_ES_PASSWORD"
         ) from error
     except elasticsearch.ApiError as error:
@@ -186,18 +187,23 @@ def translated(address: Address) -> Iterator[None]:
         limits = " (http.max_content_length; of a proxy before it, such as client_max_body_size)"
         too_large = f"the request is larger than the server takes{limits}: "
         means = too_large if error.meta.status == TOO_LARGE else ""
-        raise ServerError(f"{address}: {means}{_reason(error)}") from error
+        raise ServerError(f"{address}: {means}{reason_of(error)}") from error
     except helpers.ScanError as error:
         raise ServerError(f"{address}: a part of the index does not answer ({error})") from error
     except elasticsearch.SSLError as error:
-        raise ServerError(
-            f"the certificate of {address.server} is not trusted: give its authority by ca_certs "
-            "or IMGSEARCH_ES_CA_CERTS"
-        ) from error
+        by = "ca_certs or IMGSEARCH_ES_CA_CERTS"
+        raise ServerError(not_trusted(address.server, error.message, by)) from error
     except elasticsearch.TransportError as error:
         raise ServerError(
             f"cannot reach Elasticsearch at {address.server}: {last_cause(error.message)}"
         ) from error
+
+
+def not_trusted(server: str, said: str, by: str) -> str:
+    """What went wrong with TLS, of which the library said this."""
+    if "WRONG_VERSION_NUMBER" in said or "record layer failure" in said:
+        return f"{server} does not answer in TLS: is it http:// and not https://?"
+    return f"the certificate of {server} is not trusted: give its authority by {by}"
 
 
 def is_missing_index(answer: object) -> bool:
@@ -210,7 +216,7 @@ def _error(answer: object) -> Mapping[str, Any]:
     return error if isinstance(error, Mapping) else {}
 
 
-def _reason(error: elasticsearch.ApiError) -> str:
+def reason_of(error: elasticsearch.ApiError) -> str:
     """The server's own words, from the deepest cause it names."""
     said = _error(error.body)
     if not said:  # to a HEAD request nothing is said

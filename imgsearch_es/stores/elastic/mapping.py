@@ -18,6 +18,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+import elasticsearch
+from elasticsearch import Elasticsearch
+
 from imgsearch_es.errors import ConfigurationError, QueryError
 from imgsearch_es.retrieval.strategies import APPROXIMABLE
 from imgsearch_es.stores.base import IndexSettings
@@ -359,3 +362,29 @@ def _properties(
     if 0 < settings.embedding_dimensions <= MAX_DIMENSIONS:
         properties |= neighbors.fields(settings.embedding_dimensions, version)
     return properties
+
+
+def check_lifecycle(client: Elasticsearch, policy: str | None) -> None:
+    """A policy must exist, and must not split the index or delete it."""
+    if policy is None:
+        return
+    try:
+        found = client.ilm.get_lifecycle(name=policy)[policy]["policy"]
+    except elasticsearch.NotFoundError as error:
+        raise ConfigurationError(f"the server has no lifecycle policy {policy!r}") from error
+    except elasticsearch.BadRequestError as error:
+        raise ConfigurationError("this server has no index lifecycle management") from error
+    if harm := harmful_action(found):
+        raise ConfigurationError(
+            f"the lifecycle policy {policy!r} has the action {harm!r}: an index of pictures is one "
+            "index, whose ids are unique, and it does not age (see docs/scaling.md)"
+        )
+
+
+def harmful_action(policy: Mapping[str, Any]) -> str | None:
+    """The first action of a policy that an index does not survive.
+
+    A rollover would put a picture that changes into a second index beside its older self.
+    """
+    actions = (name for phase in policy.get("phases", {}).values() for name in phase["actions"])
+    return next((name for name in actions if name in ("rollover", "delete", "downsample")), None)

@@ -23,7 +23,7 @@ from imgsearch_es.stores.base import SAME, Known, known_settings
 from imgsearch_es.stores.elastic import fetching, inspecting, waiting
 from imgsearch_es.stores.elastic.aliased import AliasedIndex
 from imgsearch_es.stores.elastic.clauses import matching, orders_metadata
-from imgsearch_es.stores.elastic.connection import translated
+from imgsearch_es.stores.elastic.connection import reason_of, translated
 from imgsearch_es.stores.inspecting import Harm, Inspected
 
 S = TypeVar("S", bound=Selection)
@@ -34,6 +34,7 @@ _FOLDER = (
     "return end > 0 ? uri.substring(0, end) : null"
 )
 """The folder of a picture, in Painless."""
+_SCRIPTED = {"script_score": {"query": {"match_all": {}}, "script": {"source": "1"}}}
 _SCANNED, _KEEP_ALIVE = 500, "10m"
 """Documents in one answer of a scan, and how long the server keeps its view between two."""
 
@@ -173,17 +174,19 @@ class Reading(AliasedIndex):
         return [found[key] for key in ids if key in found]
 
     def features(self) -> dict[str, str]:
-        client, version = self._connection
-        with translated(self._address):
-            nodes = client.nodes.info(metric=["plugins"])["nodes"]
-        modules = {module["name"] for node in nodes.values() for module in node.get("modules", ())}
-        scripts = "yes" if "lang-painless" in modules else "no: the strategies script* do not work"
-        return {
+        _, version = self._connection
+        found = {
             "store": f"Elasticsearch {version[0]}.{version[1]} at {self._address.server}, "
             f"client {'.'.join(map(str, elasticsearch.__version__))}",
             "sparse_vector": "yes",
-            "painless scripts": scripts,
         }
+        with translated(self._address):
+            try:  # a module that is there may be forbidden; without an index nobody is asked
+                asked = self._request(query=_SCRIPTED, size=0, ignore_unavailable=True)
+                found |= {"painless scripts": "yes"} if asked["_shards"]["total"] else {}
+            except elasticsearch.BadRequestError as error:
+                found["painless scripts"] = f"no, what needs them does not work: {reason_of(error)}"
+        return found
 
     def facets(self, query: Selection, fields: Sequence[str], size: int) -> Facets:
         """Count by aggregations; where shards cut a list short, by all values of that field.

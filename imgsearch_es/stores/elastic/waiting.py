@@ -295,6 +295,15 @@ def unblock(client: Elasticsearch, blocked: Mapping[str, Sequence[str]]) -> None
         client.indices.put_settings(index=index, settings={"index.blocks.write": None})
 
 
+def discard(client: Elasticsearch, index: str) -> None:
+    """Delete an index that another one has replaced: that is done, whatever becomes of this."""
+    try:
+        client.indices.delete(index=index, ignore_unavailable=True)
+    except (ApiError, ServerError) as error:
+        why = f": {error}" if isinstance(error, ServerError) else _cause(error.body)
+        _log.warning("the rebuilt index is in place; delete %s, which could not be%s", index, why)
+
+
 def deletions(ids: Sequence[str]) -> dict[str, dict[str, Any]]:
     """The actions that remove documents, by id."""
     return {key: {"_op_type": "delete", "_id": key} for key in ids}

@@ -156,6 +156,7 @@ class Writing(Reading):
         for _ in range(_ATTEMPTS):
             self._settings = None
             known = known_settings(self)
+            self.check_whole()
             settings = change(known)
             if settings == known:
                 return
