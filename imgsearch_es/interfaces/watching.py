@@ -193,8 +193,8 @@ class Watcher:
         folders = {path for path in paths if os.path.isdir(path)}  # noqa: PTH112
         there = self._below_any(folders)
         uris += [uri for uri in there if is_gone(uri) and not looks_unmounted(uri)]
-        if folders:
-            prefixes = [prefix for folder in folders for prefix in beginnings(folder)]
+        if folders or gone:
+            prefixes = [prefix for folder in self._folders for prefix in beginnings(folder)]
             strike_out(self._index.store, prefixes, looks_unmounted)
         rejected = self._rejected(uris)
         # Of a picture whose place a folder, a FIFO or the like has taken; not of those in there.
