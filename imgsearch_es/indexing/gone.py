@@ -56,7 +56,7 @@ def prune(
             raise SourceError(_kept(to_uri(folder), why))
         gone += [key for key, uri in missing if not is_kept(uri)]
     removed = remove_gone(store, gone)
-    _strike_out(store, [prefix for folder in folders for prefix in beginnings(folder)], is_kept)
+    strike_out(store, [prefix for folder in folders for prefix in beginnings(folder)], is_kept)
     for place in sorted(kept):
         tell(_kept(place, "it is empty now" if Path(place).is_dir() else "it is missing"))
     return removed
@@ -103,7 +103,7 @@ def _kept(folder: str, why: str) -> str:
     )
 
 
-def _strike_out(store: Store, prefixes: Sequence[str], is_kept: Callable[[str], bool]) -> None:
+def strike_out(store: Store, prefixes: Sequence[str], is_kept: Callable[[str], bool]) -> None:
     """Forget rejected files that are gone, and folders, which are in the ledger if unreadable."""
 
     def can_be_listed(uri: str) -> bool:

@@ -22,7 +22,7 @@ from imgsearch_es.errors import ConfigurationError, SourceError, StoreError, nee
 from imgsearch_es.index import ImageIndex
 from imgsearch_es.indexing import Labels
 from imgsearch_es.indexing.find import is_gone, looks_unmounted
-from imgsearch_es.indexing.gone import prune, remove_gone
+from imgsearch_es.indexing.gone import prune, remove_gone, strike_out
 from imgsearch_es.indexing.write import is_no_file
 from imgsearch_es.pictures.files import beginnings, picture_id, reason, to_path, to_uri
 from imgsearch_es.pictures.sources import EXTENSIONS, VIDEOS, is_picture
@@ -180,15 +180,23 @@ class Watcher:
         try:
             if found:
                 self._add(found)
-        except SourceError:  # one of them vanished, so that they are to be looked at again
-            self._changes.put(set(found))
+            is_calm = all(map(os.path.lexists, found))
+        except SourceError:
+            is_calm = False
+        if not is_calm:  # one vanished: it may have moved on, and what was said of it goes with it
+            self._changes.put(paths)
+            return
         if not self._index.exists:
             return
         gone = {path for path in paths if not os.path.lexists(path)}
         uris = [*map(to_uri, sorted(gone)), *self._below_any(gone)]
         # Of a folder that was moved away, of whose name there is another one already.
-        there = self._below_any({path for path in paths if os.path.isdir(path)})  # noqa: PTH112
+        folders = {path for path in paths if os.path.isdir(path)}  # noqa: PTH112
+        there = self._below_any(folders)
         uris += [uri for uri in there if is_gone(uri) and not looks_unmounted(uri)]
+        if folders or gone:
+            prefixes = [prefix for folder in self._folders for prefix in beginnings(folder)]
+            strike_out(self._index.store, prefixes, looks_unmounted)
         rejected = self._rejected(uris)
         # Of a picture whose place a folder, a FIFO or the like has taken; not of those in there.
         uris += [uri for uri in map(to_uri, sorted(paths)) if is_no_file(uri)]

@@ -85,3 +85,14 @@ def deferred() -> Iterator[Pending]:
     finally:
         signal.signal(signal.SIGINT, handler)
         pending.check()
+
+
+def is_alive(process: int) -> bool:
+    """Whether a process of this machine runs."""
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        pass
+    return True

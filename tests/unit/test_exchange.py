@@ -6,7 +6,10 @@ import base64
 import gzip
 import hashlib
 import json
+import os
 import shutil
+import subprocess
+import sys
 from datetime import datetime, timezone
 
 import numpy as np
@@ -327,3 +330,16 @@ def test_damaged_compression_is_told(lines, tmp_path):
             place.write_bytes(data[:i] + b"\xff\xff\xff\xff" + data[i + 4 :])
             with pytest.raises(ExchangeError, match=r"cannot read|which analyzer"):
                 new.import_(place)
+
+
+def test_drafts_of_exports_that_were_killed_go_with_the_next_one(index, tmp_path):
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    left, lives, other = (
+        tmp_path / name
+        for name in (f".{ended.pid}.a[1].jsonl", f".{os.getppid()}.a[1].jsonl", ".1x.a[1].jsonl")
+    )
+    for draft in (left, lives, other):
+        draft.write_text("half")
+    index.export(tmp_path / "a[1].jsonl")
+    assert [draft.exists() for draft in (left, lives, other)] == [False, True, True]

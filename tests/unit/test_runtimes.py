@@ -105,6 +105,24 @@ def test_openvino_is_taken_where_it_agrees_and_remembered(world):
     assert known_choices() == []
 
 
+def test_what_another_process_made_meanwhile_stays(world, monkeypatch):
+    model, convert, made = Network(), runtime_choice._openvino, []
+
+    def with_another(reference, place):
+        if not made:
+            made.append(True)
+            runtime_of(Network())
+            made.append(runtime_choice.folder_of(model).stat().st_ino)
+        return convert(reference, place)
+
+    monkeypatch.setattr(runtime_choice, "_openvino", with_another)
+    assert runtime_of(model) is world.openvino
+    folder = runtime_choice.folder_of(model)
+    assert made == [True, folder.stat().st_ino]
+    assert list(folder.parent.iterdir()) == [folder]
+    assert world.openvino.folder == folder  # and not the draft, which would be made again
+
+
 def test_on_a_gpu_it_is_tensorflow_unless_openvino_is_asked_for(world):
     world.has_gpu = True
     assert runtime_of(Network()) is world.tensorflow

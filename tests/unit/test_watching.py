@@ -123,12 +123,14 @@ def test_of_a_folder_that_was_moved_away_and_made_anew_only_what_is_there_stays(
     index, photos, tmp_path
 ):
     watcher, cats = Watcher(index, [photos]), photos / "cats"
+    shutil.copy(photos / "broken.png", cats)
     watcher._synchronize(photos)
     cats.rename(tmp_path / "cats")
     cats.mkdir()
     shutil.copy(tmp_path / "cats" / "cat.1.png", cats)
     watcher._take({str(cats)})
     assert (watcher.report.removed, index.count()) == (5, 7)
+    assert [entry.uri for entry in index.rejected()] == [str(photos / "broken.png")]
 
 
 @pytest.mark.parametrize("removed", [1, 3])
@@ -152,3 +154,27 @@ def test_what_was_said_of_pictures_that_go_after_they_were_copied_goes_to_the_co
     (new / names[0]).unlink()
     index.add(photos, prune=True)
     assert index.search(where={"label": "mine"}).total == removed - 1
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_a_picture_that_moves_on_while_it_is_added_keeps_what_was_said_of_it(
+    index, photos, monkeypatch, late
+):
+    watcher, add = Watcher(index, [photos]), index.add
+    watcher._synchronize(photos)
+    old, first, last = (photos / f"cats/{name}.png" for name in ("cat.0", "first", "last"))
+    index.label([old], add=["mine"])
+    old.rename(first)
+
+    def moving(*given, **more):
+        monkeypatch.setattr(index, "add", add)
+        if late:
+            add(photos / "cats" / "cat.1.png")
+        first.rename(last)
+        return add(*([photos / "cats" / "cat.1.png"] if late else given[0]), **more)
+
+    monkeypatch.setattr(index, "add", moving)
+    watcher._take({str(old), str(first)})
+    watcher._take(watcher._changes.get_nowait() | {str(last)})
+    assert index.get(last).labels == ("mine",)
+    assert index.count() == 12

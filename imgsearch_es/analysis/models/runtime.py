@@ -128,7 +128,7 @@ class OpenVINORuntime:
         network.reshape([1, *picture])
         self._network = network
         self._lengths = [int(output.shape[1]) for output in network.outputs]
-        self._folder = folder
+        self.folder = folder
         self._lock = threading.Lock()
         self._single: Any = None
         self._compiled: Any = None
@@ -181,15 +181,15 @@ class OpenVINORuntime:
             "INFERENCE_NUM_THREADS": cores(),
             "ENABLE_CPU_PINNING": False,  # decoding processes want the same cores
         }
-        if self._folder:
-            kept = {**options, "CACHE_DIR": str(self._folder)}
+        if self.folder:
+            kept = {**options, "CACHE_DIR": str(self.folder)}
             try:
                 found = core().compile_model(self._network, _DEVICE, kept)
-                record_files(self._folder)
+                record_files(self.folder)
                 return found
             except (RuntimeError, OSError) as error:  # the disk is full, say
                 _log.warning("nothing compiled is kept for the next start: %s", error)
-                self._folder = None
+                self.folder = None
         return core().compile_model(self._network, _DEVICE, options)
 
 

@@ -184,18 +184,31 @@ def cache_folder() -> Path:
 
 @contextmanager
 def _replaced(folder: Path) -> Iterator[Path]:
-    """A new folder to write to, which takes the place of ``folder`` in the end, or of none."""
+    """A new folder to write to, which takes the place of ``folder`` in the end, or of none.
+
+    Not of one that another process made meanwhile, and may use.
+    """
     folder.parent.mkdir(parents=True, exist_ok=True)
+    before = _made_at(folder)
     place = Path(tempfile.mkdtemp(prefix=".new-", dir=folder.parent))
     try:
         yield place
-        shutil.rmtree(folder, ignore_errors=True)
+        if _made_at(folder) == before:
+            shutil.rmtree(folder, ignore_errors=True)
         try:
             place.rename(folder)
         except OSError:
             _log.info("another process was faster to write %s", folder)
     finally:
         shutil.rmtree(place, ignore_errors=True)
+
+
+def _made_at(folder: Path) -> int | None:
+    """When the decision in a folder was made; None where there is none."""
+    try:
+        return (folder / _CHOICE).stat().st_mtime_ns
+    except OSError:
+        return None
 
 
 def _made_for() -> dict[str, str]:
@@ -222,7 +235,11 @@ def _decide(model: Network, folder: Path) -> tuple[dict[str, Runtime], Choice]:
     reference = _tensorflow(model)
     try:
         with _replaced(folder) as place:
-            return _probe(model, reference, place)
+            runtimes, choice = _probe(model, reference, place)
+        other: Any = runtimes.get("openvino")
+        if other is not None:
+            other.folder = folder  # where what it compiles later is kept
+        return runtimes, choice
     except OSError as error:  # the disk is full, say
         _log.warning("nothing is kept for the next start: %s", error)
         return _probe(model, reference, None)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import base64
+import glob
 import gzip
 import json
 import os
 import zlib
 from array import array
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
@@ -32,6 +33,7 @@ from imgsearch_es.indexing.exchange.rows import (
     refusing,
 )
 from imgsearch_es.pictures.files import reason
+from imgsearch_es.stores.interrupts import is_alive
 from imgsearch_es.vocabulary.colors import is_color
 
 ARRAYS = ("filenames.npy", "vectors.npy", "labels.npy")
@@ -304,6 +306,11 @@ def whole(path: Path, *, force: bool) -> Iterator[Path]:
         )
     path = path if path.name else path.absolute()  # of the current folder
     part = path.with_name(f".{os.getpid()}.{path.name}")  # the extension says the format
+    for draft in path.parent.glob(f".*.{glob.escape(path.name)}"):
+        process = draft.name[1 : -len(path.name) - 1]
+        if process.isdecimal() and not is_alive(int(process)):  # it was killed
+            with suppress(OSError):
+                _remove_files(draft)
     try:
         yield part
         if path.exists() and not force:

@@ -30,6 +30,7 @@ from imgsearch_es.errors import (
     StoreError,
 )
 from imgsearch_es.stores.embedded.schema import LATER
+from imgsearch_es.stores.interrupts import is_alive
 
 _WRITERS_MEMORY = 64_000_000
 """Bytes that DuckDB may keep of the file in memory while it is written to; what it sorts beyond
@@ -268,7 +269,7 @@ def clear_spilled(path: Path) -> None:
     folder = path.with_name(f"{path.name}.tmp")
     for left in folder.glob("duckdb_temp_*"):
         found = re.match(r"duckdb_temp_(\d+)_", left.name)
-        if found and not _is_alive(int(found[1])):
+        if found and not is_alive(int(found[1])):
             left.unlink(missing_ok=True)
     with suppress(OSError):  # it is not there, or not empty
         folder.rmdir()
@@ -327,16 +328,6 @@ def _lock(descriptor: int, kind: int) -> bool:
         return False
     except OSError:  # no locks here
         return True
-    return True
-
-
-def _is_alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:
-        pass
     return True
 
 
