@@ -2,9 +2,8 @@
 
 What the first ranks of several systems hold is pooled, each document once, in an order that follows
 from the seed and the document's name alone: a person who sees which system found a picture, or how
-high it ranked, judges it with that in mind. (Sparck Jones and van Rijsbergen, "Report on the need
-for and provision of an 'ideal' information retrieval test collection", 1975; so TREC makes its
-judgements.)
+high it ranked, judges it with that in mind. (So TREC does. Sparck Jones and van Rijsbergen, "Report
+on the need for and provision of an 'ideal' information retrieval test collection", 1975.)
 
 Every judgement is on the disk before the next is asked for: the file is read, changed and put in
 place of the old one in one step, under a lock. So a crash loses nothing, and two people may judge
@@ -107,6 +106,8 @@ class QrelsFile:
         folder = Path(os.path.realpath(self.path)).parent  # also for those who come by a link
         try:
             folder.mkdir(parents=True, exist_ok=True)
+            if not self.path.exists():  # what replaces a file is on the disk before
+                self.path.touch()
             lock = os.open(folder, os.O_RDONLY)
         except OSError as error:
             raise EvaluationError(f"cannot write {self.path}: {error.strerror}") from error

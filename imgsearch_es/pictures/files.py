@@ -67,10 +67,11 @@ def whole(path: str | os.PathLike[str]) -> Path:
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, *, wait: bool = False) -> Iterator[Path]:
     """A draft beside a file, which takes its place when the block ends well, and else goes.
 
-    FileExistsError where there is something else than a file: a device must not be replaced.
+    FileExistsError where there is something else than a file: a device must not be replaced. Where
+    there is none, ``wait`` until the new one is on the disk.
     """
     path = Path(os.path.realpath(whole(path)))
     if path.exists() and not path.is_file():
@@ -85,7 +86,7 @@ def replacing(path: Path) -> Iterator[Path]:
                 with suppress(OSError):  # not ours to give: the second is but for root
                     os.chown(draft, *owner)
             draft.chmod(stat.S_IMODE(was.st_mode))
-        if path.exists():  # else a power cut may leave neither the old file nor the new one
+        if wait or path.exists():  # else a power cut may leave neither the old file nor the new one
             with draft.open("rb") as file:
                 os.fsync(file.fileno())
         draft.replace(path)

@@ -14,6 +14,7 @@ import pytest
 
 from imgsearch_es import ImageIndex
 from imgsearch_es.errors import ConfigurationError, ExchangeError, StoreError
+from imgsearch_es.evaluation.judging import QrelsFile
 from imgsearch_es.interfaces.maps import CollectionMap
 from imgsearch_es.learning.learner import TrainingReport
 from imgsearch_es.pictures.files import replacing
@@ -134,6 +135,10 @@ def test_what_replaces_a_file_is_on_the_disk_before(monkeypatch, tmp_path):
         with replacing(file) as draft:
             draft.write_text(text)
     assert synced == [("old", b"new")]
+    file.unlink()
+    for grade in (1, 2):
+        QrelsFile(file).change("q", "d", grade)
+    assert synced[1:] == [("", b"q 0 d 1\n"), ("q 0 d 1\n", b"q 0 d 2\n")]
 
 
 def test_a_link_stays_a_link_and_a_pipe_a_pipe(tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import re
 import shutil
 import threading
@@ -257,7 +258,7 @@ def test_a_form_with_what_would_be_passed_over_is_refused(client):
         assert message in answer["error"]["message"]
 
 
-def test_adding_labeling_and_removing_with_the_token(own, photos, tmp_path):
+def test_adding_labeling_and_removing_with_the_token(own, photos, tmp_path, monkeypatch):
     own.headers = dict(BEARER)
     noise(9).save(photos / "new.png")
     report = json_of(own.post("/api/v1/documents", {"sources": [str(photos)]}), 201)
@@ -267,9 +268,12 @@ def test_adding_labeling_and_removing_with_the_token(own, photos, tmp_path):
     assert changed["labels"] == ["fresh"]
     assert json_of(own("DELETE", f"/api/v1/documents/{name}")) == {"removed": 1}
     assert (photos / "new.png").exists()
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fsync", lambda file: synced.append(os.fstat(file).st_size))
     added = own.upload("/api/v1/documents", photos / "new.png", label="mine")
     assert json_of(added, 201)["added"] == 1
     (kept,) = (tmp_path / "uploads").iterdir()
+    assert synced == [kept.stat().st_size]  # a power cut does not leave an empty file
     document = json_of(own.get(f"/api/v1/documents/{picture_id(str(kept))}"))
     assert document["labels"] == ["mine"]
     assert own.get(f"/thumbnails/{document['id']}/240").status == 200

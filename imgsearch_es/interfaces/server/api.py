@@ -384,7 +384,7 @@ async def _kept_uploads(http: Request, parts: Services) -> tuple[list[str], dict
         kind = parts.checker.check(data).format
         path = place / f"{hashlib.sha256(data).hexdigest()[:32]}.{kind.lower()}"
         if not path.exists():
-            with replacing(path) as draft:
+            with replacing(path, wait=True) as draft:  # the index will name it
                 draft.write_bytes(data)
         return str(path)
 
