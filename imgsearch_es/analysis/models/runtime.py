@@ -197,6 +197,10 @@ def convert(function: Any) -> Any:
     """Convert `TensorFlowRuntime.function`: the same input, the same two outputs."""
     openvino = import_openvino()
     with telling("OpenVINO cannot convert the network"):
+        if sys.version_info >= (3, 13):  # where how OpenVINO 2026 asks for the version fails
+            utils = importlib.import_module("openvino.frontend.tensorflow.utils")
+            versions = {"tensorflow": sys.modules["tensorflow"].__version__}
+            utils.get_environment_setup = lambda framework: versions
         # Shared weights would be freed with TensorFlow's network, and numbers at random then.
         return openvino.convert_model(function, share_weights=False)
 
