@@ -42,9 +42,13 @@ class Resolver:
         self._seen = bytearray(1 << 21) if is_new else None
         self._labels = labels
         self._metadata = metadata
-        self._taken, self._at_place = set[str](), set[str]()
+        self._at_place = set[str]()
+        self._taken: dict[str, str] = {}
+        """By id of a place the id of that where its content and what was said of it went on to."""
         self._left: dict[str, dict[str, Known]] = {}
         """What people said of contents whose places others took in this run, by content and id."""
+        self._unnamed = set[int]()
+        """Such contents of which they said nothing: few bytes of each."""
         self._joined: dict[str, tuple[Known, Known, tuple[str, ...]]] = {}
         """By id what was said of the content before and of that now, and what of it is joined."""
 
@@ -60,7 +64,10 @@ class Resolver:
             yield group
 
     def settle(self) -> None:
-        """When all is written: what went on with a picture goes from where another one is now."""
+        """When all is written: what went on with a picture goes from where another one is now.
+
+        Not where the picture did not get to its new place: the run was stopped, or it was refused.
+        """
 
         def changed(now: Document) -> Document:
             before, said, joins = self._joined[now.id]
@@ -72,8 +79,11 @@ class Resolver:
                 metadata={name: v for name, v in now.metadata.items() if name not in names},
             )
 
-        for part in chunks(sorted(self._taken & self._joined.keys()), _SETTLED_TOGETHER):
-            self._store.change(part, changed)
+        for part in chunks(sorted(self._taken.keys() & self._joined.keys()), _SETTLED_TOGETHER):
+            there = self._store.known([self._taken[key] for key in part])
+            hashes = {key: there[to].sha256 for key in part if (to := self._taken[key]) in there}
+            done = [key for key, now in hashes.items() if now == self._joined[key][0].sha256]
+            self._store.change(done, changed)
 
     def _copies(self, group: Sequence[Found]) -> Mapping[str, Mapping[str, str]]:
         """The documents of contents that are new where they are."""
@@ -99,12 +109,15 @@ class Resolver:
     ) -> dict[str, tuple[str, Known]]:
         """By id of a picture where its content was: in a file that is gone, or has another now."""
         places: dict[str, tuple[str, str, str]] = {}
+        origins: dict[str, tuple[str, Known]] = {}
         for found in group:
             decoded, known = found.decoded, found.known
             if decoded is None or (known and known.sha256 == decoded.sha256):
                 continue
             if known and known.is_named:
                 self._left.setdefault(known.sha256, {})[found.id] = known
+            elif known:
+                self._unnamed.add(_few_bytes(known.sha256))
             sha256, name = decoded.sha256, filename(found.uri)
             uris = dict.fromkeys(self._left.get(sha256, {}), "")
             for key, uri in copies.get(sha256, {}).items():
@@ -116,15 +129,15 @@ class Resolver:
                 key = min(order)[2]
                 places[found.id] = key, uris[key], sha256
                 if len(uris) > 1 or key in self._left.get(sha256, {}) or not is_gone(uris[key]):
-                    self._taken.add(key)
+                    self._taken[key] = found.id
+            elif _few_bytes(sha256) in self._unnamed:
+                origins[found.id] = "", Known(sha256, (), {})
         now = self._store.known([key for key, _, _ in places.values()]) if places else {}
-        origins = {}
         for found_id, (key, uri, sha256) in places.items():
             said = now.get(key)
-            if said is None or said.sha256 != sha256:
-                said = self._left.get(sha256, {}).get(key)
-            if said:
-                origins[found_id] = uri, said
+            if said is None or said.sha256 != sha256:  # another one is there by now
+                said = self._left.get(sha256, {}).get(key, Known(sha256, (), {}))
+            origins[found_id] = uri, said
         return origins
 
     def _complete(
@@ -183,9 +196,13 @@ def _add(seen: bytearray, sha256: str) -> bool:
     (B. H. Bloom: Space/time trade-offs in hash coding with allowable errors. CACM 13(7), 1970.)
     A million pictures make one answer in seventy wrong, which costs a question to the store.
     """
-    number, there = int(sha256[:16], 16), True
+    number, there = _few_bytes(sha256), True
     for place in (number, number >> 24):
         byte, bit = divmod(place % (8 * len(seen)), 8)
         there = there and bool(seen[byte] >> bit & 1)
         seen[byte] |= 1 << bit
     return there
+
+
+def _few_bytes(sha256: str) -> int:
+    return int(sha256[:16], 16)
