@@ -29,6 +29,7 @@ from imgsearch_es.retrieval.documents import Document
 from imgsearch_es.stores.base import Known, Store
 
 _SETTLED_TOGETHER = 500
+_BYTES = 1 << 21
 
 
 class Resolver:
@@ -39,7 +40,7 @@ class Resolver:
 
     def __init__(self, store: Store, labels: Labels, metadata: Metadata, *, is_new: bool) -> None:
         self._store = store
-        self._seen = bytearray(1 << 21) if is_new else None
+        self._seen = bytearray(_BYTES) if is_new else None
         self._labels = labels
         self._metadata = metadata
         self._at_place = set[str]()
@@ -47,8 +48,8 @@ class Resolver:
         """By id of a place the id of that where its content and what was said of it went on to."""
         self._left: dict[str, dict[str, Known]] = {}
         """What people said of contents whose places others took in this run, by content and id."""
-        self._unnamed = set[int]()
-        """Such contents of which they said nothing: few bytes of each."""
+        self._moved_on = bytearray(_BYTES)
+        """Contents that were at other places, perhaps with nothing said of them."""
         self._joined: dict[str, tuple[Known, Known, tuple[str, ...]]] = {}
         """By id what was said of the content before and of that now, and what of it is joined."""
 
@@ -116,8 +117,8 @@ class Resolver:
                 continue
             if known and known.is_named:
                 self._left.setdefault(known.sha256, {})[found.id] = known
-            elif known:
-                self._unnamed.add(_few_bytes(known.sha256))
+            if known:
+                _add(self._moved_on, known.sha256)
             sha256, name = decoded.sha256, filename(found.uri)
             uris = dict.fromkeys(self._left.get(sha256, {}), "")
             for key, uri in copies.get(sha256, {}).items():
@@ -130,7 +131,8 @@ class Resolver:
                 places[found.id] = key, uris[key], sha256
                 if len(uris) > 1 or key in self._left.get(sha256, {}) or not is_gone(uris[key]):
                     self._taken[key] = found.id
-            elif _few_bytes(sha256) in self._unnamed:
+                _add(self._moved_on, sha256)
+            elif _may_have(self._moved_on, sha256):
                 origins[found.id] = "", Known(sha256, (), {})
         now = self._store.known([key for key, _, _ in places.values()]) if places else {}
         for found_id, (key, uri, sha256) in places.items():
@@ -196,13 +198,18 @@ def _add(seen: bytearray, sha256: str) -> bool:
     (B. H. Bloom: Space/time trade-offs in hash coding with allowable errors. CACM 13(7), 1970.)
     A million pictures make one answer in seventy wrong, which costs a question to the store.
     """
-    number, there = _few_bytes(sha256), True
-    for place in (number, number >> 24):
-        byte, bit = divmod(place % (8 * len(seen)), 8)
-        there = there and bool(seen[byte] >> bit & 1)
-        seen[byte] |= 1 << bit
+    there = _may_have(seen, sha256)
+    for byte, bit in _probes(seen, sha256):
+        seen[byte] |= bit
     return there
 
 
-def _few_bytes(sha256: str) -> int:
-    return int(sha256[:16], 16)
+def _may_have(seen: bytearray, sha256: str) -> bool:
+    return all(seen[byte] & bit for byte, bit in _probes(seen, sha256))
+
+
+def _probes(seen: bytearray, sha256: str) -> Iterator[tuple[int, int]]:
+    number = int(sha256[:16], 16)
+    for place in (number, number >> 24):
+        byte, bit = divmod(place % (8 * len(seen)), 8)
+        yield byte, 1 << bit
