@@ -59,7 +59,7 @@ class Resolver:
             taken = [found for found in group if not found.rejected]
             copies = self._copies(taken)
             stored = self._stored(taken, copies)
-            origins = self._origins(taken, copies)
+            origins = self._origins(group, copies)
             for found in taken:
                 self._complete(found, stored, origins.get(found.id))
             yield group
@@ -113,12 +113,13 @@ class Resolver:
         origins: dict[str, tuple[str, Known]] = {}
         for found in group:
             decoded, known = found.decoded, found.known
+            there = decoded or found.rejected
+            if known and there and there.sha256 not in {"", known.sha256}:
+                _add(self._moved_on, known.sha256)
+                if known.is_named:
+                    self._left.setdefault(known.sha256, {})[found.id] = known
             if decoded is None or (known and known.sha256 == decoded.sha256):
                 continue
-            if known and known.is_named:
-                self._left.setdefault(known.sha256, {})[found.id] = known
-            if known:
-                _add(self._moved_on, known.sha256)
             sha256, name = decoded.sha256, filename(found.uri)
             uris = dict.fromkeys(self._left.get(sha256, {}), "")
             for key, uri in copies.get(sha256, {}).items():
@@ -150,7 +151,9 @@ class Resolver:
         uri, said = origin or ("", None)
         if known is None and found.before and found.before.given:
             given = json.loads(found.before.given)  # it was no picture for a while
-            known = Known("", tuple(given["labels"]), given["metadata"])
+            both = said or Known("", (), {})
+            labels = tuple(dict.fromkeys([*both.labels, *given["labels"]]))
+            known = Known("", labels, {**given["metadata"], **both.metadata})
         elif said and (known is None or said.is_named):
             known = said
             if uri and is_gone(uri) and not looks_unmounted(uri):

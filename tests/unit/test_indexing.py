@@ -315,6 +315,23 @@ def test_a_place_keeps_nothing_of_a_picture_that_moved_on_to_that_of_an_unnamed_
     assert (index.get(unnamed).labels, index.get(named).labels) == (("dogs",), ())
 
 
+def test_what_was_said_moves_on_between_places_of_broken_files(index, photos, monkeypatch):
+    """A broken file comes in the place of a picture, and that in the place of a broken file."""
+    monkeypatch.setattr(run, "_GROUP_SIZE", 1)
+    monkeypatch.setattr(run, "WRITE_SIZE", 1)
+    one, two, three = sorted((photos / "cats").iterdir())[:3]
+    for number, file in enumerate([one, two, three]):
+        index.update(file, labels=f"picture {number}")
+    three.write_bytes(b"broken")
+    index.add(photos)
+    two.replace(three)
+    one.replace(two)
+    one.write_bytes(b"broken")
+    index.add(photos)
+    assert index.get(two).labels == ("picture 0",)
+    assert index.get(three).labels == ("picture 1", "picture 2")
+
+
 @pytest.mark.parametrize(("said", "then"), [((), ("cats",)), (("edited",), ("edited", "cats"))])
 def test_a_picture_in_the_place_of_another_loses_nothing(index, photos, said, then):
     index.update(photos / "cats" / "cat.1.png", labels=said)
