@@ -29,6 +29,7 @@ from imgsearch_es.retrieval.documents import Document
 from imgsearch_es.stores.base import Known, Store
 
 _SETTLED_TOGETHER = 500
+_BYTES = 1 << 21
 
 
 class Resolver:
@@ -39,12 +40,16 @@ class Resolver:
 
     def __init__(self, store: Store, labels: Labels, metadata: Metadata, *, is_new: bool) -> None:
         self._store = store
-        self._seen = bytearray(1 << 21) if is_new else None
+        self._seen = bytearray(_BYTES) if is_new else None
         self._labels = labels
         self._metadata = metadata
-        self._taken, self._at_place = set[str](), set[str]()
+        self._at_place = set[str]()
+        self._taken: dict[str, str] = {}
+        """By id of a place the id of that where its content and what was said of it went on to."""
         self._left: dict[str, dict[str, Known]] = {}
         """What people said of contents whose places others took in this run, by content and id."""
+        self._moved_on = bytearray(_BYTES)
+        """Contents that were at other places, perhaps with nothing said of them."""
         self._joined: dict[str, tuple[Known, Known, tuple[str, ...]]] = {}
         """By id what was said of the content before and of that now, and what of it is joined."""
 
@@ -54,13 +59,16 @@ class Resolver:
             taken = [found for found in group if not found.rejected]
             copies = self._copies(taken)
             stored = self._stored(taken, copies)
-            origins = self._origins(taken, copies)
+            origins = self._origins(group, copies)
             for found in taken:
                 self._complete(found, stored, origins.get(found.id))
             yield group
 
     def settle(self) -> None:
-        """When all is written: what went on with a picture goes from where another one is now."""
+        """When all is written: what went on with a picture goes from where another one is now.
+
+        Not where the picture did not get to its new place: the run was stopped, or it was refused.
+        """
 
         def changed(now: Document) -> Document:
             before, said, joins = self._joined[now.id]
@@ -72,8 +80,11 @@ class Resolver:
                 metadata={name: v for name, v in now.metadata.items() if name not in names},
             )
 
-        for part in chunks(sorted(self._taken & self._joined.keys()), _SETTLED_TOGETHER):
-            self._store.change(part, changed)
+        for part in chunks(sorted(self._taken.keys() & self._joined.keys()), _SETTLED_TOGETHER):
+            there = self._store.known([self._taken[key] for key in part])
+            hashes = {key: there[to].sha256 for key in part if (to := self._taken[key]) in there}
+            done = [key for key, now in hashes.items() if now == self._joined[key][0].sha256]
+            self._store.change(done, changed)
 
     def _copies(self, group: Sequence[Found]) -> Mapping[str, Mapping[str, str]]:
         """The documents of contents that are new where they are."""
@@ -99,12 +110,16 @@ class Resolver:
     ) -> dict[str, tuple[str, Known]]:
         """By id of a picture where its content was: in a file that is gone, or has another now."""
         places: dict[str, tuple[str, str, str]] = {}
+        origins: dict[str, tuple[str, Known]] = {}
         for found in group:
             decoded, known = found.decoded, found.known
+            there = decoded or found.rejected
+            if known and there and there.sha256 not in {"", known.sha256}:
+                _add(self._moved_on, known.sha256)
+                if known.is_named:
+                    self._left.setdefault(known.sha256, {})[found.id] = known
             if decoded is None or (known and known.sha256 == decoded.sha256):
                 continue
-            if known and known.is_named:
-                self._left.setdefault(known.sha256, {})[found.id] = known
             sha256, name = decoded.sha256, filename(found.uri)
             uris = dict.fromkeys(self._left.get(sha256, {}), "")
             for key, uri in copies.get(sha256, {}).items():
@@ -116,15 +131,16 @@ class Resolver:
                 key = min(order)[2]
                 places[found.id] = key, uris[key], sha256
                 if len(uris) > 1 or key in self._left.get(sha256, {}) or not is_gone(uris[key]):
-                    self._taken.add(key)
+                    self._taken[key] = found.id
+                _add(self._moved_on, sha256)
+            elif _may_have(self._moved_on, sha256):
+                origins[found.id] = "", Known(sha256, (), {})
         now = self._store.known([key for key, _, _ in places.values()]) if places else {}
-        origins = {}
         for found_id, (key, uri, sha256) in places.items():
             said = now.get(key)
-            if said is None or said.sha256 != sha256:
-                said = self._left.get(sha256, {}).get(key)
-            if said:
-                origins[found_id] = uri, said
+            if said is None or said.sha256 != sha256:  # another one is there by now
+                said = self._left.get(sha256, {}).get(key, Known(sha256, (), {}))
+            origins[found_id] = uri, said
         return origins
 
     def _complete(
@@ -135,7 +151,9 @@ class Resolver:
         uri, said = origin or ("", None)
         if known is None and found.before and found.before.given:
             given = json.loads(found.before.given)  # it was no picture for a while
-            known = Known("", tuple(given["labels"]), given["metadata"])
+            both = said or Known("", (), {})
+            labels = tuple(dict.fromkeys([*both.labels, *given["labels"]]))
+            known = Known("", labels, {**given["metadata"], **both.metadata})
         elif said and (known is None or said.is_named):
             known = said
             if uri and is_gone(uri) and not looks_unmounted(uri):
@@ -183,9 +201,18 @@ def _add(seen: bytearray, sha256: str) -> bool:
     (B. H. Bloom: Space/time trade-offs in hash coding with allowable errors. CACM 13(7), 1970.)
     A million pictures make one answer in seventy wrong, which costs a question to the store.
     """
-    number, there = int(sha256[:16], 16), True
+    there = _may_have(seen, sha256)
+    for byte, bit in _probes(seen, sha256):
+        seen[byte] |= bit
+    return there
+
+
+def _may_have(seen: bytearray, sha256: str) -> bool:
+    return all(seen[byte] & bit for byte, bit in _probes(seen, sha256))
+
+
+def _probes(seen: bytearray, sha256: str) -> Iterator[tuple[int, int]]:
+    number = int(sha256[:16], 16)
     for place in (number, number >> 24):
         byte, bit = divmod(place % (8 * len(seen)), 8)
-        there = there and bool(seen[byte] >> bit & 1)
-        seen[byte] |= 1 << bit
-    return there
+        yield byte, 1 << bit

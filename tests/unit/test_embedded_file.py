@@ -255,7 +255,7 @@ def test_a_writer_that_cannot_get_in_keeps_no_reader_out(file, process, path, mo
     assert count(file) == 2
 
 
-def test_a_patient_writer_tries_on_and_says_for_whom(path, process, caplog):
+def test_a_patient_writer_tries_on_and_says_for_whom(path, process, caplog, monkeypatch):
     child = process(WRITE)
     patient = DatabaseFile(path, wait_seconds=0.1)
     timer = threading.Timer(0.5, go_on, [child])
@@ -265,6 +265,14 @@ def test_a_patient_writer_tries_on_and_says_for_whom(path, process, caplog):
     timer.join()
     assert f"(process {child.pid})" in caplog.messages[0]
     assert count(patient) == 3
+    with patient.patient() as end, ThreadPoolExecutor() as threads:
+        end()  # which ends no wait for a moment
+        with patient.reading():
+            writing = threads.submit(insert, patient)
+            time.sleep(0.3)
+        writing.result()
+    assert count(patient) == 4
+    monkeypatch.setattr("imgsearch_es.stores.embedded.file._ROOM_SECONDS", 0.2)
     child = process(WRITE)
     with patient.patient() as end:
         end()

@@ -8,6 +8,8 @@ import itertools
 import json
 import os
 import shutil
+import signal
+import time
 from datetime import datetime
 
 import numpy as np
@@ -266,6 +268,68 @@ def test_what_was_said_of_a_picture_goes_with_it(index, photos, monkeypatch, siz
     assert labels[:2] + labels[4:] == [(f"picture {i}",) for i in range(12) if i not in {2, 3}]
     assert not is_whole or sorted(labels[2:4]) == [("picture 2",), ("picture 3",)]
     assert [dict(index.get(place).metadata)["number"] for place in places[4:]] == [*range(4, 12)]
+
+
+def test_a_run_that_is_stopped_loses_nothing_that_was_said(index, photos, monkeypatch):
+    """Of three pictures that take each other's places one is written."""
+    files = sorted((photos / "cats").iterdir())[:3]
+    contents = [file.read_bytes() for file in files]
+    for number, file in enumerate(files):
+        index.update(file, labels=f"picture {number}")
+        file.write_bytes(contents[number - 2])
+
+    def stop(indexer, found, analyzer, advance=run.Indexer._advance):
+        os.kill(os.getpid(), signal.SIGINT)
+        return advance(indexer, found, analyzer)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run.Indexer, "_advance", stop)
+        with pytest.raises(run.StoppedError):
+            index.add(files)
+    assert index.get(files[0]).labels == ("picture 1", "picture 0")
+    index.add(files)
+    said = [label for file in files for label in index.get(file).labels]
+    assert {*said} == {"picture 0", "picture 1", "picture 2"}
+
+
+def test_a_place_keeps_nothing_of_a_picture_that_moved_on_to_that_of_an_unnamed_one(
+    index, photos, monkeypatch
+):
+    named, unnamed = photos / "dogs" / "dog.0.png", photos / "cats" / "cat.0.png"
+    index.update(unnamed, labels=[])
+    before = index.get(unnamed)
+    ask = index.store.by_content
+
+    def late(hashes):  # when the unnamed one's place is written over
+        while before.sha256 in hashes and before.sha256 == index.get(unnamed).sha256:
+            time.sleep(0.01)
+        return ask(hashes)
+
+    one, other = named.read_bytes(), unnamed.read_bytes()
+    named.write_bytes(other)
+    unnamed.write_bytes(one)
+    monkeypatch.setattr(index.store, "by_content", late)
+    monkeypatch.setattr(run, "_GROUP_SIZE", 1)
+    monkeypatch.setattr(run, "WRITE_SIZE", 1)
+    index.add([unnamed, named])
+    assert (index.get(unnamed).labels, index.get(named).labels) == (("dogs",), ())
+
+
+def test_what_was_said_moves_on_between_places_of_broken_files(index, photos, monkeypatch):
+    """A broken file comes in the place of a picture, and that in the place of a broken file."""
+    monkeypatch.setattr(run, "_GROUP_SIZE", 1)
+    monkeypatch.setattr(run, "WRITE_SIZE", 1)
+    one, two, three = sorted((photos / "cats").iterdir())[:3]
+    for number, file in enumerate([one, two, three]):
+        index.update(file, labels=f"picture {number}")
+    three.write_bytes(b"broken")
+    index.add(photos)
+    two.replace(three)
+    one.replace(two)
+    one.write_bytes(b"broken")
+    index.add(photos)
+    assert index.get(two).labels == ("picture 0",)
+    assert index.get(three).labels == ("picture 1", "picture 2")
 
 
 @pytest.mark.parametrize(("said", "then"), [((), ("cats",)), (("edited",), ("edited", "cats"))])

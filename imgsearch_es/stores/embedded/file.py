@@ -103,7 +103,8 @@ class DatabaseFile:
     def patient(self) -> Iterator[Callable[[], None]]:
         """Within this block, wait for the file as long as it takes, and say for whom.
 
-        What it gives, when called, ends that; a handler of signals may call it.
+        What it gives, when called, ends that, but for waits that are still short, as those for
+        threads of this process; a handler of signals may call it.
         """
         self._patient += 1
         try:
@@ -220,15 +221,16 @@ class DatabaseFile:
                 self._changed.wait(pause)
             interrupt.check()
             late = time.monotonic() >= give_up
+            ended = self._ended and time.monotonic() >= began + _ROOM_SECONDS
             if says and time.monotonic() >= max(began, self._said_at) + _SAY_SECONDS:
                 self._said_at = began + self.wait_seconds  # the next one to say it, of any thread
                 _log.warning("waiting for %s: it is in use by %s", self.path, self._holder())
-            if self._ended or late:
+            if ended or late:
                 error = IndexLockedError(
                     f"{self.path} has been in use by {self._holder()} for "
-                    f"{seconds:.0f} seconds; wait until it is done, or stop it"
+                    f"{time.monotonic() - began:.0f} seconds; wait until it is done, or stop it"
                 )
-                if self._ended or not self._patient:
+                if ended or not self._patient:
                     raise error
                 _log.warning("%s; still waiting", error)
                 give_up += seconds
