@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import re
 import struct
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -305,11 +306,13 @@ def _read_xmp(packet: object) -> dict[str, Any]:
     """The properties of an XMP packet that are wanted: texts, and the list of subjects.
 
     A packet that declares entities is not read: it needs none, and an attack would; nor one that is
-    not in UTF-8, which could hide them.
+    neither in UTF-8 nor marked as in UTF-16, which could hide them.
     """
     data = packet.encode("utf-8", "replace") if isinstance(packet, str) else packet
     if not isinstance(data, bytes) or len(data) > _LONGEST_BLOCK:
         return {}
+    if data.startswith((BOM_UTF16_LE, BOM_UTF16_BE)):
+        data = data.decode("utf-16", "replace").encode()
     data = data.strip(b"\0 \r\n\t")
     if b"<!DOCTYPE" in data or b"\0" in data:
         return {}

@@ -192,6 +192,15 @@ def test_a_title_of_a_sidecar_counts_before_what_the_file_says(tmp_path):
     assert read_photo({"exif": exif.tobytes()}, b"", str(tmp_path / "a.jpg")).caption == "Am Strand"
 
 
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize("head", ["", "<!DOCTYPE x [<!ENTITY a 'Strand'>]>"])
+def test_a_sidecar_in_another_encoding_is_read_and_hides_no_entities(tmp_path, encoding, head):
+    whole = sidecar(f"<rdf:Description {DC} dc:title='Grüße'/>", head).decode()
+    whole = f"\ufeff<?xml version='1.0' encoding='utf-16'?>{whole}"
+    (tmp_path / "a.jpg.xmp").write_bytes(whole.encode(encoding))
+    assert read_photo({}, b"", str(tmp_path / "a.jpg")).caption == ("" if head else "Grüße")
+
+
 def test_what_a_sidecar_says_of_parts_is_not_said_of_the_picture(tmp_path):
     part = f"<rdf:Description {DC} dc:title='part'><dc:subject><rdf:Bag><rdf:li>part</rdf:li>"
     part += "</rdf:Bag></dc:subject></rdf:Description>"
