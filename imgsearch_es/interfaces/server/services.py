@@ -19,7 +19,7 @@ from imgsearch_es.errors import ImgsearchError, IndexNotFoundError, LogError, Se
 from imgsearch_es.evaluation.clicks import InteractionLog, open_log
 from imgsearch_es.index import ImageIndex
 from imgsearch_es.indexing import DEFAULT_LIMITS
-from imgsearch_es.interfaces.server.answers import ProblemError, log
+from imgsearch_es.interfaces.server.answers import ProblemError, log, problem_of
 from imgsearch_es.interfaces.server.batching import Searchers, ServedIndex, in_hurry
 from imgsearch_es.interfaces.server.connections import Bodies, owner_of
 from imgsearch_es.interfaces.server.guard import Metrics, ServerSettings, unauthorized
@@ -202,7 +202,12 @@ class Services:
         await self.changing.acquire()
         going_on = asyncio.wrap_future(self._changes.submit(call))  # whatever becomes of who asked
         going_on.add_done_callback(lambda _: self.changing.release())
-        return await asyncio.shield(going_on)
+        try:
+            return await asyncio.shield(going_on)
+        except ServerError as error:
+            problem = problem_of(error, self.index.location)
+            message = f"{problem.message}. The change may be made, or a part of it: make it again"
+            raise ProblemError(problem.status, problem.kind, message, problem.headers) from error
 
     async def fetch(self, url: str) -> bytes:
         """The picture at a URL, by a thread that is only for this."""
