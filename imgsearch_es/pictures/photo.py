@@ -11,10 +11,12 @@ from __future__ import annotations
 import math
 import re
 import struct
-from collections.abc import Iterator, Mapping
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
+from itertools import chain
 from typing import Any
 from xml.etree import ElementTree
 
@@ -37,7 +39,8 @@ _LONGEST_BLOCK = 1 << 20
 _SIDECAR = Limits(max_bytes=_LONGEST_BLOCK)
 _LONGEST, _MOST_KEYWORDS = 2000, 100
 """Characters of a text, and keywords."""
-_DATE = re.compile(r"(\d{4})[:-](\d\d)[:-](\d\d)(?:[ T](\d\d):(\d\d)(?::(\d\d))?)?")
+_DATE = re.compile(r"(\d{4})(?:$|[:-](\d\d)(?:$|[:-](\d\d)(?:[ T](\d\d):(\d\d)(?::(\d\d))?)?))")
+"""Without a day or a month where nobody knows them."""
 _NAMES = {
     "rdf": "http://www.w3.org/1999/02/22-rdf-syntax-ns#",
     "dc": "http://purl.org/dc/elements/1.1/",
@@ -45,7 +48,9 @@ _NAMES = {
     "photoshop": "http://ns.adobe.com/photoshop/1.0/",
     "xmp": "http://ns.adobe.com/xap/1.0/",
 }
-_XMP_DATES = ("exif:DateTimeOriginal", "photoshop:DateCreated", "xmp:CreateDate")
+_XMP_DATES = _XMP_TAKEN, _XMP_CREATED, _XMP_DIGITIZED = (
+    "exif:DateTimeOriginal", "photoshop:DateCreated", "xmp:CreateDate"
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +143,8 @@ def is_place(latitude: float, longitude: float) -> bool:
 def read_photo(info: Mapping[Any, Any], data: bytes, uri: str) -> Photo:
     """What a file says of the photo in it, given what Pillow found beside the pixels.
 
-    The file's own date counts where the photo has none, and a sidecar before what the file says.
+    The file's own date counts where the photo has none, and a sidecar before what the file says of
+    the same: it is what a person said last.
     """
     block = _block(info, data)
     tags = _directory(block, _first(block))
@@ -146,14 +152,15 @@ def read_photo(info: Mapping[Any, Any], data: bytes, uri: str) -> Photo:
     own = _read_xmp(info.get("xmp") or info.get("XML:com.adobe.xmp") or tags.get(_XMP))
     beside = _read_xmp(_sidecar(uri))
     subjects = [*beside.get("dc:subject", ()), *own.get("dc:subject", ())]
-    xmp = {**own, **beside}
-    dates = [exif.get(_TAKEN), exif.get(_DIGITIZED), *map(xmp.get, _XMP_DATES)]
-    dates += [tags.get(_CHANGED), info.get("creation_time")]
+    dates = [beside.get(_XMP_TAKEN), beside.get(_XMP_CREATED), exif.get(_TAKEN)]
+    dates += [beside.get(_XMP_DIGITIZED), exif.get(_DIGITIZED), *map(own.get, _XMP_DATES)]
+    changed = tags.get(_CHANGED), info.get("creation_time")
     keywords = [*subjects, *_utf16(tags.get(_KEYWORDS)).split(";")]
-    described = (xmp.get("dc:description"), tags.get(_DESCRIPTION), xmp.get("dc:title"))
+    described = [beside.get("dc:description"), beside.get("dc:title")]
+    described += [own.get("dc:description"), tags.get(_DESCRIPTION), own.get("dc:title")]
     captions = (*map(_text, described), _utf16(tags.get(_TITLE)))
     return Photo(
-        taken_at=next(filter(None, map(_moment, dates)), None) or _date_of_file(uri),
+        taken_at=_taken(dates) or _taken(changed) or _date_of_file(uri),
         camera=_text(tags.get(_MODEL)) or _text(tags.get(_MAKE)),
         lens=_text(exif.get(_LENS)),
         place=_place(_directory(block, _number(tags.get(_GPS)))),
@@ -240,14 +247,28 @@ def _utf16(value: object) -> str:
     return _text(value[: 4 * _LONGEST].decode("utf-16-le", "replace").rstrip("\0"))
 
 
-def _moment(value: object) -> datetime | None:
+def _moment(value: object) -> tuple[int, ...]:
+    """Year, month, day, hour and so on, as far as they are told; empty of what is no date."""
     found = _DATE.match(_text(value))
-    if not found or int(found[1]) < 1826:  # that of the oldest photo that there is
-        return None
-    try:
-        return datetime(*(int(part or 0) for part in found.groups()))  # type: ignore[arg-type]
+    parts = tuple(int(part) for part in found.groups() if part) if found else ()
+    if 0 in parts[:3]:  # a month or a day that nobody knows
+        parts = parts[: parts.index(0)]
+    try:  # from the oldest photo that there is on
+        return parts if parts and _whole(parts).year >= 1826 else ()
     except ValueError:
-        return None
+        return ()
+
+
+def _whole(parts: tuple[int, ...]) -> datetime:
+    """With the first month and day where they are not told."""
+    return datetime(*(*parts, 1, 1)[: max(3, len(parts))])  # type: ignore[arg-type]
+
+
+def _taken(values: Iterable[object]) -> datetime | None:
+    """The first date, or what says the same more closely: to the second, say, not to the day."""
+    told = list(filter(None, map(_moment, values)))
+    same = [each for each in told if each[: len(told[0])] == told[0]]
+    return _whole(max(same, key=len)) if same else None
 
 
 def _sidecar(uri: str) -> bytes | None:
@@ -285,11 +306,13 @@ def _read_xmp(packet: object) -> dict[str, Any]:
     """The properties of an XMP packet that are wanted: texts, and the list of subjects.
 
     A packet that declares entities is not read: it needs none, and an attack would; nor one that is
-    not in UTF-8, which could hide them.
+    neither in UTF-8 nor marked as in UTF-16, which could hide them.
     """
     data = packet.encode("utf-8", "replace") if isinstance(packet, str) else packet
     if not isinstance(data, bytes) or len(data) > _LONGEST_BLOCK:
         return {}
+    if data.startswith((BOM_UTF16_LE, BOM_UTF16_BE)):
+        data = data.decode("utf-16", "replace").encode()
     data = data.strip(b"\0 \r\n\t")
     if b"<!DOCTYPE" in data or b"\0" in data:
         return {}
@@ -298,7 +321,8 @@ def _read_xmp(packet: object) -> dict[str, Any]:
     except (ElementTree.ParseError, ValueError, LookupError):
         return {}
     found: dict[str, Any] = {}
-    for described in tree.iter(f"{{{_NAMES['rdf']}}}Description"):
+    rdf = f"{{{_NAMES['rdf']}}}"  # descriptions deeper down are of other things, such as parts
+    for described in chain(*(top.iterfind(f"{rdf}Description") for top in tree.iter(f"{rdf}RDF"))):
         for name in (*_XMP_DATES, "dc:description", "dc:title", "dc:subject"):
             prefix, _, local = name.partition(":")
             full = f"{{{_NAMES[prefix]}}}{local}"

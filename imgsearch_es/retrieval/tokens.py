@@ -16,7 +16,7 @@ from imgsearch_es.retrieval.conditions import NAMES, NUMBER_FIELDS, SIGNS, quote
 from imgsearch_es.retrieval.spans import is_range, to_number
 from imgsearch_es.vocabulary.colors import COLOR
 from imgsearch_es.vocabulary.synsets import Vocabulary
-from imgsearch_es.vocabulary.words import normalize
+from imgsearch_es.vocabulary.words import STOP_WORDS, normalize
 
 MAX_LENGTH = 10_000
 """Characters in a line."""
@@ -85,7 +85,8 @@ def shown_phrase(phrase: str) -> str:
     except QueryError:
         return quoted(phrase)
     words = [token["word"] or "" for token in found if token["boost"] is None]
-    is_plain = words == phrase.split() and "score(" not in phrase and normalize(phrase) != ""
+    is_plain = words == phrase.split() and "score(" not in phrase
+    is_plain = is_plain and not STOP_WORDS.issuperset(normalize(phrase).split())
     return quoted(phrase) if not is_plain or any(map(is_picture_name, words)) else phrase
 
 

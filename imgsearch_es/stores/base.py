@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 READ_SECONDS: ContextVar[float] = ContextVar("READ_SECONDS", default=math.inf)
 """How long a thread that reads waits for who writes, where that is less than the store does."""
+ANSWER_SECONDS: ContextVar[float] = ContextVar("ANSWER_SECONDS", default=math.inf)
+"""How long it waits for an answer of a server, once, also while another thread is patient."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,7 @@ from elasticsearch import Elasticsearch
 from imgsearch_es import ImageIndex
 from imgsearch_es.errors import ImgsearchError
 from imgsearch_es.indexing import IndexReport, run
+from imgsearch_es.stores.base import ANSWER_SECONDS
 from imgsearch_es.stores.elastic import waiting
 from tests.faults.conftest import ALL, BROKEN, PICTURES, Start, content, finish, wait_for_pictures
 from tests.faults.indexer import BATCH, WRITE
@@ -534,3 +535,17 @@ def test_a_search_does_not_wait(scene: Scene) -> None:
         with pytest.raises(ImgsearchError, match="state not recovered"):
             index.search(text="dog")
         assert time.monotonic() - began < 20
+
+
+def test_a_search_that_is_answered_soon_does_not_wait_for_a_silent_server(scene: Scene) -> None:
+    with ImageIndex(scene.location, model="fake") as index:
+        index.add(scene.folder / "0")
+        scene.proxy.fault = lambda request: Stall(20)
+        before = ANSWER_SECONDS.set(0.5)
+        try:
+            began = time.monotonic()
+            with index.store.patient(), pytest.raises(ImgsearchError, match="timed out"):
+                index.search_many([index.query(text="dog")])
+            assert time.monotonic() - began < 10
+        finally:
+            ANSWER_SECONDS.reset(before)

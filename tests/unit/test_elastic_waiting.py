@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from imgsearch_es.errors import ServerError
+from imgsearch_es.stores.base import ANSWER_SECONDS
 from imgsearch_es.stores.elastic import waiting
 from imgsearch_es.stores.elastic.waiting import BusyError, Patience, last_cause
 
@@ -42,6 +44,14 @@ def test_it_waits_only_where_asked(patience):
         assert patience.call(busy_times(1)) == "done"
     with pytest.raises(ServerError):
         patience.call(busy_times(1))
+
+
+def test_who_answers_a_search_does_not_wait_while_another_thread_writes(patience):
+    with patience.waiting(), ThreadPoolExecutor(1, "", ANSWER_SECONDS.set, (20.0,)) as searches:
+        asked = searches.submit(patience.call, busy_times(20))
+        assert patience.call(busy_times(20)) == "done"
+        with pytest.raises(ServerError, match="does not answer: status 503"):
+            asked.result()
 
 
 def test_it_says_once_that_it_waits_and_that_it_goes_on(patience, caplog):

@@ -105,6 +105,14 @@ def test_labels_of_marks_read_back():
     assert parse_words(shown_phrase("&"), known).terms[0].key == "&"
 
 
+def test_stop_words_of_another_language_are_suggested_in_quotation_marks():
+    known = imagenet().with_lexicon((("and", "n01846331"),))  # the duck, in Norwegian
+    with pytest.raises(UnknownWordError) as unknown:
+        parse_words("annd", known)
+    assert unknown.value.suggestions[0] == '"and"'
+    assert "drake" in [term.key for term in parse_words('"and"', known).terms]
+
+
 def test_minus_compares_classes_where_hypernyms_sum_them():
     """A hypernym of what is excluded has all of its score, of which nothing speaks for a hit."""
     for line in ("canine -dog", "cat wolf carnivore -dog"):

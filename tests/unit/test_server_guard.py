@@ -19,7 +19,7 @@ from unittest import mock
 import pytest
 from PIL import Image
 
-from imgsearch_es.errors import ConfigurationError, QueryError
+from imgsearch_es.errors import ConfigurationError, QueryError, ServerError
 from imgsearch_es.interfaces.server import connections, guard
 from imgsearch_es.interfaces.server.guard import ServerSettings
 from imgsearch_es.interfaces.server.schemas import What
@@ -325,6 +325,24 @@ def test_a_change_may_take_long_and_others_wait_until_its_thread_ends(start, cat
         assert json_of(client("DELETE", path), 409)["error"]["kind"] == "Busy"
         release.set()
         wait_for(lambda: client("DELETE", path).status == 200)
+        monkeypatch.setattr(guard, "_CHANGING_SECONDS", 0.3)
+        release.clear()
+        monkeypatch.setattr(client.services.index, "label", lambda *_, **__: release.wait(20))
+        body = {"pictures": [picture_id(str(cat))], "add": ["x"]}
+        said = json_of(client.post("/api/v1/documents/label", body), 504)["error"]["message"]
+        assert said == "the answer took longer than 0.3 seconds; the change goes on"
+        release.set()
+
+
+def test_a_change_that_the_index_did_not_answer_may_be_made(start, cat, monkeypatch):
+    with start(token=TOKEN) as client:
+        client.headers = dict(BEARER)
+        lost = mock.Mock(side_effect=ServerError("no answer"))
+        monkeypatch.setattr(client.services.index, "label", lost)
+        body = {"pictures": [picture_id(str(cat))], "add": ["x"]}
+        said = json_of(client.post("/api/v1/documents/label", body), 503)["error"]
+        assert said["kind"] == "ServerError"
+        assert said["message"].endswith(". The change may be made, or a part of it: make it again")
 
 
 HOLD = "import duckdb, sys; held = duckdb.connect(sys.argv[1]); print(flush=True); input()"

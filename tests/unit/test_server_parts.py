@@ -29,6 +29,7 @@ from starlette.datastructures import QueryParams
 from imgsearch_es.analysis.analyzer import Term
 from imgsearch_es.analysis.models.base import Prediction
 from imgsearch_es.errors import AnalyzerError, ImageError, QueryError
+from imgsearch_es.interfaces.server.answers import log
 from imgsearch_es.interfaces.server.batching import MAX_TOGETHER, BatchingModel
 from imgsearch_es.interfaces.server.connections import RateLimit, owner_of
 from imgsearch_es.interfaces.server.page import timeline
@@ -382,9 +383,14 @@ def test_all_of_a_fetch_has_one_deadline(web, slow, monkeypatch):
 # -- the state in the URL --
 
 
+def complain(parts: Services, given: object) -> None:
+    log.warning("all the same")
+    raise RuntimeError
+
+
 @pytest.mark.slow
 def test_another_process_answers_and_where_none_can_the_server_does(
-    start, word, cat, monkeypatch, tmp_path
+    start, word, cat, monkeypatch, tmp_path, capfd
 ):
     lexicon = tmp_path / "de.xml"
     lexicon.write_text(GERMAN)
@@ -413,6 +419,8 @@ def test_another_process_answers_and_where_none_can_the_server_does(
             assert answers(client) == expected
         refuse.assert_not_called()
         assert client.get("/results?q=qqqq").status == 400  # said by the server itself
+        assert searchers.submit(complain, None).result() is None
+        assert "all the same" not in capfd.readouterr().err  # as the server says it, a few times
         for process in searchers.processes:
             process.kill()
             process.join()

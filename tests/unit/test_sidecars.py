@@ -16,7 +16,7 @@ from imgsearch_es.pictures.photo import read_photo
 from imgsearch_es.pictures.sidecars import HIERARCHY, SUBJECT, SidecarError, tag
 from imgsearch_es.retrieval.traces import TRACE
 from imgsearch_es.vocabulary.synsets import imagenet
-from tests.unit.test_photos import dng
+from tests.unit.test_photos import dng, exif_of
 
 RDF = "xmlns:rdf='http://www.w3.org/1999/02/22-rdf-syntax-ns#'"
 DC = "xmlns:dc='http://purl.org/dc/elements/1.1/'"
@@ -158,3 +158,58 @@ def test_what_is_no_sidecar_is_not_read(tmp_path, monkeypatch):
     for name, why in (("a.jpg", "a FIFO"), ("b.jpg", "larger than the limit")):
         with pytest.raises(SidecarError, match=f"stays as it is: .*{why}"):
             tag(tmp_path / name, WORDS, is_raw=False, dry_run=False)
+
+
+EXIF = {"exif": exif_of().tobytes()}
+XMP_NAMES = (
+    "xmlns:exif='http://ns.adobe.com/exif/1.0/' xmlns:xmp='http://ns.adobe.com/xap/1.0/' "
+    "xmlns:photoshop='http://ns.adobe.com/photoshop/1.0/'"
+)
+
+
+@pytest.mark.parametrize(
+    ("said", "info", "taken"),
+    [
+        ("exif:DateTimeOriginal='1975-08-01T12:00:00+02:00'", EXIF, "1975-08-01T12:00:00"),
+        ("photoshop:DateCreated='1975-08'", EXIF, "1975-08-01T00:00:00"),
+        ("photoshop:DateCreated='1975-00-00'", EXIF, "1975-01-01T00:00:00"),
+        ("photoshop:DateCreated='1975'", {}, "1975-01-01T00:00:00"),
+        ("photoshop:DateCreated='2019-07-01'", EXIF, "2019-07-01T18:30:05"),  # to the second there
+        ("xmp:CreateDate='2024-01-02T03:04:05'", EXIF, "2019-07-01T18:30:05"),  # of scanning it
+        ("exif:DateTimeOriginal='soon'", EXIF, "2019-07-01T18:30:05"),
+        ("exif:DateTimeOriginal='1975 or so'", EXIF, "2019-07-01T18:30:05"),
+    ],
+)
+def test_a_date_of_a_sidecar_counts_first(tmp_path, said, info, taken):
+    (tmp_path / "a.jpg.xmp").write_bytes(sidecar(f"<rdf:Description {XMP_NAMES} {said}/>"))
+    assert read_photo(info, b"", str(tmp_path / "a.jpg")).taken_at.isoformat() == taken
+
+
+def test_a_title_of_a_sidecar_counts_before_what_the_file_says(tmp_path):
+    (tmp_path / "a.jpg.xmp").write_bytes(sidecar(f"<rdf:Description {DC} dc:title='Am Strand'/>"))
+    exif = exif_of()
+    exif[270] = "OLYMPUS DIGITAL CAMERA"
+    assert read_photo({"exif": exif.tobytes()}, b"", str(tmp_path / "a.jpg")).caption == "Am Strand"
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize("head", ["", "<!DOCTYPE x [<!ENTITY a 'Strand'>]>"])
+def test_a_sidecar_in_another_encoding_is_read_and_hides_no_entities(tmp_path, encoding, head):
+    whole = sidecar(f"<rdf:Description {DC} dc:title='Grüße'/>", head).decode()
+    whole = f"\ufeff<?xml version='1.0' encoding='utf-16'?>{whole}"
+    (tmp_path / "a.jpg.xmp").write_bytes(whole.encode(encoding))
+    assert read_photo({}, b"", str(tmp_path / "a.jpg")).caption == ("" if head else "Grüße")
+
+
+def test_what_a_sidecar_says_of_parts_is_not_said_of_the_picture(tmp_path):
+    part = f"<rdf:Description {DC} dc:title='part'><dc:subject><rdf:Bag><rdf:li>part</rdf:li>"
+    part += "</rdf:Bag></dc:subject></rdf:Description>"
+    (tmp_path / "a.jpg.xmp").write_bytes(
+        sidecar(
+            "<rdf:Description xmlns:m='http://ns.adobe.com/xap/1.0/mm/'><m:Pantry><rdf:Bag>"
+            f"<rdf:li>{part}</rdf:li></rdf:Bag></m:Pantry></rdf:Description>"
+        )
+    )
+    assert tag(tmp_path / "a.jpg", {SUBJECT: ["Meer"]}, is_raw=False, dry_run=False)
+    photo = read_photo({}, b"", str(tmp_path / "a.jpg"))
+    assert (photo.keywords, photo.caption) == (("Meer",), "")

@@ -30,7 +30,7 @@ from imgsearch_es.errors import ImgsearchError
 from imgsearch_es.index import ImageIndex
 from imgsearch_es.interfaces.server.answers import log
 from imgsearch_es.interfaces.server.guard import ServerSettings
-from imgsearch_es.stores.base import READ_SECONDS
+from imgsearch_es.stores.base import ANSWER_SECONDS, READ_SECONDS
 
 MAX_TOGETHER = 32
 """Pictures in one forward pass."""
@@ -199,8 +199,15 @@ _here: list[Any] = []
 def _begin(make: Make, index: ServedIndex, settings: ServerSettings) -> None:
     threading.Thread(target=_end_with_the_server, daemon=True).start()
     index.has_analyzer = False
-    READ_SECONDS.set(_SHARE * settings.request_seconds)
+    log.disabled = True  # what goes wrong here the server does again, and then says
+    in_hurry(settings, _SHARE)
     _here.append(make(index, settings))
+
+
+def in_hurry(settings: ServerSettings, share: float) -> None:
+    """Let this thread wait for the index's file that share of the time of an answer."""
+    READ_SECONDS.set(share * settings.request_seconds)
+    ANSWER_SECONDS.set(settings.request_seconds)
 
 
 def _end_with_the_server() -> None:

@@ -290,7 +290,7 @@ class Guard:
         taken = 0
 
         async def counted() -> Message:
-            nonlocal taken
+            nonlocal taken, limit
             message = await receive()
             taken += len(message.get("body", b""))
             if taken > most:
@@ -301,7 +301,8 @@ class Guard:
             if answer.refusal is not None:
                 raise answer.refusal  # whatever the application makes of it
             if changing and not message.get("more_body", False):
-                in_time.deadline = anyio.current_time() + _CHANGING_SECONDS
+                limit = _CHANGING_SECONDS
+                in_time.deadline = anyio.current_time() + limit
             return message
 
         problem: ProblemError | None = None
@@ -318,7 +319,9 @@ class Guard:
         if answer.refusal is not None:
             answer.refusal, problem = None, answer.refusal
         if in_time.cancelled_caught:
-            problem = ProblemError(504, "TooSlow", f"the answer took longer than {limit:g} seconds")
+            message = f"the answer took longer than {limit:g} seconds"
+            message += "; the change goes on" if changing and limit == _CHANGING_SECONDS else ""
+            problem = ProblemError(504, "TooSlow", message)
         return problem if answer.began is None else None
 
 

@@ -19,8 +19,8 @@ from imgsearch_es.errors import ImgsearchError, IndexNotFoundError, LogError, Se
 from imgsearch_es.evaluation.clicks import InteractionLog, open_log
 from imgsearch_es.index import ImageIndex
 from imgsearch_es.indexing import DEFAULT_LIMITS
-from imgsearch_es.interfaces.server.answers import ProblemError, log
-from imgsearch_es.interfaces.server.batching import Searchers, ServedIndex
+from imgsearch_es.interfaces.server.answers import ProblemError, log, problem_of
+from imgsearch_es.interfaces.server.batching import Searchers, ServedIndex, in_hurry
 from imgsearch_es.interfaces.server.connections import Bodies, owner_of
 from imgsearch_es.interfaces.server.guard import Metrics, ServerSettings, unauthorized
 from imgsearch_es.interfaces.server.pictures import Pictures, ThumbnailCache
@@ -39,7 +39,6 @@ from imgsearch_es.search.hits import Hits
 from imgsearch_es.search.query_building import LISTED_BY
 from imgsearch_es.search.query_pictures import Opened, Prepared, QueryImage
 from imgsearch_es.search.request import OPTIONS
-from imgsearch_es.stores.base import READ_SECONDS
 
 _SHARE = 2 / 3
 """Of the time that an answer may take: who reads waits so long for the index's file."""
@@ -155,7 +154,7 @@ class Services:
         self.answers = Bodies()
         self._log = open_log(settings.log)
         self.searchers = Searchers(Services, index, settings)
-        hurry = READ_SECONDS.set, (_SHARE * settings.request_seconds,)
+        hurry = in_hurry, (settings, _SHARE)
         self._searches = ThreadPoolExecutor(settings.threads, "imgsearch-search", *hurry)
         self._drawings = ThreadPoolExecutor(_DRAWING_THREADS, "imgsearch-draw", *hurry)
         self._changes = ThreadPoolExecutor(1, "imgsearch-change")
@@ -203,7 +202,12 @@ class Services:
         await self.changing.acquire()
         going_on = asyncio.wrap_future(self._changes.submit(call))  # whatever becomes of who asked
         going_on.add_done_callback(lambda _: self.changing.release())
-        return await asyncio.shield(going_on)
+        try:
+            return await asyncio.shield(going_on)
+        except ServerError as error:
+            problem = problem_of(error, self.index.location)
+            message = f"{problem.message}. The change may be made, or a part of it: make it again"
+            raise ProblemError(problem.status, problem.kind, message, problem.headers) from error
 
     async def fetch(self, url: str) -> bytes:
         """The picture at a URL, by a thread that is only for this."""

@@ -14,7 +14,7 @@ from imgsearch_es.errors import DamagedIndexError, StoreError
 from imgsearch_es.retrieval.queries import Query
 from imgsearch_es.retrieval.scoring import Statistics
 from imgsearch_es.retrieval.strategies import APPROXIMABLE, MAX_RESULTS
-from imgsearch_es.stores.base import SearchResult, known_settings
+from imgsearch_es.stores.base import ANSWER_SECONDS, SearchResult, known_settings
 from imgsearch_es.stores.elastic import inspecting, waiting
 from imgsearch_es.stores.elastic.answers import (
     FALLBACK,
@@ -145,7 +145,8 @@ class ElasticStore(Writing):
             return answers
 
         waiting: deque[Future[list[dict[str, Any]]]] = deque()
-        pool = ThreadPoolExecutor(_UNDER_WAY)
+        soon = (ANSWER_SECONDS.get(),)
+        pool = ThreadPoolExecutor(_UNDER_WAY, "imgsearch-ask", ANSWER_SECONDS.set, soon)
         try:
             for part in _batches(sizes):
                 waiting.append(pool.submit(ask, part))

@@ -8,6 +8,7 @@ removed by their ids. What cannot succeed is not tried again. A search does not 
 from __future__ import annotations
 
 import logging
+import math
 import re
 import threading
 import time
@@ -31,6 +32,7 @@ from elasticsearch import (
 from elasticsearch import ConnectionError as NoConnectionError
 
 from imgsearch_es.errors import ServerError
+from imgsearch_es.stores.base import ANSWER_SECONDS
 
 LONGEST_SECONDS = 120.0
 """How long one request is tried."""
@@ -79,7 +81,8 @@ class Patience:
 
     @property
     def is_on(self) -> bool:
-        return self._users > 0
+        """Whether this thread waits: not one whose answer is wanted soon, while another writes."""
+        return self._users > 0 and ANSWER_SECONDS.get() == math.inf
 
     @contextmanager
     def waiting(self) -> Iterator[Callable[[], None]]:
@@ -187,6 +190,8 @@ class PatientTransport(Transport):
 
     def _send(self, method: str, target: str, options: dict[str, Any]) -> TransportApiResponse:
         """What Elasticsearch answers; NoConnectionError where it is not whole, or another's."""
+        if (soon := ANSWER_SECONDS.get()) < math.inf:
+            options = {**options, "request_timeout": min(soon, options["request_timeout"])}
         try:
             answer = super().perform_request(method, target, **options)
         except SerializationError as error:  # quotes all that came
