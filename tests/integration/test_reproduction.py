@@ -29,7 +29,7 @@ def test_a_second_run_gives_the_same_tables(tmp_path):
     make_photos(tmp_path / "photos")
     (tmp_path / "matrix.toml").write_text(PLAN)
     first = reproduce(Matrix.read(tmp_path / "matrix.toml"), tmp_path / "first", plots=False)
-    first.write(tmp_path / "first", "matrix.toml")
+    first.write(tmp_path / "first", tmp_path / "matrix.toml")
     kept = Matrix.read(tmp_path / "first" / "manifest.json", tmp_path)
     second = reproduce(kept, tmp_path / "second", plots=False)
     assert second.differences() == []
