@@ -107,8 +107,8 @@ def _check_replaced(path: Path, what: str) -> None:
         file.seek(max(0, size - _SIGNED))
         if size and b"matplotlib" not in (begin + file.read()).lower():
             raise ConfigurationError(
-                f"cannot write the {what} {path}: it is there already, and no plot: remove it, or "
-                "name another file"
+                f"cannot write the {what} {path}: it is there already, and no plot: name another "
+                "file"
             )
 
 
