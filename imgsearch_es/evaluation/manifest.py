@@ -17,7 +17,7 @@ import json
 import os
 import platform
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, fields
 from datetime import datetime, timezone
 from inspect import signature
@@ -198,6 +198,14 @@ def read_manifest(path: str | os.PathLike[str], command: str = "evaluate") -> di
     if not isinstance(manifest.get(plan.kind), dict):
         raise EvaluationError(f"{path} does not say which {plan.kind} it is of")
     return manifest
+
+
+def refuse_others(files: Iterable[Path], command: str, cause: EvaluationError) -> None:
+    """EvaluationError where one of these files is there, as no manifest of this command is."""
+    if taken := next(filter(os.path.lexists, files), None):
+        raise EvaluationError(
+            f"{taken} is there, and of no earlier `imgsearch {command}`: name another folder"
+        ) from cause
 
 
 def arguments_of(

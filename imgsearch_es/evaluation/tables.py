@@ -16,7 +16,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from imgsearch_es.analysis.configuration import digest_of
 from imgsearch_es.errors import EvaluationError
-from imgsearch_es.evaluation.manifest import MANIFEST, BasePlan, as_text, read_manifest
+from imgsearch_es.evaluation.manifest import (
+    MANIFEST,
+    BasePlan,
+    as_text,
+    read_manifest,
+    refuse_others,
+)
 from imgsearch_es.evaluation.measures import Scores
 from imgsearch_es.evaluation.significance import (
     LEVEL,
@@ -231,11 +237,7 @@ class Results(Tables):
             earlier = read_manifest(where / MANIFEST, cls.command).get("files")
         except EvaluationError as error:
             earlier = {}
-            if taken := next(filter(os.path.lexists, files), None):
-                raise EvaluationError(
-                    f"{taken} is there, and of no earlier `imgsearch {cls.command}`: name another "
-                    "folder"
-                ) from error
+            refuse_others(files, cls.command, error)
         earlier, qrels = earlier if isinstance(earlier, dict) else {}, where / "qrels.txt"
         if qrels.name in earlier and qrels.exists() and digest_of(qrels) != earlier[qrels.name]:
             raise EvaluationError(

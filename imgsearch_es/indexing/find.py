@@ -135,10 +135,8 @@ class Found:
         """What was made of it, with what others said meanwhile of its document."""
         kept = [*self.keeps, "text"] if now.sha256 == made.sha256 else self.keeps
         values = {name: getattr(now, name) for name in kept}
-        if "labels" in self.joins:
-            values["labels"] = tuple(dict.fromkeys([*made.labels, *now.labels]))
-        if "metadata" in self.joins:
-            values["metadata"] = {**now.metadata, **made.metadata}
+        both = Known("", made.labels, made.metadata).joined(now)
+        values |= {name: getattr(both, name) for name in self.joins}
         return replace(made, **values)
 
 

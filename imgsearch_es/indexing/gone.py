@@ -12,6 +12,7 @@ from functools import cache, partial
 from pathlib import Path
 
 from imgsearch_es.errors import SourceError
+from imgsearch_es.indexing.exchange.rows import chunks
 from imgsearch_es.indexing.find import is_gone, unmounted
 from imgsearch_es.indexing.write import is_no_file
 from imgsearch_es.pictures.files import beginnings, to_path, to_uri
@@ -69,14 +70,11 @@ def remove_gone(store: Store, ids: Sequence[str]) -> int:
     delete it afterwards is to move it.
     """
     removed = 0
-    for start in range(0, len(ids), _REMOVED_TOGETHER):
-        part = ids[start : start + _REMOVED_TOGETHER]
+    for part in chunks(ids, _REMOVED_TOGETHER):
         left: dict[str, Known] = {}
         for each in store.known(part).values():
             if each.is_named:
-                other = left.get(each.sha256, each)
-                labels = tuple(dict.fromkeys([*other.labels, *each.labels]))
-                left[each.sha256] = Known("", labels, {**each.metadata, **other.metadata})
+                left[each.sha256] = left.get(each.sha256, each).joined(each)
         copies = store.by_content([*left]) if left else {}
         others = {key for same in copies.values() for key in same}.difference(part)
         heirs: dict[str, str] = {}

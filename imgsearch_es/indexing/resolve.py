@@ -8,12 +8,12 @@ any moment.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from imgsearch_es.analysis.configuration import digest_of
 from imgsearch_es.analysis.decoding import Decoded
 from imgsearch_es.indexing.exchange.rows import chunks
 from imgsearch_es.indexing.find import (
@@ -121,7 +121,8 @@ class Resolver:
             if decoded is None or (known and known.sha256 == decoded.sha256):
                 continue
             sha256, name = decoded.sha256, filename(found.uri)
-            uris = dict.fromkeys(self._left.get(sha256, {}), "")
+            left = self._left.get(sha256, {})
+            uris = dict.fromkeys(left, "")
             for key, uri in copies.get(sha256, {}).items():
                 if self._has_left(key, uri, decoded):
                     uris[key] = uri
@@ -130,7 +131,7 @@ class Resolver:
                 order = [(key in self._taken, filename(uris[key]) != name, key) for key in uris]
                 key = min(order)[2]
                 places[found.id] = key, uris[key], sha256
-                if len(uris) > 1 or key in self._left.get(sha256, {}) or not is_gone(uris[key]):
+                if len(uris) > 1 or key in left or not is_gone(uris[key]):
                     self._taken[key] = found.id
                 _add(self._moved_on, sha256)
             elif _may_have(self._moved_on, sha256):
@@ -151,9 +152,8 @@ class Resolver:
         uri, said = origin or ("", None)
         if known is None and found.before and found.before.given:
             given = json.loads(found.before.given)  # it was no picture for a while
-            both = said or Known("", (), {})
-            labels = tuple(dict.fromkeys([*both.labels, *given["labels"]]))
-            known = Known("", labels, {**given["metadata"], **both.metadata})
+            known = Known("", tuple(given["labels"]), given["metadata"])
+            known = said.joined(known) if said else known
         elif said and (known is None or said.is_named):
             known = said
             if uri and is_gone(uri) and not looks_unmounted(uri):
@@ -173,7 +173,7 @@ class Resolver:
         try:
             if path.stat().st_size != content.bytes:
                 return True
-            is_there = hashlib.sha256(path.read_bytes()).hexdigest() == content.sha256
+            is_there = digest_of(path) == content.sha256
         except OSError:
             return is_gone(uri)
         self._at_place |= {key} if is_there else set()

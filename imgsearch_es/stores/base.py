@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol, overload
 
 import numpy as np
@@ -158,6 +158,11 @@ class Known:
     def is_named(self) -> bool:
         """Whether people said something of it."""
         return bool(self.labels or self.metadata)
+
+    def joined(self, other: Known | Document) -> Known:
+        """With what people said of another one, where they said nothing else of this."""
+        labels = tuple(dict.fromkeys([*self.labels, *other.labels]))
+        return replace(self, labels=labels, metadata={**other.metadata, **self.metadata})
 
 
 SAME = 100

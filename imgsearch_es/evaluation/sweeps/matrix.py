@@ -7,7 +7,6 @@ A TOML file names options of ``sweep`` for all collections, and for each its pic
 from __future__ import annotations
 
 import json
-import os
 import re
 import shlex
 import sys
@@ -19,7 +18,14 @@ from typing import Any
 from imgsearch_es.analysis.analyzer import Analyzer
 from imgsearch_es.analysis.configuration import DEFAULT_MODEL, absolute
 from imgsearch_es.errors import EvaluationError, WeightsError
-from imgsearch_es.evaluation.manifest import MANIFEST, VERSION, SweepPlan, read_manifest, versions
+from imgsearch_es.evaluation.manifest import (
+    MANIFEST,
+    VERSION,
+    SweepPlan,
+    read_manifest,
+    refuse_others,
+    versions,
+)
 from imgsearch_es.evaluation.sweeps.outcome import Sweep
 from imgsearch_es.evaluation.sweeps.posteriors import model_name, split_views
 from imgsearch_es.evaluation.sweeps.sweep import SweepRequest, plan_of, sweep
@@ -207,10 +213,7 @@ def check_out(folder: Path, collections: Iterable[str] = ()) -> None:
         Matrix.read(folder / MANIFEST)
     except EvaluationError as error:
         places = (folder / name for name in (TABLE, COMMANDS, MANIFEST))
-        if taken := next(filter(os.path.lexists, places), None):
-            raise EvaluationError(
-                f"{taken} is there, and of no earlier `imgsearch reproduce`: name another folder"
-            ) from error
+        refuse_others(places, "reproduce", error)
     for name in collections:
         Sweep.check_folder(folder / name, {})
 
