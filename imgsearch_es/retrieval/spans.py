@@ -40,6 +40,11 @@ def text_of(moment: datetime) -> str:
     return moment.isoformat()
 
 
+def moment_of(text: str) -> datetime:
+    """A time in ISO 8601, whose Z Python 3.10 cannot read; ValueError of anything else."""
+    return datetime.fromisoformat(re.sub("[zZ]$", "+00:00", text))
+
+
 def period(field: str, value: object) -> tuple[str, datetime, datetime | None]:
     """How a time is written, when it begins, and when what comes after it begins.
 
@@ -60,8 +65,7 @@ def period(field: str, value: object) -> tuple[str, datetime, datetime | None]:
         try:
             day = datetime.combine(date.fromisoformat(text), datetime.min.time())
         except ValueError:
-            moment = datetime.fromisoformat(re.sub("[zZ]$", "+00:00", text))
-            shown = text_of(moment)
+            shown = text_of(moment_of(text))
             return shown, datetime.fromisoformat(shown), None
         after = _LAST if day.date() == _LAST.date() else day + timedelta(days=1)
         return day.date().isoformat(), day, after

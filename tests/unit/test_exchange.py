@@ -148,8 +148,9 @@ def test_optional_values_may_be_missing_and_a_row_that_comes_twice_replaces_the_
         assert new.get(lines[1]["uri"]).labels == ("second",)
 
 
-def test_times_are_kept_to_the_millisecond(lines, tmp_path):
-    imported(tmp_path, [lines[0], lines[1] | {"indexed_at": "2026-01-01T10:30:00.999999+01:00"}])
+@pytest.mark.parametrize("text", ["2026-01-01T10:30:00.999999+01:00", "2026-01-01T09:30:00.999Z"])
+def test_times_are_kept_to_the_millisecond(lines, tmp_path, text: str):
+    imported(tmp_path, [lines[0], lines[1] | {"indexed_at": text}])
     with ImageIndex(tmp_path / "new.duckdb") as new:
         kept = new.get(lines[1]["uri"]).indexed_at
     assert kept == datetime(2026, 1, 1, 9, 30, 0, 999000, tzinfo=timezone.utc)

@@ -23,6 +23,7 @@ from imgsearch_es.errors import ConfigurationError, ExchangeError, SchemaError, 
 from imgsearch_es.pictures.files import filename, in_memory, picture_id, to_uri
 from imgsearch_es.pictures.photo import Photo
 from imgsearch_es.retrieval.documents import SCHEMA_VERSION, Document, Postings, terms_of
+from imgsearch_es.retrieval.spans import moment_of
 from imgsearch_es.stores.base import IndexSettings
 from imgsearch_es.vocabulary.colors import is_color
 
@@ -249,7 +250,7 @@ def _moment(value: object) -> datetime:
     if value is None:
         return datetime.now(timezone.utc).replace(microsecond=0)
     try:
-        moment = value if isinstance(value, datetime) else datetime.fromisoformat(str(value))
+        moment = value if isinstance(value, datetime) else moment_of(str(value))
         if moment.tzinfo is None:
             moment = moment.replace(tzinfo=timezone.utc)
         cut = moment.microsecond // 1000 * 1000
