@@ -62,6 +62,8 @@ def period(field: str, value: object) -> tuple[str, datetime, datetime | None]:
             start = datetime(year, month, 1)
             after = (start + timedelta(days=31)).replace(day=1) if year < _LAST.year else _LAST
             return text, start, after
+        if not re.match(r"\d{4}-\d\d-\d\d", text):
+            raise ValueError(f"not a day: {text}")  # a week, as some versions of Python read it
         try:
             day = datetime.combine(date.fromisoformat(text), datetime.min.time())
         except ValueError:

@@ -85,6 +85,7 @@ def test_they_show_themselves_as_the_language_reads_them(where, shown):
         ({"width": {"near": 3}}, "cannot be filtered by 'near'"),
         ({"label": None}, "cannot be compared with None"),
         ({"indexed_at": "yesterday"}, "is a date such as 2026-01-31, not 'yesterday'"),
+        ({"taken": "2026-W05"}, "is a date such as 2026-01-31, not '2026-W05', or a month"),
         ({"score(tabby)": 0.5}, "is a number to compare"),
         ({"score(tabby)": {"wildcard": "0*"}}, "cannot be filtered by 'wildcard'"),
         ({"metadata.nul\0": "x"}, "has a NUL"),
