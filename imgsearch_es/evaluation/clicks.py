@@ -12,6 +12,7 @@ where chance decides who gets which.
 
 from __future__ import annotations
 
+import math
 import random
 import re
 from collections.abc import Iterable, Sequence
@@ -246,7 +247,7 @@ def click_figures(
             clicked = sum(rank <= k for ranks in clicks for rank in ranks)
             through[k] = clicked / shown if shown else None
         found = len(some), sum(map(len, clicks)), len(best) / count
-        mean = sum(1 / rank for rank in best) / count
+        mean = math.fsum(1 / rank for rank in best) / count
         figures.append(ClickFigures(name, *found, mean, through))
     return figures
 

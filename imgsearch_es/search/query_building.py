@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -144,7 +145,8 @@ class QueryBuilder:
             return words
         by_one, by_other = (_times(terms, 1 / terms[0].score) for terms in (synsets, colors))
         one, other = self._best_scores(by_one, by_other, selected)
-        return synset_vector(synsets, _times(colors, sum(one) / sum(other) if one and other else 1))
+        say = math.fsum(one) / math.fsum(other) if one and other else 1
+        return synset_vector(synsets, _times(colors, say))
 
     def _best_scores(
         self, one: Sequence[Term], other: Sequence[Term], selected: Selection
