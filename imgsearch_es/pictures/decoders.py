@@ -81,7 +81,9 @@ def _open_video(file: BinaryIO, check: Check) -> Image.Image:
     """The first whole frame after a tenth of a video: the very first is often black."""
     av = needed("av", "a frame of a video needs PyAV", "video")
     alone = {"format_whitelist": _CONTAINERS, "protocol_whitelist": ""}
-    with av.open(file, options=alone, metadata_errors="replace") as container:
+    is_old = int(av.__version__.partition(".")[0]) < 19  # since then any bytes may be in a tag
+    tags = {"metadata_errors": "replace"} if is_old else {}
+    with av.open(file, options=alone, **tags) as container:
         stream = next(iter(container.streams.video), None)
         if stream is None or stream.codec_context is None:
             raise ValueError("it has no pictures, or none of a known kind")
