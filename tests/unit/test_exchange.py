@@ -101,6 +101,7 @@ BAD_ROWS = [
     ({"synsets": ["tabby"], "scores": [float("inf")]}, "Infinity is no number"),
     ({"synsets": ["tabby"], "scores": [0]}, "the score of tabby is 0"),
     ({"synsets": ["tabby"], "scores": ["1"]}, "not a number above 0"),
+    ({"synsets": ["tabby"], "scores": [1e19]}, "not a number above 0 and up to 2^62"),
     ({"synsets": ["tabby"], "scores": [1e39]}, "not a number above 0"),
     ({"synsets": ["unicorn"], "scores": [0.5]}, "no synset 'unicorn'"),
     ({"synsets": [["tabby"]], "scores": [0.5]}, "no synset"),
@@ -116,10 +117,10 @@ BAD_ROWS = [
 
 def test_a_bad_row_is_reported_and_the_others_go_on(lines, tmp_path):
     bad = [change if isinstance(change, str) else lines[5] | change for change, _ in BAD_ROWS]
-    report, count = imported(tmp_path, [*lines[:5], *bad, *lines[6:]])
-    assert (report.added, report.rejected, count) == (11, len(bad), 11)
+    report, count = imported(tmp_path, [*lines[:6], *bad, *lines[6:]])
+    assert (report.added, report.updated, report.rejected, count) == (12, 0, len(bad), 12)
     reasons = {rejected.row: rejected.reason for rejected in report.rejected_rows}
-    for number, (_, reason) in enumerate(BAD_ROWS, 6):
+    for number, (_, reason) in enumerate(BAD_ROWS, 7):
         assert reason in reasons[number]
 
 
@@ -146,6 +147,17 @@ def test_optional_values_may_be_missing_and_a_row_that_comes_twice_replaces_the_
     assert (report.rows, report.added, report.updated, count) == (13, 12, 1, 12)
     with ImageIndex(tmp_path / "new.duckdb") as new:
         assert new.get(lines[1]["uri"]).labels == ("second",)
+
+
+def test_the_largest_numbers_and_views_that_the_analyzer_has_not(lines, tmp_path):
+    numbers = {"width": 2**31 - 1, "height": 2**31 - 1, "bytes": 2**63 - 1}
+    terms = {"synsets": ["tabby"], "scores": [0.5], "views": [1]}
+    imported(tmp_path, [lines[0], lines[1] | numbers | terms])
+    with ImageIndex(tmp_path / "new.duckdb") as new:
+        found = new.get(lines[1]["uri"])
+        assert (found.width, found.height, found.bytes) == tuple(numbers.values())
+        assert found.views is None
+        assert new.verify().is_whole
 
 
 def test_times_are_kept_to_the_millisecond(lines, tmp_path):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
@@ -34,6 +33,8 @@ HEADER = "imgsearch_es"
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _FORMAT = re.compile(r"[A-Za-z0-9]{1,20}")
 _SMALLEST_SCORE = float(np.finfo(np.float32).tiny)
+_LARGEST_SCORE = 2.0**62
+"""Sums and products of more would leave float32."""
 _LARGEST = {"width": 2**31 - 1, "height": 2**31 - 1, "bytes": 2**63 - 1}
 _AS_THEY_ARE = (
     *("id", "uri", "filename", "sha256", "width", "height", "bytes", "format", "indexed_at"),
@@ -273,13 +274,14 @@ def _terms(row: Mapping[str, Any], settings: IndexSettings) -> Postings:
         is_number &= not isinstance(value, int) or abs(value) < 2**128
         with np.errstate(over="ignore", under="ignore"):
             score = float(np.float32(value)) if is_number else 0.0
-        if not _SMALLEST_SCORE <= score < math.inf:
-            raise RowError(f"the score of {key} is {value!r:.60}, not a number above 0")
+        if not _SMALLEST_SCORE <= score <= _LARGEST_SCORE:
+            problem = "not a number above 0 and up to 2^62"
+            raise RowError(f"the score of {key} is {value!r:.60}, {problem}")
         terms.append(Term(key, score))
     order = [(is_color(term.key), -term.score) for term in terms]
     if order != sorted(order):
         raise RowError("synsets are not in the order of their scores, best first, then colors")
-    views = row.get("views")
+    views = row.get("views") if "views" in settings.analyzer else None  # no reader asks for them
     if views is not None and (not isinstance(views, list) or len(views) != len(terms)):
         raise RowError("views is not a list as long as synsets")
     if any(view is not None and type(view) is not int for view in views or ()):
