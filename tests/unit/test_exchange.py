@@ -242,6 +242,30 @@ def test_parquet_of_another_tool(lines, tmp_path):
         assert (report.added, [row.row for row in report.rejected_rows]) == (11, [4])
 
 
+def test_parquet_of_what_python_has_not(lines, tmp_path):
+    """Nanoseconds, as pandas writes them; in columns of others nothing is looked at."""
+
+    def column(kind, *values):
+        return pyarrow.array(values, pyarrow.int64()).cast(kind)
+
+    def imported_at(times, other):
+        table = pyarrow.Table.from_pylist([lines[1] | {"metadata": "{}"}])
+        table = table.drop_columns("indexed_at").append_column("indexed_at", times)
+        table = table.append_column("other", other)
+        kept = {"imgsearch_es": json.dumps(lines[0]["imgsearch_es"])}
+        pyarrow.parquet.write_table(table.replace_schema_metadata(kept), tmp_path / "b.parquet")
+        with ImageIndex(tmp_path / "new.duckdb") as new:
+            new.import_(tmp_path / "b.parquet")
+        with ImageIndex(tmp_path / "new.duckdb") as new:  # not what it wrote, but what it reads
+            return new.get(lines[1]["uri"]).indexed_at
+
+    beyond = column(pyarrow.timestamp("ms"), 2**62)
+    moment = imported_at(column(pyarrow.timestamp("ns"), 1_700_000_000_123_456_789), beyond)
+    assert moment.isoformat() == "2023-11-14T22:13:20.123000+00:00"
+    with pytest.raises(ExchangeError, match=r"cannot read .*b\.parquet after row 0: "):
+        imported_at(beyond, beyond)
+
+
 def test_a_byte_of_parquet_that_changed_is_told(index, tmp_path):
     file = tmp_path / "b.parquet"
     index.export(file)

@@ -100,10 +100,8 @@ def open_parquet(path: Path, instead: str) -> Any:
         raise ExchangeError(f"cannot read {path}: {error}") from error
 
 
-def parquet_rows(
-    path: Path, file: Any, columns: list[str] | None = None
-) -> Iterator[dict[str, Any]]:
-    """The rows of one record batch after the other; the file is closed in the end."""
+def parquet_rows(path: Path, file: Any, columns: list[str]) -> Iterator[dict[str, Any]]:
+    """These columns of one record batch after the other; the file is closed in the end."""
     import pyarrow
 
     number = 0
@@ -113,7 +111,7 @@ def parquet_rows(
             try:
                 batch = next(batches, None)
                 rows = [] if batch is None else batch.to_pylist()
-            except (OSError, pyarrow.ArrowException) as error:
+            except (OSError, OverflowError, ValueError, pyarrow.ArrowException) as error:
                 problem = f"cannot read {path} after row {number}: {error}"
                 raise ExchangeError(problem) from error
             if batch is None:
@@ -253,8 +251,8 @@ def _moment(value: object) -> datetime:
         moment = value if isinstance(value, datetime) else datetime.fromisoformat(str(value))
         if moment.tzinfo is None:
             moment = moment.replace(tzinfo=timezone.utc)
-        cut = moment.microsecond // 1000 * 1000
-        return moment.astimezone(timezone.utc).replace(microsecond=cut)
+        kept = moment.astimezone(timezone.utc).isoformat(timespec="milliseconds")
+        return datetime.fromisoformat(kept)  # that of pandas has nanoseconds, too
     except (ValueError, OverflowError):  # as of year 1, east of Greenwich
         raise RowError(f"indexed_at is no ISO 8601 time: {value!r:.60}") from None
 
