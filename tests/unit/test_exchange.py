@@ -307,6 +307,16 @@ def test_pictures_travel_with_the_documents(index, lines, photos, tmp_path):
         assert report.rejected_rows[0].reason == "picture has other bytes than sha256 says"
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere every name is in UTF-8")
+def test_parquet_of_a_name_that_is_no_utf_8_is_an_error(index, tmp_path):
+    place = tmp_path / os.fsdecode(b"\xff.parquet")
+    with pytest.raises(ExchangeError, match="cannot write"):
+        index.export(place)
+    place.touch()
+    with pytest.raises(ExchangeError, match="cannot read"):
+        index.import_(place)
+
+
 def test_an_export_that_fails_leaves_nothing(index, tmp_path, monkeypatch):
     def broken(filters):
         yield next(documents(filters))

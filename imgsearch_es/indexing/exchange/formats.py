@@ -325,7 +325,7 @@ def whole(path: Path, *, force: bool) -> Iterator[Path]:
             with part.open("rb") as file:
                 os.fsync(file.fileno())
         part.replace(path)
-    except OSError as error:
+    except (OSError, UnicodeEncodeError) as error:  # PyArrow takes no names that are no UTF-8
         raise ExchangeError(f"cannot write {path}: {reason(error)}") from error
     finally:
         _remove_files(part)

@@ -96,7 +96,7 @@ def open_parquet(path: Path, instead: str) -> Any:
     arrow = import_parquet(instead)
     try:
         return arrow.parquet.ParquetFile(path, page_checksum_verification=True)
-    except (OSError, arrow.ArrowException) as error:
+    except (OSError, UnicodeEncodeError, arrow.ArrowException) as error:
         raise ExchangeError(f"cannot read {path}: {error}") from error
 
 
