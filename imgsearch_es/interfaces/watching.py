@@ -173,8 +173,9 @@ class Watcher:
         except OSError as error:
             self._tell(f"cannot list {folder}: {error}")
 
-    def _take(self, paths: set[str]) -> None:
+    def _take(self, told: set[str]) -> None:
         """Add what is there, then remove what is not: a file that moved keeps its analysis."""
+        paths = {path.rstrip("/") for path in told}
         kinds = EXTENSIONS | VIDEOS if self._video else EXTENSIONS
         found = [path for path in sorted(paths) if _is_wanted(path, self._folders, kinds)]
         try:
@@ -184,14 +185,15 @@ class Watcher:
         except SourceError:
             is_calm = False
         if not is_calm:  # one vanished: it may have moved on, and what was said of it goes with it
-            self._changes.put(paths)
+            self._changes.put(told)
             return
         if not self._index.exists:
             return
         gone = {path for path in paths if not os.path.lexists(path)}
         uris = [*map(to_uri, sorted(gone)), *self._below_any(gone)]
-        # Of a folder that was moved away, of whose name there is another one already.
-        folders = {path for path in paths if os.path.isdir(path)}  # noqa: PTH112
+        # Of a folder that was moved away, of whose name there is another one already, or a file.
+        folders = {path for path in paths if os.path.isdir(path) or f"{path}/" in told}  # noqa: PTH112
+        folders -= gone
         there = self._below_any(folders)
         uris += [uri for uri in there if is_gone(uri) and not looks_unmounted(uri)]
         if folders or gone:
@@ -247,7 +249,7 @@ class Watcher:
 
 @contextmanager
 def _told(folders: Sequence[Path], changes: SimpleQueue[set[str] | Exception]) -> Iterator[None]:
-    """A thread puts the paths of changes into a queue.
+    """A thread puts the paths of changes into a queue, with a slash behind what went.
 
     Where they cannot be told, as the system has no more watches or a name is not in UTF-8, it puts
     the error there and ends.
@@ -268,7 +270,8 @@ def _told(folders: Sequence[Path], changes: SimpleQueue[set[str] | Exception]) -
                 ignore_permission_denied=True,
             ):  # the first one comes at once or after a time-out
                 if batch:
-                    changes.put({path for _, path in batch})
+                    went = watchfiles.Change.deleted
+                    changes.put({f"{path}/" if how == went else path for how, path in batch})
                 ready.set()
         except (OSError, RuntimeError) as error:
             changes.put(error)

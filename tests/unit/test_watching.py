@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import queue
 import shutil
 import sys
 import threading
@@ -131,6 +132,17 @@ def test_of_a_folder_that_was_moved_away_and_made_anew_only_what_is_there_stays(
     watcher._take({str(cats)})
     assert (watcher.report.removed, index.count()) == (5, 7)
     assert [entry.uri for entry in index.rejected()] == [str(photos / "broken.png")]
+
+
+def test_of_a_folder_whose_place_a_picture_takes_nothing_stays(index, photos, tmp_path):
+    watcher, cats = Watcher(index, [photos]), photos / "cats"
+    watcher._synchronize(photos)
+    changes = queue.SimpleQueue()
+    with watching._told([photos], changes):
+        cats.rename(tmp_path / "cats")
+        shutil.copy(tmp_path / "cats" / "cat.1.png", cats)
+        watcher._take(changes.get(timeout=20))
+    assert (watcher.report.removed, index.count()) == (5, 7)  # one moved
 
 
 @pytest.mark.parametrize("removed", [1, 3])
