@@ -178,9 +178,12 @@ class Watcher:
         paths = {path.rstrip("/") for path in told}
         kinds = EXTENSIONS | VIDEOS if self._video else EXTENSIONS
         found = [path for path in sorted(paths) if _is_wanted(path, self._folders, kinds)]
+        # Of what a link leads to, the walk of the whole folder says what is found elsewhere in it.
+        links = [Path(path) for path in found if _leads_on(path)]
+        whole = [each for each in self._folders if any(each in link.parents for link in links)]
         try:
             if found:
-                self._add(found)
+                self._add([*whole, *found])
             is_calm = all(map(os.path.lexists, found))
         except SourceError:
             is_calm = False
@@ -270,8 +273,9 @@ def _told(folders: Sequence[Path], changes: SimpleQueue[set[str] | Exception]) -
                 ignore_permission_denied=True,
             ):  # the first one comes at once or after a time-out
                 if batch:
+                    named = ((how, _walked(path, folders)) for how, path in batch)
                     went = watchfiles.Change.deleted
-                    changes.put({f"{path}/" if how == went else path for how, path in batch})
+                    changes.put({f"{path}/" if how == went else path for how, path in named})
                 ready.set()
         except (OSError, RuntimeError) as error:
             changes.put(error)
@@ -288,6 +292,24 @@ def _told(folders: Sequence[Path], changes: SimpleQueue[set[str] | Exception]) -
         end.set()
         if folders:
             thread.join()
+
+
+def _leads_on(path: str) -> bool:
+    """Whether it is a link to a folder, or a folder with such a link in it."""
+    inside = (f"{top}/{name}" for top, below, _ in os.walk(path) for name in below)
+    return os.path.isdir(path) and any(map(os.path.islink, [path, *inside]))  # noqa: PTH112
+
+
+def _walked(path: str, folders: Sequence[Path]) -> str:
+    """The name by which the walk of a folder finds it, where the system tells that of a link."""
+    head, _, name = path.rpartition("/")
+    for folder in folders:
+        if folder in Path(path).parents:
+            root, real = os.path.realpath(folder), os.path.realpath(head)
+            inside = real.removeprefix(root)
+            if f"{real}/".startswith(f"{root}/") and "/." not in inside:
+                return f"{folder}{inside}/{name}"
+    return path
 
 
 def _is_among(place: str, places: set[str]) -> bool:

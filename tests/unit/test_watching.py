@@ -145,6 +145,25 @@ def test_of_a_folder_whose_place_a_picture_takes_nothing_stays(index, photos, tm
     assert (watcher.report.removed, index.count()) == (5, 7)  # one moved
 
 
+def test_what_a_link_leads_to_in_the_same_folder_has_one_name(index, photos, tmp_path):
+    (tmp_path / "come").mkdir()
+    (tmp_path / "come" / "all").symlink_to(photos)
+    (photos / "best").symlink_to(photos / "cats")
+    watcher, new = Watcher(index, [photos]), photos / "cats" / "new.png"
+    watcher._synchronize(photos)
+    changes = queue.SimpleQueue()
+    with watching._told([photos], changes):
+        new.write_bytes((photos / "dogs" / "dog.1.png").read_bytes())
+        (photos / "cats" / "cat.1.png").unlink()
+        (photos / "cats" / "loop").symlink_to(photos)
+        (tmp_path / "come").rename(photos / "come")
+        end = time.monotonic() + 20
+        while time.monotonic() < end and (new not in index or index.count() != 12):
+            watcher._take(changes.get(timeout=20))
+    uris = {document.uri for document in index.store.documents(())}
+    assert uris == {str(path) for path in photos.glob("[cd]*/*.png")}
+
+
 @pytest.mark.parametrize("removed", [1, 3])
 def test_what_was_said_of_pictures_that_go_after_they_were_copied_goes_to_the_copies(
     index, photos, monkeypatch, removed
