@@ -259,6 +259,7 @@ def _told(folders: Sequence[Path], changes: SimpleQueue[set[str] | Exception]) -
     """
     watchfiles = needed("watchfiles", "watching needs watchfiles", "watch")
     ready, end = threading.Event(), threading.Event()
+    at_once = {"rust_timeout": 1, "yield_on_timeout": True, "stop_event": end}
 
     def pass_on() -> None:
         try:
@@ -272,6 +273,8 @@ def _told(folders: Sequence[Path], changes: SimpleQueue[set[str] | Exception]) -
                 raise_interrupt=False,
                 ignore_permission_denied=True,
             ):  # the first one comes at once or after a time-out
+                if not ready.is_set():  # while denials are ignored, so is that no watch was left
+                    next(watchfiles.watch(*folders, recursive=False, **at_once))
                 if batch:
                     named = ((how, _walked(path, folders)) for how, path in batch)
                     went = watchfiles.Change.deleted

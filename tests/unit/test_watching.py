@@ -11,6 +11,7 @@ import time
 from datetime import timedelta
 
 import pytest
+import watchfiles
 
 from imgsearch_es import ImageIndex
 from imgsearch_es.interfaces import watching
@@ -132,6 +133,21 @@ def test_of_a_folder_that_was_moved_away_and_made_anew_only_what_is_there_stays(
     watcher._take({str(cats)})
     assert (watcher.report.removed, index.count()) == (5, 7)
     assert [entry.uri for entry in index.rejected()] == [str(photos / "broken.png")]
+
+
+def test_it_is_told_that_the_system_has_no_more_watches(photos, monkeypatch):
+    """watchfiles passes over that where it passes over folders that may not be read."""
+    watch = watchfiles.watch
+
+    def limited(*folders, **options):
+        if not options.get("ignore_permission_denied"):
+            raise OSError("OS file watch limit reached.")
+        return watch(*folders, **options)
+
+    monkeypatch.setattr(watchfiles, "watch", limited)
+    changes = queue.SimpleQueue()
+    with watching._told([photos], changes):
+        assert isinstance(changes.get(timeout=20), OSError)
 
 
 def test_of_a_folder_whose_place_a_picture_takes_nothing_stays(index, photos, tmp_path):
