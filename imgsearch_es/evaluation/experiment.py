@@ -12,13 +12,13 @@ from typing import Any
 from imgsearch_es.errors import EvaluationError, QueryError
 from imgsearch_es.evaluation.collection import Collection, Topic, Topics
 from imgsearch_es.evaluation.judgements import Judgements, JudgementsLike
-from imgsearch_es.evaluation.manifest import Plan, as_text, takes
+from imgsearch_es.evaluation.manifest import Plan, as_text, check_known, takes
 from imgsearch_es.evaluation.measures import check_measures, cutoff, parse_measures, score
 from imgsearch_es.evaluation.outcome import Evaluation
 from imgsearch_es.evaluation.runs import Run, RunLike, several_runs
 from imgsearch_es.evaluation.significance import check_interval
 from imgsearch_es.evaluation.systems import Progress, Questions, System, Systems, parse_systems
-from imgsearch_es.evaluation.tables import check_known, plain
+from imgsearch_es.evaluation.tables import plain
 from imgsearch_es.evaluation.tasks import Task, make_task
 from imgsearch_es.evaluation.text_files import names_in_files, write_bytes
 from imgsearch_es.index import ImageIndex

@@ -197,6 +197,8 @@ def read_manifest(path: str | os.PathLike[str], command: str = "evaluate") -> di
         raise EvaluationError(f"{path} is no manifest of `imgsearch {command}` (version {VERSION})")
     if not isinstance(manifest.get(plan.kind), dict):
         raise EvaluationError(f"{path} does not say which {plan.kind} it is of")
+    if not isinstance(manifest.setdefault("files", {}), dict):
+        raise EvaluationError(f"{path} does not say which files are its own")
     return manifest
 
 
@@ -206,6 +208,14 @@ def refuse_others(files: Iterable[Path], command: str, cause: EvaluationError) -
         raise EvaluationError(
             f"{taken} is there, and of no earlier `imgsearch {command}`: name another folder"
         ) from cause
+
+
+def check_known(name: str, known: Iterable[str], otherwise: str) -> str:
+    """A name that is among the known ones."""
+    names = list(known)
+    if name not in names:
+        raise EvaluationError(f"{name} {otherwise.format(', '.join(names))}")
+    return name
 
 
 def arguments_of(

@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from imgsearch_es.errors import EvaluationError
 from imgsearch_es.evaluation.collection import Collection
-from imgsearch_es.evaluation.manifest import PICTURES, Plan, labels_of, versions
+from imgsearch_es.evaluation.manifest import PICTURES, Plan, check_known, labels_of, versions
 from imgsearch_es.evaluation.measures import Scores, highest
 from imgsearch_es.evaluation.runs import Run
 from imgsearch_es.evaluation.significance import TESTS, Clusters, Comparison, Interval, interval
 from imgsearch_es.evaluation.tables import (
     Results,
     Section,
-    check_known,
     compared,
     mark,
     p_values,

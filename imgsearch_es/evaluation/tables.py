@@ -20,6 +20,7 @@ from imgsearch_es.evaluation.manifest import (
     MANIFEST,
     BasePlan,
     as_text,
+    check_known,
     read_manifest,
     refuse_others,
 )
@@ -190,37 +191,45 @@ class Results(Tables):
     def write(self, folder: str | os.PathLike[str], *, plots: bool = True) -> list[Path]:
         """Write tables, manifest, plots and all that belongs to them into a folder.
 
-        The manifest comes last: where it is, the folder is whole.
+        The manifest says from the first what was written; where it has new figures, all is there.
 
         >>> found.write("out", plots=False)[-1].name
         'manifest.json'
         """
-        where = Path(folder).expanduser()
-        earlier, written = self.check_folder(where, vars(self.plan)), []
-        for name, figure in self.figures() if plots else ():  # which take a while, before the rest
-            buffer = io.BytesIO()
-            figure.savefig(buffer, format="png", dpi=150, bbox_inches="tight")
-            written.append(write_bytes(where / f"{name}.png", buffer.getvalue()))
-        written += [
-            write_lines(where / "table.md", [self.to_markdown()]),
-            write_lines(where / "table.tex", [self.to_latex()]),
-            write_lines(where / self.own_files[0], [self.to_csv().rstrip("\n")]),
-            *self.more_files(where),
-        ]
-        files = {path.relative_to(where).as_posix(): digest_of(path) for path in written}
+        where, files = Path(folder).expanduser(), dict[str, str]()
+        known = self.check_folder(where, vars(self.plan))
+        earlier, about = known.pop("files"), {**self.plan.head, **known}
+
+        def kept(about: Mapping[str, Any], names: Mapping[str, str]) -> Path:
+            text = json.dumps({**about, "files": names}, indent=2, ensure_ascii=False)
+            return write_lines(where / MANIFEST, [text])
+
+        kept(about, earlier)
+        for path in self._written(where, plots):
+            files[path.relative_to(where).as_posix()] = digest_of(path)
+            kept(about, {**earlier, **files})
         for path in (*where.glob("runs/*"), *(where.glob("*.png") if plots else ())):
             name = path.relative_to(where).as_posix()  # of a system that is not one of these
             if name in earlier.keys() - files and digest_of(path) == earlier[name]:
                 path.unlink()
-        text = json.dumps({**self.manifest(), "files": files}, indent=2, ensure_ascii=False)
-        return [*written, write_lines(where / MANIFEST, [text])]
+        return [*(where / name for name in files), kept(self.manifest(), files)]
+
+    def _written(self, where: Path, plots: bool) -> Iterator[Path]:
+        for name, figure in self.figures() if plots else ():
+            buffer = io.BytesIO()
+            figure.savefig(buffer, format="png", dpi=150, bbox_inches="tight")
+            yield write_bytes(where / f"{name}.png", buffer.getvalue())
+        yield write_lines(where / "table.md", [self.to_markdown()])
+        yield write_lines(where / "table.tex", [self.to_latex()])
+        yield write_lines(where / self.own_files[0], [self.to_csv().rstrip("\n")])
+        yield from self.more_files(where)
 
     @classmethod
     def check_folder(cls, folder: Path | None, asked: Mapping[str, Any]) -> dict[str, Any]:
-        """EvaluationError unless results may be written there; gives digests of earlier ones.
+        """EvaluationError unless results may be written there; gives the manifest of earlier ones.
 
         >>> found.check_folder(Path("elsewhere"), {})
-        {}
+        {'files': {}}
         """
         if folder is None:
             return {}
@@ -234,16 +243,16 @@ class Results(Tables):
             if any(source.is_relative_to(file.resolve()) for file in files):
                 raise EvaluationError(f"{source} would be written over: name another folder")
         try:
-            earlier = read_manifest(where / MANIFEST, cls.command).get("files")
+            known = read_manifest(where / MANIFEST, cls.command)
         except EvaluationError as error:
-            earlier = {}
+            known = {"files": {}}
             refuse_others(files, cls.command, error)
-        earlier, qrels = earlier if isinstance(earlier, dict) else {}, where / "qrels.txt"
+        earlier, qrels = known["files"], where / "qrels.txt"
         if qrels.name in earlier and qrels.exists() and digest_of(qrels) != earlier[qrels.name]:
             raise EvaluationError(
                 f"{qrels} was changed since `imgsearch {cls.command}` wrote it: move it elsewhere"
             )
-        return earlier
+        return known
 
     def measured(self, name: str | None) -> str:
         """A measure that there is, by default the first.
@@ -363,14 +372,6 @@ def to_csv(records: Iterable[Mapping[str, Any]]) -> str:
     writer.writeheader()
     writer.writerows(rows)
     return buffer.getvalue()
-
-
-def check_known(name: str, known: Iterable[str], otherwise: str) -> str:
-    """A name that is among the known ones."""
-    names = list(known)
-    if name not in names:
-        raise EvaluationError(f"{name} {otherwise.format(', '.join(names))}")
-    return name
 
 
 def _markdown(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

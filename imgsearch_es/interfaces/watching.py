@@ -173,25 +173,30 @@ class Watcher:
         except OSError as error:
             self._tell(f"cannot list {folder}: {error}")
 
-    def _take(self, paths: set[str]) -> None:
+    def _take(self, told: set[str]) -> None:
         """Add what is there, then remove what is not: a file that moved keeps its analysis."""
+        paths = {path.rstrip("/") for path in told}
         kinds = EXTENSIONS | VIDEOS if self._video else EXTENSIONS
         found = [path for path in sorted(paths) if _is_wanted(path, self._folders, kinds)]
+        # Of what a link leads to, the walk of the whole folder says what is found elsewhere in it.
+        links = [Path(path) for path in found if _leads_on(path)]
+        whole = [each for each in self._folders if any(each in link.parents for link in links)]
         try:
             if found:
-                self._add(found)
+                self._add([*whole, *found])
             is_calm = all(map(os.path.lexists, found))
         except SourceError:
             is_calm = False
         if not is_calm:  # one vanished: it may have moved on, and what was said of it goes with it
-            self._changes.put(paths)
+            self._changes.put(told)
             return
         if not self._index.exists:
             return
         gone = {path for path in paths if not os.path.lexists(path)}
         uris = [*map(to_uri, sorted(gone)), *self._below_any(gone)]
-        # Of a folder that was moved away, of whose name there is another one already.
-        folders = {path for path in paths if os.path.isdir(path)}  # noqa: PTH112
+        # Of a folder that was moved away, of whose name there is another one already, or a file.
+        folders = {path for path in paths if os.path.isdir(path) or f"{path}/" in told}  # noqa: PTH112
+        folders -= gone
         there = self._below_any(folders)
         uris += [uri for uri in there if is_gone(uri) and not looks_unmounted(uri)]
         if folders or gone:
@@ -247,13 +252,14 @@ class Watcher:
 
 @contextmanager
 def _told(folders: Sequence[Path], changes: SimpleQueue[set[str] | Exception]) -> Iterator[None]:
-    """A thread puts the paths of changes into a queue.
+    """A thread puts the paths of changes into a queue, with a slash behind what went.
 
     Where they cannot be told, as the system has no more watches or a name is not in UTF-8, it puts
     the error there and ends.
     """
     watchfiles = needed("watchfiles", "watching needs watchfiles", "watch")
     ready, end = threading.Event(), threading.Event()
+    at_once = {"rust_timeout": 1, "yield_on_timeout": True, "stop_event": end}
 
     def pass_on() -> None:
         try:
@@ -267,8 +273,12 @@ def _told(folders: Sequence[Path], changes: SimpleQueue[set[str] | Exception]) -
                 raise_interrupt=False,
                 ignore_permission_denied=True,
             ):  # the first one comes at once or after a time-out
+                if not ready.is_set():  # while denials are ignored, so is that no watch was left
+                    next(watchfiles.watch(*folders, recursive=False, **at_once))
                 if batch:
-                    changes.put({path for _, path in batch})
+                    named = ((how, _walked(path, folders)) for how, path in batch)
+                    went = watchfiles.Change.deleted
+                    changes.put({f"{path}/" if how == went else path for how, path in named})
                 ready.set()
         except (OSError, RuntimeError) as error:
             changes.put(error)
@@ -285,6 +295,24 @@ def _told(folders: Sequence[Path], changes: SimpleQueue[set[str] | Exception]) -
         end.set()
         if folders:
             thread.join()
+
+
+def _leads_on(path: str) -> bool:
+    """Whether it is a link to a folder, or a folder with such a link in it."""
+    inside = (f"{top}/{name}" for top, below, _ in os.walk(path) for name in below)
+    return os.path.isdir(path) and any(map(os.path.islink, [path, *inside]))  # noqa: PTH112
+
+
+def _walked(path: str, folders: Sequence[Path]) -> str:
+    """The name by which the walk of a folder finds it, where the system tells that of a link."""
+    head, _, name = path.rpartition("/")
+    for folder in folders:
+        if folder in Path(path).parents:
+            root, real = os.path.realpath(folder), os.path.realpath(head)
+            inside = real.removeprefix(root)
+            if f"{real}/".startswith(f"{root}/") and "/." not in inside:
+                return f"{folder}{inside}/{name}"
+    return path
 
 
 def _is_among(place: str, places: set[str]) -> bool:

@@ -110,10 +110,17 @@ def test_results_are_written_over_nothing_but_earlier_ones(
         assert "qrels.txt is there" in refused.output or "is no folder" in refused.output
     assert (out / "qrels.txt").read_text() == said
     (out / "qrels.txt").unlink()
-    with monkeypatch.context() as patch:
-        patch.setattr("matplotlib.figure.Figure.savefig", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            found.write(out)
+    for last in ("matplotlib.figure.Figure.savefig", "imgsearch_es.evaluation.runs.Run.to_trec"):
+        with monkeypatch.context() as patch:
+            patch.setattr(last, interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                found.write(out)
+        assert "figures" not in read_manifest(out / "manifest.json")
+    mine = (out / "qrels.txt").read_text()
+    (out / "qrels.txt").write_text(f"{mine}{said}")
+    with pytest.raises(EvaluationError, match=r"qrels.txt was changed since"):
+        found.write(out)
+    (out / "qrels.txt").write_text(mine)
     found.write(out, plots=False)
     assert found.write(out, plots=False)[-1].parent == out
     sample = evaluate(index, out / "qrels.txt", "auto", "AP", sample=3)

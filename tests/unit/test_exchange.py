@@ -101,6 +101,7 @@ BAD_ROWS = [
     ({"synsets": ["tabby"], "scores": [float("inf")]}, "Infinity is no number"),
     ({"synsets": ["tabby"], "scores": [0]}, "the score of tabby is 0"),
     ({"synsets": ["tabby"], "scores": ["1"]}, "not a number above 0"),
+    ({"synsets": ["tabby"], "scores": [1e19]}, "not a number above 0 and up to 2^62"),
     ({"synsets": ["tabby"], "scores": [1e39]}, "not a number above 0"),
     ({"synsets": ["unicorn"], "scores": [0.5]}, "no synset 'unicorn'"),
     ({"synsets": [["tabby"]], "scores": [0.5]}, "no synset"),
@@ -116,10 +117,10 @@ BAD_ROWS = [
 
 def test_a_bad_row_is_reported_and_the_others_go_on(lines, tmp_path):
     bad = [change if isinstance(change, str) else lines[5] | change for change, _ in BAD_ROWS]
-    report, count = imported(tmp_path, [*lines[:5], *bad, *lines[6:]])
-    assert (report.added, report.rejected, count) == (11, len(bad), 11)
+    report, count = imported(tmp_path, [*lines[:6], *bad, *lines[6:]])
+    assert (report.added, report.updated, report.rejected, count) == (12, 0, len(bad), 12)
     reasons = {rejected.row: rejected.reason for rejected in report.rejected_rows}
-    for number, (_, reason) in enumerate(BAD_ROWS, 6):
+    for number, (_, reason) in enumerate(BAD_ROWS, 7):
         assert reason in reasons[number]
 
 
@@ -146,6 +147,17 @@ def test_optional_values_may_be_missing_and_a_row_that_comes_twice_replaces_the_
     assert (report.rows, report.added, report.updated, count) == (13, 12, 1, 12)
     with ImageIndex(tmp_path / "new.duckdb") as new:
         assert new.get(lines[1]["uri"]).labels == ("second",)
+
+
+def test_the_largest_numbers_and_views_that_the_analyzer_has_not(lines, tmp_path):
+    numbers = {"width": 2**31 - 1, "height": 2**31 - 1, "bytes": 2**63 - 1}
+    terms = {"synsets": ["tabby"], "scores": [0.5], "views": [1]}
+    imported(tmp_path, [lines[0], lines[1] | numbers | terms])
+    with ImageIndex(tmp_path / "new.duckdb") as new:
+        found = new.get(lines[1]["uri"])
+        assert (found.width, found.height, found.bytes) == tuple(numbers.values())
+        assert found.views is None
+        assert new.verify().is_whole
 
 
 @pytest.mark.parametrize("text", ["2026-01-01T10:30:00.999999+01:00", "2026-01-01T09:30:00.999Z"])
@@ -231,6 +243,30 @@ def test_parquet_of_another_tool(lines, tmp_path):
         assert (report.added, [row.row for row in report.rejected_rows]) == (11, [4])
 
 
+def test_parquet_of_what_python_has_not(lines, tmp_path):
+    """Nanoseconds, as pandas writes them; in columns of others nothing is looked at."""
+
+    def column(kind, *values):
+        return pyarrow.array(values, pyarrow.int64()).cast(kind)
+
+    def imported_at(times, other):
+        table = pyarrow.Table.from_pylist([lines[1] | {"metadata": "{}"}])
+        table = table.drop_columns("indexed_at").append_column("indexed_at", times)
+        table = table.append_column("other", other)
+        kept = {"imgsearch_es": json.dumps(lines[0]["imgsearch_es"])}
+        pyarrow.parquet.write_table(table.replace_schema_metadata(kept), tmp_path / "b.parquet")
+        with ImageIndex(tmp_path / "new.duckdb") as new:
+            new.import_(tmp_path / "b.parquet")
+        with ImageIndex(tmp_path / "new.duckdb") as new:  # not what it wrote, but what it reads
+            return new.get(lines[1]["uri"]).indexed_at
+
+    beyond = column(pyarrow.timestamp("ms"), 2**62)
+    moment = imported_at(column(pyarrow.timestamp("ns"), 1_700_000_000_123_456_789), beyond)
+    assert moment.isoformat() == "2023-11-14T22:13:20.123000+00:00"
+    with pytest.raises(ExchangeError, match=r"cannot read .*b\.parquet after row 0: "):
+        imported_at(beyond, beyond)
+
+
 def test_a_byte_of_parquet_that_changed_is_told(index, tmp_path):
     file = tmp_path / "b.parquet"
     index.export(file)
@@ -270,6 +306,16 @@ def test_pictures_travel_with_the_documents(index, lines, photos, tmp_path):
         write(tmp_path / "c.jsonl", [lines[0], wrong])
         report = new.import_(tmp_path / "c.jsonl", pictures=tmp_path / "moved")
         assert report.rejected_rows[0].reason == "picture has other bytes than sha256 says"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere every name is in UTF-8")
+def test_parquet_of_a_name_that_is_no_utf_8_is_an_error(index, tmp_path):
+    place = tmp_path / os.fsdecode(b"\xff.parquet")
+    with pytest.raises(ExchangeError, match="cannot write"):
+        index.export(place)
+    place.touch()
+    with pytest.raises(ExchangeError, match="cannot read"):
+        index.import_(place)
 
 
 def test_an_export_that_fails_leaves_nothing(index, tmp_path, monkeypatch):

@@ -324,8 +324,9 @@ def test_an_existing_file_is_not_overwritten_unless_told(index, tmp_path):
     ]  # fmt: skip
 
 
-def test_labels_that_one_text_cannot_hold_are_refused(index, cat, tmp_path):
-    index.update(cat, labels=["a;b"])
+@pytest.mark.parametrize("label", ["a;b", "a\0"])
+def test_labels_that_one_text_cannot_hold_are_refused(index, cat, tmp_path, label):
+    index.update(cat, labels=[label])
     with pytest.raises(ExchangeError, match="write Parquet instead"):
         index.export_features(tmp_path / "f.h5")
     assert not (tmp_path / "f.h5").exists()

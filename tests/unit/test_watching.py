@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import queue
 import shutil
 import sys
 import threading
@@ -10,6 +11,7 @@ import time
 from datetime import timedelta
 
 import pytest
+import watchfiles
 
 from imgsearch_es import ImageIndex
 from imgsearch_es.interfaces import watching
@@ -131,6 +133,51 @@ def test_of_a_folder_that_was_moved_away_and_made_anew_only_what_is_there_stays(
     watcher._take({str(cats)})
     assert (watcher.report.removed, index.count()) == (5, 7)
     assert [entry.uri for entry in index.rejected()] == [str(photos / "broken.png")]
+
+
+def test_it_is_told_that_the_system_has_no_more_watches(photos, monkeypatch):
+    """watchfiles passes over that where it passes over folders that may not be read."""
+    watch = watchfiles.watch
+
+    def limited(*folders, **options):
+        if not options.get("ignore_permission_denied"):
+            raise OSError("OS file watch limit reached.")
+        return watch(*folders, **options)
+
+    monkeypatch.setattr(watchfiles, "watch", limited)
+    changes = queue.SimpleQueue()
+    with watching._told([photos], changes):
+        assert isinstance(changes.get(timeout=20), OSError)
+
+
+def test_of_a_folder_whose_place_a_picture_takes_nothing_stays(index, photos, tmp_path):
+    watcher, cats = Watcher(index, [photos]), photos / "cats"
+    watcher._synchronize(photos)
+    changes = queue.SimpleQueue()
+    with watching._told([photos], changes):
+        cats.rename(tmp_path / "cats")
+        shutil.copy(tmp_path / "cats" / "cat.1.png", cats)
+        watcher._take(changes.get(timeout=20))
+    assert (watcher.report.removed, index.count()) == (5, 7)  # one moved
+
+
+def test_what_a_link_leads_to_in_the_same_folder_has_one_name(index, photos, tmp_path):
+    (tmp_path / "come").mkdir()
+    (tmp_path / "come" / "all").symlink_to(photos)
+    (photos / "best").symlink_to(photos / "cats")
+    watcher, new = Watcher(index, [photos]), photos / "cats" / "new.png"
+    watcher._synchronize(photos)
+    changes = queue.SimpleQueue()
+    with watching._told([photos], changes):
+        new.write_bytes((photos / "dogs" / "dog.1.png").read_bytes())
+        (photos / "cats" / "cat.1.png").unlink()
+        (photos / "cats" / "loop").symlink_to(photos)
+        (tmp_path / "come").rename(photos / "come")
+        end = time.monotonic() + 20
+        while time.monotonic() < end and (new not in index or index.count() != 12):
+            watcher._take(changes.get(timeout=20))
+    uris = {document.uri for document in index.store.documents(())}
+    assert uris == {str(path) for path in photos.glob("[cd]*/*.png")}
 
 
 @pytest.mark.parametrize("removed", [1, 3])

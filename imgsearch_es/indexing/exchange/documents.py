@@ -29,7 +29,7 @@ from imgsearch_es.indexing.write import check_store
 from imgsearch_es.pictures.files import Limits, picture_id, read_bytes, saving, to_uri
 from imgsearch_es.pictures.photo import kept
 from imgsearch_es.retrieval.conditions import Filter
-from imgsearch_es.retrieval.documents import SCHEMA_VERSION, Document
+from imgsearch_es.retrieval.documents import SCHEMA_VERSION, Document, storable
 from imgsearch_es.retrieval.ledger import reasons
 from imgsearch_es.stores.base import IndexSettings, Store, known_settings
 
@@ -238,6 +238,8 @@ def _chunks(
             if isinstance(row.values, RowError):
                 raise row.values
             document = made(row)
+            for _, problem in storable([document])[1]:  # it must not take a good one's place
+                raise RowError(problem)
         except RowError as error:
             report.reject(RejectedRow(row.number, row.uri, str(error)))
             bad += 1

@@ -272,12 +272,12 @@ class _Noting(io.FileIO):
 
 
 def _joined(feature: Feature) -> str:
-    """A picture's labels as one text; ExchangeError where one has the separator in it."""
+    """A picture's labels as one text; ExchangeError where one has what such a text cannot hold."""
     for label in feature.labels:
-        if _SEPARATOR in label:
+        if _SEPARATOR in label or "\0" in label:
             raise ExchangeError(
-                f"the label {label!r} of {feature.path} has a {_SEPARATOR!r}, which separates "
-                "labels in this kind of file: write Parquet instead"
+                f"the label {label!r:.200} of {feature.path} has a {_SEPARATOR!r}, which separates "
+                "labels in this kind of file, or a null character: write Parquet instead"
             )
     return _SEPARATOR.join(feature.labels)
 

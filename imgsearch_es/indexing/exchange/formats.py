@@ -115,8 +115,15 @@ class Parquet:
     def write(self, path: Path, header: Mapping[str, Any], rows: Iterable[dict[str, Any]]) -> None:
         """Write row groups of bounded size."""
         arrow = import_parquet(".jsonl")
+        schema = arrow.schema(self._columns(arrow).items(), metadata={HEADER: json.dumps(header)})
+        with arrow.parquet.ParquetWriter(path, schema, **PARQUET) as writer:
+            for group in _groups(rows):
+                writer.write_table(arrow.Table.from_pylist(group, schema=schema))
+
+    @staticmethod
+    def _columns(arrow: Any) -> dict[str, Any]:
         texts, numbers = arrow.list_(arrow.string()), arrow.list_(arrow.float32())
-        columns = {
+        return {
             **dict.fromkeys(("id", "uri", "filename", "sha256"), arrow.string()),
             **{"width": arrow.int32(), "height": arrow.int32(), "bytes": arrow.int64()},
             **{"format": arrow.string(), "indexed_at": arrow.timestamp("us", tz="UTC")},
@@ -125,10 +132,6 @@ class Parquet:
             **{"scores": numbers, "embedding": numbers},
             **{"views": arrow.list_(arrow.int8()), "synsets": texts, "picture": arrow.binary()},
         }
-        schema = arrow.schema(columns.items(), metadata={HEADER: json.dumps(header)})
-        with arrow.parquet.ParquetWriter(path, schema, **PARQUET) as writer:
-            for group in _groups(rows):
-                writer.write_table(arrow.Table.from_pylist(group, schema=schema))
 
     def read(self, path: Path) -> tuple[object, Iterator[Row]]:
         """The header, None without one, and the rows of one record batch after the other."""
@@ -139,7 +142,8 @@ class Parquet:
             header = None if kept is None else _parse(kept, "it is no JSON")
         except RowError as error:
             raise ExchangeError(f"{path}: its {HEADER!r} is wrong: {error}") from error
-        rows = enumerate(parquet_rows(path, file), 1)
+        known = self._columns(import_parquet(".jsonl")).keys() & {*file.schema_arrow.names}
+        rows = enumerate(parquet_rows(path, file, sorted(known)), 1)
         return header, (Row.of(number, _read_metadata, row) for number, row in rows)
 
 
@@ -321,7 +325,7 @@ def whole(path: Path, *, force: bool) -> Iterator[Path]:
             with part.open("rb") as file:
                 os.fsync(file.fileno())
         part.replace(path)
-    except OSError as error:
+    except (OSError, UnicodeEncodeError) as error:  # PyArrow takes no names that are no UTF-8
         raise ExchangeError(f"cannot write {path}: {reason(error)}") from error
     finally:
         _remove_files(part)

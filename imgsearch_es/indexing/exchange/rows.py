@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
@@ -35,6 +34,8 @@ HEADER = "imgsearch_es"
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _FORMAT = re.compile(r"[A-Za-z0-9]{1,20}")
 _SMALLEST_SCORE = float(np.finfo(np.float32).tiny)
+_LARGEST_SCORE = 2.0**62
+"""Sums and products of more would leave float32."""
 _LARGEST = {"width": 2**31 - 1, "height": 2**31 - 1, "bytes": 2**63 - 1}
 _AS_THEY_ARE = (
     *("id", "uri", "filename", "sha256", "width", "height", "bytes", "format", "indexed_at"),
@@ -96,14 +97,12 @@ def open_parquet(path: Path, instead: str) -> Any:
     arrow = import_parquet(instead)
     try:
         return arrow.parquet.ParquetFile(path, page_checksum_verification=True)
-    except (OSError, arrow.ArrowException) as error:
+    except (OSError, UnicodeEncodeError, arrow.ArrowException) as error:
         raise ExchangeError(f"cannot read {path}: {error}") from error
 
 
-def parquet_rows(
-    path: Path, file: Any, columns: list[str] | None = None
-) -> Iterator[dict[str, Any]]:
-    """The rows of one record batch after the other; the file is closed in the end."""
+def parquet_rows(path: Path, file: Any, columns: list[str]) -> Iterator[dict[str, Any]]:
+    """These columns of one record batch after the other; the file is closed in the end."""
     import pyarrow
 
     number = 0
@@ -113,7 +112,7 @@ def parquet_rows(
             try:
                 batch = next(batches, None)
                 rows = [] if batch is None else batch.to_pylist()
-            except (OSError, pyarrow.ArrowException) as error:
+            except (OSError, OverflowError, ValueError, pyarrow.ArrowException) as error:
                 problem = f"cannot read {path} after row {number}: {error}"
                 raise ExchangeError(problem) from error
             if batch is None:
@@ -253,8 +252,8 @@ def _moment(value: object) -> datetime:
         moment = value if isinstance(value, datetime) else moment_of(str(value))
         if moment.tzinfo is None:
             moment = moment.replace(tzinfo=timezone.utc)
-        cut = moment.microsecond // 1000 * 1000
-        return moment.astimezone(timezone.utc).replace(microsecond=cut)
+        kept = moment.astimezone(timezone.utc).isoformat(timespec="milliseconds")
+        return datetime.fromisoformat(kept)  # that of pandas has nanoseconds, too
     except (ValueError, OverflowError):  # as of year 1, east of Greenwich
         raise RowError(f"indexed_at is no ISO 8601 time: {value!r:.60}") from None
 
@@ -274,13 +273,14 @@ def _terms(row: Mapping[str, Any], settings: IndexSettings) -> Postings:
         is_number &= not isinstance(value, int) or abs(value) < 2**128
         with np.errstate(over="ignore", under="ignore"):
             score = float(np.float32(value)) if is_number else 0.0
-        if not _SMALLEST_SCORE <= score < math.inf:
-            raise RowError(f"the score of {key} is {value!r:.60}, not a number above 0")
+        if not _SMALLEST_SCORE <= score <= _LARGEST_SCORE:
+            problem = "not a number above 0 and up to 2^62"
+            raise RowError(f"the score of {key} is {value!r:.60}, {problem}")
         terms.append(Term(key, score))
     order = [(is_color(term.key), -term.score) for term in terms]
     if order != sorted(order):
         raise RowError("synsets are not in the order of their scores, best first, then colors")
-    views = row.get("views")
+    views = row.get("views") if "views" in settings.analyzer else None  # no reader asks for them
     if views is not None and (not isinstance(views, list) or len(views) != len(terms)):
         raise RowError("views is not a list as long as synsets")
     if any(view is not None and type(view) is not int for view in views or ()):

@@ -34,7 +34,7 @@ _RECORD = (
 )
 """As ``Snapshot.row`` reads it: ``schema.COLUMNS`` without the id, terms and scores."""
 _SOUND = (
-    "uri || filename || sha256 || format IS NOT NULL AND width + height + bytes IS NOT NULL "
+    "uri || filename || sha256 || format || width || height || bytes IS NOT NULL "
     "AND isfinite(indexed_at) AND json_type(metadata) = 'OBJECT' "
     "AND list_count(label) = len(label) "
     "AND list_count(terms) = len(scores) AND list_count(scores) = len(terms) "
@@ -109,7 +109,7 @@ class _Copy:
         try:
             for block in self._blocks(_FIRST, numbers):
                 end = first + len(block["id"])
-                steps = np.clip(np.nan_to_num(block["score"]) * _STEPS, 0, _STEPS).astype(np.int64)
+                steps = (np.clip(np.nan_to_num(block["score"]), 0, 1) * _STEPS).astype(np.int64)
                 block["key"] = (
                     (block["best"].astype(np.int64) << 32) - (steps << 24) + block["second"]
                 )
