@@ -240,6 +240,19 @@ def test_large_uploads_are_refused_by_their_length_and_as_they_come(start, caplo
     assert caplog.text == ""
 
 
+def test_who_still_sends_what_is_refused_hears_why_before_the_connection_ends(start):
+    """As nginx does by default, which answers 502 where it does not."""
+    with start(upload_limits=SMALL) as client, socket.socket() as old:
+        old.settimeout(20)
+        old.connect(client.address)
+        old.sendall(
+            b"POST /api/v1/uploads HTTP/1.0\r\nHost: localhost\r\nContent-Length: 20000000\r\n"
+            b"Content-Type: multipart/form-data; boundary=b\r\n\r\n"
+        )
+        old.sendall(b"x" * 20_000_000)
+        assert b" 413 " in old.recv(100)
+
+
 def test_a_body_of_two_lengths_ends_the_connection(client):
     """What follows it may be what a proxy took for the body."""
     with socket.create_connection(client.address, timeout=10) as both, both.makefile("rb") as read:

@@ -15,7 +15,9 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
+import anyio
 import h11
+from starlette.types import Message, Receive
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from imgsearch_es.interfaces.server.answers import RETRY_SOON, ProblemError, log
@@ -29,6 +31,7 @@ ACCEPTED_AT_ONCE = 16
 """Connections that the event loop accepts before it reads what came on the last ones: whoever sends
 a request at once is not pushed out by a crowd that comes after."""
 _CLOSED_AT_ONCE = 32
+_REST_SECONDS = 5
 _LINES, _LINES_A_SECOND = 20, 0.2
 _CLIENTS = 10_000
 """Clients that are remembered; the one that was away longest is forgotten first."""
@@ -107,6 +110,29 @@ class Bodies:
             busy = "too much is being downloaded at once: try again"
             raise ProblemError(503, "Busy", busy, RETRY_SOON)
         return room
+
+
+class Body:
+    """What comes with a request; the rest of what is refused is read before its connection ends.
+
+    A proxy that still sends takes one that is closed for broken, and answers 502 in our place.
+    """
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self._is_whole = False
+
+    async def receive(self) -> Message:
+        """As of ASGI."""
+        message = await self._receive()
+        self._is_whole = not message.get("more_body", False)
+        return message
+
+    async def take_rest(self) -> None:
+        """Read it and keep nothing, for as long as a client may take."""
+        with anyio.move_on_after(_REST_SECONDS):
+            while not self._is_whole:
+                await self.receive()
 
 
 def owner_of(address: str) -> str:

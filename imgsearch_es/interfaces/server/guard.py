@@ -24,7 +24,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from imgsearch_es.errors import ConfigurationError
 from imgsearch_es.interfaces.server.answers import RETRY_SOON, ProblemError, unexpected
-from imgsearch_es.interfaces.server.connections import Bodies, RateLimit, owner_of
+from imgsearch_es.interfaces.server.connections import Bodies, Body, RateLimit, owner_of
 from imgsearch_es.pictures.files import Limits
 
 _UPLOAD_LIMITS = Limits(max_pixels=50_000_000, max_bytes=20 * 1024**2, max_seconds=10.0)
@@ -211,16 +211,18 @@ class Guard:
             return
         if scope["method"] == "HEAD":  # whoever sends the answer leaves the body out
             scope = {**scope, "method": "GET", IS_HEAD: True}
-        answer, began = _Answer(send), time.perf_counter()
+        answer, began, body = _Answer(send), time.perf_counter(), Body(receive)
         with self._metrics.in_progress.track_inprogress():
             try:
-                problem = self._refusal(scope) or await self._let_in(scope, receive, answer)
+                problem = self._refusal(scope) or await self._let_in(scope, body.receive, answer)
             except asyncio.CancelledError:  # the server ends, and has waited long enough
                 stopped = ProblemError(503, "Stopped", "the server was stopped before it was done")
                 problem = stopped if answer.began is None else None
             if problem is not None:
                 reason = _REASONS.get(problem.status, "other")
                 self._metrics.refused.labels(reason).inc()
+                if _ends_connection(scope) and problem.status < 500:
+                    await body.take_rest()
                 await problem.answer(Headers(scope=scope))(scope, receive, answer.send)
         # The path with its parameters' names, so that there are few different ones.
         route = getattr(scope.get("route"), "path", "other")
@@ -364,6 +366,11 @@ def _check_origin(method: str, headers: Headers) -> ProblemError | None:
     if foreign or (origin is not None and origin.partition("://")[2] != host):
         return ProblemError(403, "ForeignOrigin", "requests of other web pages are refused")
     return None
+
+
+def _ends_connection(scope: Scope) -> bool:
+    asked = Headers(scope=scope).get("connection", "").lower()
+    return scope["http_version"] == "1.0" or "close" in asked
 
 
 def _too_large(limit: int) -> ProblemError:
