@@ -258,6 +258,8 @@ def test_what_a_killed_rebuild_left_goes_with_the_next_one(place, photos, fake_m
             neighbor.import_(photos / "all.parquet")
             neighbor.reindex(query_terms=6)
         indices = index.store.client.indices
+        # Of one that was killed before, while the index was blocked.
+        indices.put_alias(index=f"{name}-000002", name=f"{name}-000002-blocked-1234")
         assert {f"{name}-000002", f"{name}-0-000001"} <= indices.get(index=f"{name}-*").keys()
         index.reindex(query_terms=7)
         left = {*indices.get(index=f"{name}-*")} - {f"{name}-rejected"}

@@ -310,7 +310,8 @@ def discard(client: Elasticsearch, index: str) -> None:
     names, stem = {index}, index[:-6]
     try:
         for name, facts in client.indices.get_alias(index=f"{stem}*").items():
-            if name[:-6] == stem and [*facts["aliases"]] == [name + REPLACED]:
+            is_ours = name[:-6] == stem and all(a.startswith(f"{name}-") for a in facts["aliases"])
+            if is_ours and name + REPLACED in facts["aliases"]:
                 names.add(name)
         client.indices.delete(index=[*names], ignore_unavailable=True)
     except (ApiError, ServerError) as error:
