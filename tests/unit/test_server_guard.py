@@ -240,17 +240,21 @@ def test_large_uploads_are_refused_by_their_length_and_as_they_come(start, caplo
     assert caplog.text == ""
 
 
-def test_who_still_sends_what_is_refused_hears_why_before_the_connection_ends(start):
-    """As nginx does by default, which answers 502 where it does not."""
-    with start(upload_limits=SMALL) as client, socket.socket() as old:
+@pytest.mark.parametrize(
+    ("path", "limits", "status"), [("uploads", SMALL, 413), ("documents", Limits(), 403)]
+)
+def test_who_still_sends_what_nobody_reads_hears_why(start, path, limits, status):
+    """As nginx does by default, which answers 502 where the connection is closed before."""
+    with start(token=TOKEN, upload_limits=limits) as client, socket.socket() as old:
         old.settimeout(20)
         old.connect(client.address)
         old.sendall(
-            b"POST /api/v1/uploads HTTP/1.0\r\nHost: localhost\r\nContent-Length: 20000000\r\n"
-            b"Content-Type: multipart/form-data; boundary=b\r\n\r\n"
+            f"POST /api/v1/{path} HTTP/1.0\r\nHost: localhost\r\nContent-Length: 9000000\r\n"
+            f"Authorization: {BEARER['Authorization']}\r\n"
+            "Content-Type: multipart/form-data; boundary=b\r\n\r\n".encode()
         )
-        old.sendall(b"x" * 20_000_000)
-        assert b" 413 " in old.recv(100)
+        old.sendall(bytes(9_000_000))
+        assert f" {status} ".encode() in old.recv(100)
 
 
 def test_a_body_of_two_lengths_ends_the_connection(client):

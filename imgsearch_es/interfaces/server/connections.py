@@ -17,7 +17,8 @@ from typing import Any
 
 import anyio
 import h11
-from starlette.types import Message, Receive
+from starlette.datastructures import Headers
+from starlette.types import Message, Receive, Scope
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from imgsearch_es.interfaces.server.answers import RETRY_SOON, ProblemError, log
@@ -113,25 +114,27 @@ class Bodies:
 
 
 class Body:
-    """What comes with a request; the rest of what is refused is read before its connection ends.
+    """What comes with a request; what nobody reads is read before the connection ends.
 
     A proxy that still sends takes one that is closed for broken, and answers 502 in our place.
     """
 
-    def __init__(self, receive: Receive) -> None:
+    def __init__(self, scope: Scope, receive: Receive) -> None:
         self._receive = receive
-        self._is_whole = False
+        asked = Headers(scope=scope).get("connection", "").lower()
+        stays = scope["http_version"] != "1.0" and "close" not in asked
+        self._is_done = stays  # then the rest is read in any case
 
     async def receive(self) -> Message:
         """As of ASGI."""
         message = await self._receive()
-        self._is_whole = not message.get("more_body", False)
+        self._is_done |= not message.get("more_body", False)
         return message
 
     async def take_rest(self) -> None:
         """Read it and keep nothing, for as long as a client may take."""
         with anyio.move_on_after(_REST_SECONDS):
-            while not self._is_whole:
+            while not self._is_done:
                 await self.receive()
 
 

@@ -211,7 +211,8 @@ class Guard:
             return
         if scope["method"] == "HEAD":  # whoever sends the answer leaves the body out
             scope = {**scope, "method": "GET", IS_HEAD: True}
-        answer, began, body = _Answer(send), time.perf_counter(), Body(receive)
+        body, began = Body(scope, receive), time.perf_counter()
+        answer = _Answer(send, body)
         with self._metrics.in_progress.track_inprogress():
             try:
                 problem = self._refusal(scope) or await self._let_in(scope, body.receive, answer)
@@ -221,8 +222,6 @@ class Guard:
             if problem is not None:
                 reason = _REASONS.get(problem.status, "other")
                 self._metrics.refused.labels(reason).inc()
-                if _ends_connection(scope) and problem.status < 500:
-                    await body.take_rest()
                 await problem.answer(Headers(scope=scope))(scope, receive, answer.send)
         # The path with its parameters' names, so that there are few different ones.
         route = getattr(scope.get("route"), "path", "other")
@@ -330,8 +329,8 @@ class Guard:
 class _Answer:
     """Sends an answer with our headers, and knows whether and when it began."""
 
-    def __init__(self, send: Send) -> None:
-        self._send = send
+    def __init__(self, send: Send, body: Body) -> None:
+        self._send, self._body = send, body
         self.began: float | None = None
         self.status = 0
         self.refusal: ProblemError | None = None
@@ -341,6 +340,8 @@ class _Answer:
         if self.refusal is not None:
             return
         if message["type"] == "http.response.start":
+            if message["status"] < 500:
+                await self._body.take_rest()
             self.began, self.status = time.perf_counter(), message["status"]
             if self.deadline is not None:
                 self.deadline.deadline = float("inf")
@@ -366,11 +367,6 @@ def _check_origin(method: str, headers: Headers) -> ProblemError | None:
     if foreign or (origin is not None and origin.partition("://")[2] != host):
         return ProblemError(403, "ForeignOrigin", "requests of other web pages are refused")
     return None
-
-
-def _ends_connection(scope: Scope) -> bool:
-    asked = Headers(scope=scope).get("connection", "").lower()
-    return scope["http_version"] == "1.0" or "close" in asked
 
 
 def _too_large(limit: int) -> ProblemError:
