@@ -257,6 +257,17 @@ def test_who_still_sends_what_nobody_reads_hears_why(start, path, limits, status
         assert f" {status} ".encode() in old.recv(100)
 
 
+def test_who_waits_to_be_asked_for_a_body_hears_at_once_that_it_is_refused(start):
+    with start(upload_limits=SMALL) as client, socket.socket() as polite:
+        polite.settimeout(20)
+        polite.connect(client.address)
+        polite.sendall(
+            b"POST /api/v1/uploads HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9000000\r\n"
+            b"Connection: close\r\nExpect: 100-continue\r\n\r\n"
+        )
+        assert b" 413 " in polite.recv(100)
+
+
 def test_a_body_of_two_lengths_ends_the_connection(client):
     """What follows it may be what a proxy took for the body."""
     with socket.create_connection(client.address, timeout=10) as both, both.makefile("rb") as read:

@@ -121,9 +121,10 @@ class Body:
 
     def __init__(self, scope: Scope, receive: Receive) -> None:
         self._receive = receive
-        asked = Headers(scope=scope).get("connection", "").lower()
-        stays = scope["http_version"] != "1.0" and "close" not in asked
-        self._is_done = stays  # then the rest is read in any case
+        asked = Headers(scope=scope)
+        ends = scope["http_version"] == "1.0" or "close" in asked.get("connection", "").lower()
+        # Of one that stays the rest is read anyway; who waits to be asked for it does not send it.
+        self._is_done = not ends or "expect" in asked
 
     async def receive(self) -> Message:
         """As of ASGI."""
