@@ -263,7 +263,7 @@ def _ranged(field: str, operator: str, value: object, negated: bool) -> Filter:
         operator, moment = spans.bound_of_time(field, operator, value)
         return Filter(field, operator, (moment,), negated)
     if operator in SIGNS and (field in NUMBER_FIELDS or _SCORE.fullmatch(field)):
-        return Filter(field, operator, (_value(field, value),), negated)
+        return Filter(field, operator, (_number(field, value),), negated)
     raise QueryError(
         f"{field!r} cannot be filtered by {operator!r}: numbers, dates, metadata and scores take "
         f"{', '.join(SIGNS)}; names, formats and labels take wildcard"
@@ -272,9 +272,11 @@ def _ranged(field: str, operator: str, value: object, negated: bool) -> Filter:
 
 def _value(field: str, value: object) -> str | int | float | bool:
     if field in NUMBER_FIELDS or _is_score(field):
-        if spans.is_range(value) and not _is_score(field):
-            return str(value)
-        return _number(field, value)
+        if not spans.is_range(value):
+            return _number(field, value)
+        for end in filter(None, str(value).split(spans.BETWEEN)):
+            _number(field, spans.to_number(end) if spans.NUMBER.fullmatch(end) else end)
+        return str(value)
     if field in DATE_FIELDS:
         return spans.to_period(field, value)
     if not isinstance(value, str | int | float | bool):
@@ -293,7 +295,9 @@ def limits(item: Filter, value: str | int | float | bool) -> spans.Limits | None
     if item.field in DATE_FIELDS:
         return spans.limits_of_time(item.field, str(value))
     if (item.field in NUMBER_FIELDS or item.field.startswith(METADATA)) and spans.is_range(value):
-        return spans.limits_of_range(item.field, str(value))
+        wanted = spans.limits_of_range(item.field, str(value))
+        is_score = _is_score(item.field)  # as scores are kept
+        return {k: float(np.float32(end)) for k, end in wanted.items()} if is_score else wanted
     return None
 
 

@@ -113,6 +113,7 @@ CONDITIONS: dict[str, Any] = {
         {"2024-05-01", "2024-05-01 10:30"} & set(d.metadata["odd"])
     ),
     "metadata.odd:>2024-05-01T09:00": lambda d: "2024-05-01 10:30" in d.metadata["odd"],
+    "top_score:0.1..0.3": lambda d: bool(d.terms) and 0.1 <= d.terms[0].score <= 0.3,
     "width:110..120,130": lambda d: 110 <= d.width <= 120 or d.width == 130,
     "label:pets": lambda d: "pets" in d.labels,
 }

@@ -13,6 +13,7 @@ from imgsearch_es import ImageIndex
 from imgsearch_es.analysis.analyzer import Term
 from imgsearch_es.errors import ConfigurationError, IndexRebuiltError, StoreError
 from imgsearch_es.indexing.reindexing import Rebuild
+from imgsearch_es.stores.elastic import aliased, waiting
 
 SMALLER = {"model": "fake", "term_filters": [{"name": "top_k", "k": 3}]}
 LARGER = {"model": "fake", "term_filters": [{"name": "top_k", "k": 7}]}
@@ -238,3 +239,32 @@ def test_who_builds_an_index_writes_into_no_other_s(place, photos, fake_model, m
         assert others[0].count() == 0
         assert (index.count(), index.verify().is_whole) == (12, True)
         others[0].delete()
+
+
+@pytest.mark.parametrize("place", ["elasticsearch"], indirect=True)
+@pytest.mark.node
+def test_what_a_killed_rebuild_left_goes_with_the_next_one(place, photos, fake_model, monkeypatch):
+    """Killed after the swap; what a person keeps, or a neighbor is called, stays."""
+    monkeypatch.setattr(aliased, "_LAST_SEARCHES_SECONDS", 0)
+    location = place()
+    name = location.rpartition("/")[2]
+    with ImageIndex(location, model="fake") as index, ImageIndex(f"{location}-0") as neighbor:
+        index.add(photos)
+        index.reindex(query_terms=4, keep_old=True)
+        with monkeypatch.context() as killed:
+            killed.setattr(waiting, "discard", lambda client, old: None)
+            index.reindex(query_terms=5)
+            index.export(photos / "all.parquet")
+            neighbor.import_(photos / "all.parquet")
+            neighbor.reindex(query_terms=6)
+        indices = index.store.client.indices
+        # Of one that was killed before, while the index was blocked.
+        indices.put_alias(index=f"{name}-000002", name=f"{name}-000002-blocked-1234")
+        assert {f"{name}-000002", f"{name}-0-000001"} <= indices.get(index=f"{name}-*").keys()
+        index.reindex(query_terms=7)
+        left = {*indices.get(index=f"{name}-*")} - {f"{name}-rejected"}
+        try:
+            numbers = ("000001", "000004", "0-000001", "0-000002")
+            assert left == {f"{name}-{number}" for number in numbers}
+        finally:
+            indices.delete(index=sorted(left - {f"{name}-000001"}))

@@ -50,6 +50,13 @@ def test_times_are_compared_to_the_millisecond(place):
             assert found == {m for m in moments if compare(m, moment)}, where
 
 
+def test_a_condition_of_no_values_is_met_by_none(place):
+    with filled(place(), [document(f"{i}.jpg", [], number=i) for i in range(3)]) as store:
+        for field in ("id", "label", "width", "taken_at", "lens", "keywords", "ocr", "metadata.n"):
+            assert [*store.documents(parse_filters({field: []}))] == [], field
+            assert len([*store.documents(parse_filters({f"-{field}": []}))]) == 3, field
+
+
 def test_a_value_that_looks_like_a_range_is_found(place):
     values = ["1..3", "2", "1", "2019..2021", "2020-01-01..", "x"]
     documents = [

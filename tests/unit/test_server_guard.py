@@ -240,6 +240,34 @@ def test_large_uploads_are_refused_by_their_length_and_as_they_come(start, caplo
     assert caplog.text == ""
 
 
+@pytest.mark.parametrize(
+    ("path", "limits", "status"), [("uploads", SMALL, 413), ("documents", Limits(), 403)]
+)
+def test_who_still_sends_what_nobody_reads_hears_why(start, path, limits, status):
+    """As nginx does by default, which answers 502 where the connection is closed before."""
+    with start(token=TOKEN, upload_limits=limits) as client, socket.socket() as old:
+        old.settimeout(20)
+        old.connect(client.address)
+        old.sendall(
+            f"POST /api/v1/{path} HTTP/1.0\r\nHost: localhost\r\nContent-Length: 9000000\r\n"
+            f"Authorization: {BEARER['Authorization']}\r\n"
+            "Content-Type: multipart/form-data; boundary=b\r\n\r\n".encode()
+        )
+        old.sendall(bytes(9_000_000))
+        assert f" {status} ".encode() in old.recv(100)
+
+
+def test_who_waits_to_be_asked_for_a_body_hears_at_once_that_it_is_refused(start):
+    with start(upload_limits=SMALL) as client, socket.socket() as polite:
+        polite.settimeout(20)
+        polite.connect(client.address)
+        polite.sendall(
+            b"POST /api/v1/uploads HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9000000\r\n"
+            b"Connection: close\r\nExpect: 100-continue\r\n\r\n"
+        )
+        assert b" 413 " in polite.recv(100)
+
+
 def test_a_body_of_two_lengths_ends_the_connection(client):
     """What follows it may be what a proxy took for the body."""
     with socket.create_connection(client.address, timeout=10) as both, both.makefile("rb") as read:

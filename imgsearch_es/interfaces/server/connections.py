@@ -15,7 +15,10 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
+import anyio
 import h11
+from starlette.datastructures import Headers
+from starlette.types import Message, Receive, Scope
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from imgsearch_es.interfaces.server.answers import RETRY_SOON, ProblemError, log
@@ -29,6 +32,7 @@ ACCEPTED_AT_ONCE = 16
 """Connections that the event loop accepts before it reads what came on the last ones: whoever sends
 a request at once is not pushed out by a crowd that comes after."""
 _CLOSED_AT_ONCE = 32
+_REST_SECONDS = 5
 _LINES, _LINES_A_SECOND = 20, 0.2
 _CLIENTS = 10_000
 """Clients that are remembered; the one that was away longest is forgotten first."""
@@ -107,6 +111,32 @@ class Bodies:
             busy = "too much is being downloaded at once: try again"
             raise ProblemError(503, "Busy", busy, RETRY_SOON)
         return room
+
+
+class Body:
+    """What comes with a request; what nobody reads is read before the connection ends.
+
+    A proxy that still sends takes one that is closed for broken, and answers 502 in our place.
+    """
+
+    def __init__(self, scope: Scope, receive: Receive) -> None:
+        self._receive = receive
+        asked = Headers(scope=scope)
+        ends = scope["http_version"] == "1.0" or "close" in asked.get("connection", "").lower()
+        # Of one that stays the rest is read anyway; who waits to be asked for it does not send it.
+        self._is_done = not ends or "expect" in asked
+
+    async def receive(self) -> Message:
+        """As of ASGI."""
+        message = await self._receive()
+        self._is_done |= not message.get("more_body", False)
+        return message
+
+    async def take_rest(self) -> None:
+        """Read it and keep nothing, for as long as a client may take."""
+        with anyio.move_on_after(_REST_SECONDS):
+            while not self._is_done:
+                await self.receive()
 
 
 def owner_of(address: str) -> str:

@@ -24,7 +24,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from imgsearch_es.errors import ConfigurationError
 from imgsearch_es.interfaces.server.answers import RETRY_SOON, ProblemError, unexpected
-from imgsearch_es.interfaces.server.connections import Bodies, RateLimit, owner_of
+from imgsearch_es.interfaces.server.connections import Bodies, Body, RateLimit, owner_of
 from imgsearch_es.pictures.files import Limits
 
 _UPLOAD_LIMITS = Limits(max_pixels=50_000_000, max_bytes=20 * 1024**2, max_seconds=10.0)
@@ -211,10 +211,11 @@ class Guard:
             return
         if scope["method"] == "HEAD":  # whoever sends the answer leaves the body out
             scope = {**scope, "method": "GET", IS_HEAD: True}
-        answer, began = _Answer(send), time.perf_counter()
+        body, began = Body(scope, receive), time.perf_counter()
+        answer = _Answer(send, body)
         with self._metrics.in_progress.track_inprogress():
             try:
-                problem = self._refusal(scope) or await self._let_in(scope, receive, answer)
+                problem = self._refusal(scope) or await self._let_in(scope, body.receive, answer)
             except asyncio.CancelledError:  # the server ends, and has waited long enough
                 stopped = ProblemError(503, "Stopped", "the server was stopped before it was done")
                 problem = stopped if answer.began is None else None
@@ -328,8 +329,8 @@ class Guard:
 class _Answer:
     """Sends an answer with our headers, and knows whether and when it began."""
 
-    def __init__(self, send: Send) -> None:
-        self._send = send
+    def __init__(self, send: Send, body: Body) -> None:
+        self._send, self._body = send, body
         self.began: float | None = None
         self.status = 0
         self.refusal: ProblemError | None = None
@@ -339,6 +340,8 @@ class _Answer:
         if self.refusal is not None:
             return
         if message["type"] == "http.response.start":
+            if message["status"] < 500:
+                await self._body.take_rest()
             self.began, self.status = time.perf_counter(), message["status"]
             if self.deadline is not None:
                 self.deadline.deadline = float("inf")

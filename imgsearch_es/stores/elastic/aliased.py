@@ -338,6 +338,8 @@ class AliasedIndex(Store):
                         {"remove": {"index": old, "alias": _own_alias(old), "must_exist": False}},
                         {"add": {"index": new._index, "alias": self._name, "is_write_index": True}},
                     ]
+                    if not keep:
+                        moves.append({"add": {"index": old, "alias": old + waiting.REPLACED}})
                     for alias, facts in indices.get_alias(index=old)[old]["aliases"].items():
                         if alias not in (self._name, _own_alias(old)) and _is_given(alias):
                             moves.append({"remove": {"index": old, "alias": alias}})

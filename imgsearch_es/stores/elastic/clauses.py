@@ -275,12 +275,12 @@ def _in_folder(item: Filter) -> dict[str, Any]:
         within = {"prefix": {"uri": {"value": f"{folder}/"}}}
         below = {"wildcard": {"uri": {"value": _literal(folder) + "/*/*"}}}
         ways.append({"bool": {"filter": [within], "must_not": [below]}})
-    return _any(ways) if ways else {"match_none": {}}
+    return _any(ways)
 
 
 def _any(ways: list[dict[str, Any]]) -> dict[str, Any]:
-    if len(ways) == 1:
-        return ways[0]
+    if len(ways) < 2:
+        return ways[0] if ways else {"match_none": {}}  # an empty "should" is met by all
     return {"bool": {"should": ways, "minimum_should_match": 1}}
 
 

@@ -51,6 +51,8 @@ _BLOCKED_SECONDS = 5
 the block is taken for that of one who was killed; one who lives begins anew."""
 BLOCKED = "-blocked-"
 """In an alias of an index that a program blocks to put another one in its place."""
+REPLACED = "-replaced"
+"""In an alias of an index in whose place another one is, until it is deleted."""
 _IN_PLACE = "something else answers in its place, such as the login page of a proxy"
 _CUT_OFF = "its answer is cut off"
 _BULK_BYTES, _TOGETHER = 20 * 1024**2, 1000
@@ -301,12 +303,21 @@ def unblock(client: Elasticsearch, blocked: Mapping[str, Sequence[str]]) -> None
 
 
 def discard(client: Elasticsearch, index: str) -> None:
-    """Delete an index that another one has replaced: that is done, whatever becomes of this."""
+    """Delete an index that another one has replaced: that is done, whatever becomes of this.
+
+    And those of the same name whose programs were killed before they did.
+    """
+    names, stem = {index}, index[:-6]
     try:
-        client.indices.delete(index=index, ignore_unavailable=True)
+        for name, facts in client.indices.get_alias(index=f"{stem}*").items():
+            is_ours = name[:-6] == stem and all(a.startswith(f"{name}-") for a in facts["aliases"])
+            if is_ours and name + REPLACED in facts["aliases"]:
+                names.add(name)
+        client.indices.delete(index=[*names], ignore_unavailable=True)
     except (ApiError, ServerError) as error:
         why = f": {error}" if isinstance(error, ServerError) else _cause(error.body)
-        _log.warning("the rebuilt index is in place; delete %s, which could not be%s", index, why)
+        left = " and ".join(sorted(names))
+        _log.warning("the rebuilt index is in place; delete %s, which could not be%s", left, why)
 
 
 def deletions(ids: Sequence[str]) -> dict[str, dict[str, Any]]:
