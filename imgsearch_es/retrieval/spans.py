@@ -41,8 +41,9 @@ def text_of(moment: datetime) -> str:
 
 
 def moment_of(text: str) -> datetime:
-    """A time in ISO 8601, whose Z Python 3.10 cannot read; ValueError of anything else."""
-    return datetime.fromisoformat(re.sub("[zZ]$", "+00:00", text))
+    """A time in ISO 8601, also as Python 3.10 does not read it; ValueError of anything else."""
+    text = re.sub("[zZ]$", "+00:00", text)
+    return datetime.fromisoformat(re.sub(r"[.,](\d+)", lambda part: f".{part[1]:0<6.6}", text))
 
 
 def period(field: str, value: object) -> tuple[str, datetime, datetime | None]:

@@ -6,6 +6,8 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+import duckdb
+
 from imgsearch_es.retrieval.conditions import (
     CASELESS,
     DATE_FIELDS,
@@ -62,6 +64,9 @@ _LEAF = "CASE WHEN type = 'DOUBLE' THEN (atom::DOUBLE)::VARCHAR ELSE atom ->> '$
 _PLACES = r"""'("(?:[^"\\]|\\.)*")|\[\d+\]', '\1', 'gs'"""
 _QUOTES = r"""'\\(.)|"', '\1', 'gs'"""
 """How to take the places in lists, then the quotation marks, out of a path of ``json_tree``."""
+_NAME = f"regexp_replace(regexp_replace(fullkey, {_PLACES}), {_QUOTES})"
+if int(duckdb.__version__.partition(".")[0]) < 2:  # on Python 3.10, where nothing is quoted
+    _NAME = r"regexp_replace(fullkey, '\[\d+\]', '', 'g')"
 
 
 class Parameters(dict[str, Any]):
@@ -247,8 +252,7 @@ def leaves(field: str, parameters: Parameters) -> str:
     """
     return (
         f"SELECT {_LEAF} AS leaf FROM json_tree(metadata) WHERE atom IS NOT NULL AND "
-        f"regexp_replace(regexp_replace(fullkey, {_PLACES}), {_QUOTES}) = "
-        f"'$.' || {parameters.put(field.removeprefix(METADATA))}"
+        f"{_NAME} = '$.' || {parameters.put(field.removeprefix(METADATA))}"
     )
 
 
