@@ -61,11 +61,13 @@ _AS_TIME = (
 """What ``spans.in_order`` says of a value of metadata."""
 _LEAF = "CASE WHEN type = 'DOUBLE' THEN (atom::DOUBLE)::VARCHAR ELSE atom ->> '$' END"
 """A value of metadata; a number with a fraction or exponent as Python writes it (1e+16)."""
+IS_OLD = int(duckdb.__version__.partition(".")[0]) < 2
+"""Whether it is the last DuckDB for Python 3.10."""
 _PLACES = r"""'("(?:[^"\\]|\\.)*")|\[\d+\]', '\1', 'gs'"""
 _QUOTES = r"""'\\(.)|"', '\1', 'gs'"""
 """How to take the places in lists, then the quotation marks, out of a path of ``json_tree``."""
 _NAME = f"regexp_replace(regexp_replace(fullkey, {_PLACES}), {_QUOTES})"
-if int(duckdb.__version__.partition(".")[0]) < 2:  # on Python 3.10, where nothing is quoted
+if IS_OLD:  # it quotes no names
     _NAME = r"regexp_replace(fullkey, '\[\d+\]', '', 'g')"
 
 

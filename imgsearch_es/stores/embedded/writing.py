@@ -25,6 +25,7 @@ from imgsearch_es.stores.embedded.schema import (
     posting_tables,
     to_row,
 )
+from imgsearch_es.stores.embedded.selecting import IS_OLD
 from imgsearch_es.stores.settings import fitted
 
 _LISTS = ("label", "views", "photo", "text", "ocr")
@@ -39,9 +40,9 @@ _VECTOR = 2048
 """Rows that DuckDB reads together: a vector, as it calls them ..."""
 _READ = 4 * _VECTOR
 """... of which it has several in memory when it reads deep features ..."""
-_DELETED = 6000
+_DELETED = 12_000 if IS_OLD else 6000
 """... and a quarter of what it keeps, until a transaction ends, of each with a row that it deletes:
-16 kB and some more."""
+16 kB and some more, or twice as much."""
 _NEW = ("terms", "scores", "views", "length", "norm", "checksum")
 """What changes of a document."""
 
