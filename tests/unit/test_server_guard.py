@@ -289,7 +289,7 @@ def test_bodies_that_are_on_their_way_have_room_for_others(start, monkeypatch, w
             b"Content-Type: multipart/form-data; boundary=b\r\n\r\n--b\r\n"
             b'Content-Disposition: form-data; name="picture"; filename="p"\r\n\r\n' + b"x" * 110_000
         )
-        wait_for(lambda: client.services.metrics.in_progress._value.get() == 1)  # else it is refused
+        wait_for(lambda: client.services.metrics.in_progress._value.get() == 1)
         data = b"x" * 100_000
         wait_for(lambda: client.upload("/api/v1/uploads", data).status == 503)
         assert client.get(f"/api/v1/search?text={word}").status == 200
