@@ -469,7 +469,8 @@ def test_thumbnails_come_as_they_are_needed(open_page: Open, server: Client):
 
 
 def test_a_picture_that_is_gone_is_said_so(open_page: Open, photos: Path, ids: Ids):
-    page = open_page("/?where=label%3Doriginal")
+    asked = "/?where=label%3Doriginal&q=entity"
+    page = open_page(asked)
     settled(page)  # or a thumbnail that is asked for now is drawn after the others are deleted
     name = page.locator(".card .name > bdi").first.inner_text()
     file, aside = photos / name, photos.parent / name
@@ -477,9 +478,7 @@ def test_a_picture_that_is_gone_is_said_so(open_page: Open, photos: Path, ids: I
     for path in (photos.parent / "cache").rglob("*.jpg"):
         path.unlink()
     try:
-        fresh = open_page("/?where=label%3Doriginal&q=entity")
-        card = fresh.locator(".card", has_text=name)
-        card.scroll_into_view_if_needed()  # pictures are loaded where they come into view
+        card = open_page(asked).locator(".card", has_text=name)
         expect(card.locator(".gone")).to_contain_text("moved, changed or gone")
     finally:
         aside.rename(file)
