@@ -61,6 +61,8 @@ class QrelsFile:
 
     def read(self) -> Grades:
         """The grades of each query's documents, by the index's ids; none where there is no file."""
+        if self.path.is_fifo():  # where nobody writes, reading it would wait for ever
+            raise EvaluationError(f"{self.path} is a FIFO, which keeps no judgements")
         if not self.path.exists() or not read_lines(self.path):
             return {}
         query_id, document_id = self._ids
@@ -198,8 +200,7 @@ class Session:
         place = of_query = query_place = 0
         if self.current is not None:
             documents = self._pool[self.current.query]
-            place = documents.index(self.current.document) + 1
-            of_query = len(documents)
+            place, of_query = documents.index(self.current.document) + 1, len(documents)
             query_place = list(self._pool).index(self.current.query) + 1
         total, queries = len(self._all), len(self._pool)
         return Progress(judged, skipped, total, place, of_query, query_place, queries)
@@ -231,8 +232,7 @@ class Session:
         return self._grades.get(candidate.query, {}).get(candidate.document)
 
     def _is_begun(self, query: str, documents: Sequence[str]) -> bool:
-        judged = [document in self._grades.get(query, {}) for document in documents]
-        return any(judged) and not all(judged)
+        return len({each in self._grades.get(query, {}) for each in documents}) == 2  # both
 
 
 @dataclass(frozen=True, eq=False)

@@ -141,6 +141,12 @@ def test_what_another_person_judged_meanwhile_is_not_asked(tmp_path):
     assert QrelsFile(tmp_path / "q.txt").read() == {"q1": {"a": 2, "b": 0}}
 
 
+def test_a_fifo_is_refused_in_place_of_waiting_for_it(tmp_path):
+    os.mkfifo(tmp_path / "qrels.txt")
+    with pytest.raises(EvaluationError, match="is a FIFO"):
+        session(tmp_path / "qrels.txt")
+
+
 def test_a_judgement_that_cannot_be_saved_does_not_count(tmp_path):
     asked = session(tmp_path / "file" / "qrels.txt")
     (tmp_path / "file").write_text("in the way")
