@@ -141,8 +141,8 @@ class TrainingOptions:
         if self.margin is None:
             object.__setattr__(self, "margin", LOSSES[self.loss])
         for name in ("margin", "learning_rate", "epochs", "patience"):
-            if not getattr(self, name) > 0:
-                raise ConfigurationError(f"{name} is above 0, not {getattr(self, name)}")
+            if not 0 < getattr(self, name) < np.inf:
+                raise ConfigurationError(f"{name} is above 0 and finite, not {getattr(self, name)}")
         for name in ("objects", "pictures"):
             if getattr(self, name) < 2:
                 raise ConfigurationError(f"{name} of a batch are 2 or more")

@@ -256,7 +256,13 @@ class Training:
         losses = self._losses(self._learned, rng, learn=True)
         always_same = np.random.default_rng([options.seed, 0])
         validation = self._losses(self._held_out, always_same, learn=False)
-        return Epoch(number, float(np.mean(losses)), float(np.mean(validation)), self._score())
+        loss, validation_loss = float(np.mean(losses)), float(np.mean(validation))
+        if not np.isfinite([loss, validation_loss]).all():
+            raise ConfigurationError(
+                f"the loss of epoch {number} is not finite: use a lower learning rate, which is "
+                f"{options.learning_rate:g}"
+            )
+        return Epoch(number, loss, validation_loss, self._score())
 
     def _losses(self, examples: Examples, rng: np.random.Generator, *, learn: bool) -> list[float]:
         return [

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from imgsearch_es import ImageIndex
-from imgsearch_es.errors import AnalyzerError, WeightsError
+from imgsearch_es.errors import AnalyzerError, ConfigurationError, WeightsError
 from imgsearch_es.learning import TrainingOptions, build_head, load_head, train_head, training
 from imgsearch_es.learning.head import apply_head, save_head
 from imgsearch_es.learning.learner import mean_loss
@@ -99,6 +99,12 @@ def test_training_ends_when_the_score_stops_rising(pictures, tmp_path):
     report = train_head(*pictures, tmp_path / "head.keras", options=options)
     assert report.stopped_early
     assert len(report.history) == report.best + 3
+
+
+def test_a_learning_rate_that_is_too_high_is_named(pictures, tmp_path):
+    options = replace(OPTIONS, learning_rate=1e38)
+    with pytest.raises(ConfigurationError, match="is not finite: use a lower learning rate"):
+        train_head(*pictures, tmp_path / "head.keras", options=options)
 
 
 @pytest.mark.parametrize("name", ["triplet", "contrastive"])

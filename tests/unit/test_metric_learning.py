@@ -173,6 +173,7 @@ def test_pictures_that_belong_together_by_way_of_others_are_one_object():
         ({"loss": "quadruplet"}, "there is no loss 'quadruplet'"),
         ({"mining": "hardest"}, "there is no mining 'hardest'"),
         ({"margin": 0}, "margin is above 0"),
+        ({"margin": float("inf")}, "margin is above 0 and finite"),
         ({"epochs": 0}, "epochs is above 0"),
         ({"objects": 1}, "objects of a batch are 2 or more"),
         ({"seed": -1}, "seed is 0 or more"),
