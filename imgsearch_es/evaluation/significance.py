@@ -88,7 +88,7 @@ def interval(
 
     It is from Student's distribution ("t"), or of the percentiles of resampled means ("bootstrap").
     By the first, Wilson's (1927) is taken where all figures are the least or the most there can be:
-    Student's is too short near either, and of equal figures it has no width.
+    Student's is far too short near either, and of equal figures it has no width.
 
     Args:
         values: a figure for each query.
@@ -107,11 +107,12 @@ def interval(
     if len(sums) == 1:
         return Interval(mean, math.nan, math.nan)
     stats = needed("scipy.stats", "significance needs SciPy", "evaluation")
-    is_binary = np.isfinite(within).all() and np.isin(values, within).all()
-    if is_binary and kind == "t" and clusters is None:
-        found = stats.binomtest(int((values == within[1]).sum()), len(values))
-        ends = found.proportion_ci(confidence, method="wilson")
-        low, high = (within[0] + (within[1] - within[0]) * end for end in (ends.low, ends.high))
+    residuals = sums - mean * sizes
+    if kind == "t" and np.isfinite(within).all() and np.isin(values, within).all():
+        width = within[1] - within[0]
+        share = (mean - within[0]) / width
+        ends = _wilson(share, residuals / width, len(values), confidence)
+        low, high = (within[0] + width * end for end in ends)
     elif np.ptp(values) == 0:
         low = high = mean
     elif kind == "bootstrap":
@@ -128,9 +129,32 @@ def interval(
         low, high = float(found.low), float(found.high)
     else:
         quantile = float(stats.t.ppf((1 + confidence) / 2, len(sums) - 1))
-        reach = quantile * _standard_error(sums - mean * sizes, len(values))
+        reach = quantile * _standard_error(residuals, len(values))
         low, high = mean - reach, mean + reach
     return Interval(mean, max(low, within[0]), min(high, within[1]))
+
+
+def _wilson(
+    share: float, residuals: NDArray[np.float64], queries: int, confidence: float
+) -> tuple[float, float]:
+    """Wilson's interval of a share of queries, whose clusters count for fewer draws.
+
+    For as many as make its variance that between clusters, and where they are few for fewer still
+    (Korn and Graubard, Survey Methodology 1998). Where all are alike each cluster is one draw.
+    """
+    stats = needed("scipy.stats", "significance needs SciPy", "evaluation")
+    clusters, end = len(residuals), (1 + confidence) / 2
+    variance, seen = share * (1 - share), _standard_error(residuals, queries) ** 2
+    draws = float(queries if variance else clusters)
+    if seen:
+        draws *= variance / (queries - 1) / seen
+    few = stats.t.ppf(end, queries - 1) / stats.t.ppf(end, clusters - 1)
+    draws = min(float(queries), draws * few**2)
+    z = stats.norm.ppf(end)
+    more = z**2 / draws
+    middle = (share + more / 2) / (1 + more)
+    reach = z * math.sqrt(variance / draws + more / (4 * draws)) / (1 + more)
+    return float(middle - reach), float(middle + reach)
 
 
 def _by_cluster(

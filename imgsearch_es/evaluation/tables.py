@@ -273,7 +273,7 @@ class Results(Tables):
         """
         plan = self.plan
         kind = "bootstrap" if plan.interval == "bootstrap" else "Student's t"
-        if plan.interval == "t" and not self.groups:
+        if plan.interval == "t":
             kind += "; Wilson's where all figures are 0 or 1"
         stars = (
             f" Against {plan.compare}: * p < 0.05, ** p < 0.01, *** p < 0.001 (paired "

@@ -109,7 +109,10 @@ def test_intervals_of_zeros_and_ones():
         assert interval(4.0 * values, within=(0, 4)).high == pytest.approx(4 * found.high)
     zeros = np.zeros(5)
     assert interval(zeros, within=(0, np.inf)) == Interval(0, 0, 0)  # how many, say
-    assert interval(zeros, within=(0, 1), clusters=np.arange(5)) == Interval(0, 0, 0)
+    one_each = interval(values, within=(0, 1), clusters=np.arange(10))
+    assert (one_each.low, one_each.high) == pytest.approx((found.low, found.high))
+    alike = interval(np.zeros(20), within=(0, 1), clusters=np.repeat(np.arange(5), 4))
+    assert interval(zeros, within=(0, 1)).high < alike.high < 0.6  # five groups, by their t
 
 
 def test_comparisons_are_corrected_together():
@@ -148,6 +151,20 @@ def test_intervals_by_group_cover_what_they_promise_and_others_do_not(kind, monk
     by_group, by_query = covered / rounds
     assert 0.90 <= by_group <= 0.98
     assert by_query < 0.8
+
+
+def test_intervals_by_group_of_zeros_and_ones_cover_what_they_promise():
+    """Student's cover a tenth to two thirds of these."""
+    rng = np.random.default_rng(8)
+    of = np.repeat(np.arange(20), 4)
+    for share, alike in ((0.99, 0.9), (0.95, 0.5), (0.5, 0.9)):
+        more = np.array([share, 1 - share]) * (1 / alike - 1)
+        covered = 0
+        for _ in range(200):
+            values = (rng.random(80) < rng.beta(*more, 20)[of]).astype(np.float64)
+            found = interval(values, clusters=of, within=(0, 1))
+            covered += found.low <= share <= found.high
+        assert 180 <= covered <= 199
 
 
 def test_tests_by_group_reject_as_often_as_they_say():
