@@ -99,7 +99,7 @@ def calls_of(act: Callable[[], object]) -> set[tuple[Function, tuple[Function, .
     finally:
         sys.setprofile(None)
         threading.setprofile(None)
-    return calls
+    return calls.copy()  # threads that began meanwhile go on noting
 
 
 def anchors(page: Path) -> set[str]:
