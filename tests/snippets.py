@@ -22,6 +22,8 @@ _FENCE = re.compile(
     r"^(?P=indent)```$",
     re.MULTILINE | re.DOTALL,
 )
+_PROGRESS = re.compile(r"\d+ (?:of \d+|exported|added, \d+ updated, \d+ rejected)")
+"""What a command says that takes more than ten seconds, as on a busy machine."""
 _NUMBER = re.compile(r"(-?\d+(?:\.\d+)?(?:e-?\d+)?)([,;:?%)]*)")
 
 
@@ -78,7 +80,8 @@ def blocks(page: Path) -> list[Block]:
 
 def check_printed(printed: str, promised: tuple[str, ...], where: str) -> None:
     """Compare what was printed with what the page says, word by word."""
-    lines = [line.split() for line in printed.splitlines() if line.strip(" ─")]
+    said = [line for line in printed.splitlines() if not _PROGRESS.fullmatch(line)]
+    lines = [line.split() for line in said if line.strip(" ─")]
     wanted = [line.split() for line in promised if line.strip(" ─")]
     assert len(lines) == len(wanted), f"{where} prints\n{printed}"
     for words, promise in zip(lines, wanted, strict=True):
