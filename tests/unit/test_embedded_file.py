@@ -154,6 +154,20 @@ def test_where_no_thread_can_be_started_the_file_is_let_go_of_at_once(file, proc
     assert count(file) == 2
 
 
+def test_a_file_that_is_let_go_of_with_an_error_is_let_go_of_the_next_time_too(file, process):
+    def fail() -> None:
+        file.opened.start_anew()  # as detach does
+        raise duckdb.IOException("cannot detach")
+
+    child = process("ready()" + INSERT)
+    with mock.patch.object(file.opened, "detach", fail):
+        assert count(file) == 1
+        file._keeper.join(20)
+    assert count(file) == 1
+    go_on(child)
+    assert count(file) == 2
+
+
 def test_to_write_to_a_file_that_was_moved_away_makes_none(file, path):
     insert(file)
     path.rename(path.with_name("away"))

@@ -297,7 +297,8 @@ class DatabaseFile:
                 idle = self.opened.is_attached and not self._readers and self._writer is None
                 late = time.monotonic() - self._used_at > _KEEP_SECONDS
                 if idle and (late or Gate(self.path).is_shut()):
-                    self.opened.detach()
+                    with suppress(duckdb.Error):  # then it was closed as a whole
+                        self.opened.detach()
                 if not self.opened.is_attached:
                     self._keeper = None
                     return
