@@ -69,22 +69,23 @@ def remove_gone(store: Store, ids: Sequence[str]) -> int:
     What people said of one goes to a copy of which they said nothing: to copy a picture and to
     delete it afterwards is to move it.
     """
-    removed = 0
-    for part in chunks(ids, _REMOVED_TOGETHER):
-        left: dict[str, Known] = {}
-        for each in store.known(part).values():
-            if each.is_named:
+    parts = list(chunks(sorted(ids), _REMOVED_TOGETHER))  # in one order, whatever the store's is
+    going, left, staying = set(ids), dict[str, Known](), set[str]()
+    for part in parts:
+        found = store.known(part)
+        named = [found[key] for key in part if key in found and found[key].is_named]
+        copies = store.by_content([each.sha256 for each in named]) if named else {}
+        for each in named:
+            if others := copies.get(each.sha256, {}).keys() - going:
                 left[each.sha256] = left.get(each.sha256, each).joined(each)
-        copies = store.by_content([*left]) if left else {}
-        others = {key for same in copies.values() for key in same}.difference(part)
-        heirs: dict[str, str] = {}
-        for key, known in store.known(sorted(others)).items():
-            if not known.is_named:
-                heirs.setdefault(known.sha256, key)
-        if heirs:
-            store.change([*heirs.values()], partial(_with_what_is_left, left))
-        removed += store.remove(part)
-    return removed
+                staying |= others
+    heirs: dict[str, str] = {}
+    for key, known in sorted(store.known([*staying]).items()):
+        if not known.is_named:
+            heirs.setdefault(known.sha256, key)
+    if heirs:
+        store.change([*heirs.values()], partial(_with_what_is_left, left))
+    return sum(map(store.remove, parts))
 
 
 def _with_what_is_left(left: Mapping[str, Known], document: Document) -> Document:

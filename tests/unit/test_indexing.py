@@ -23,9 +23,9 @@ from imgsearch_es.errors import (
     ShortageError,
     SourceError,
 )
-from imgsearch_es.indexing import STAGES, IndexReport, folder_label, run
+from imgsearch_es.indexing import STAGES, IndexReport, folder_label, gone, run
 from imgsearch_es.pictures import images
-from imgsearch_es.pictures.files import Limits
+from imgsearch_es.pictures.files import Limits, picture_id
 from imgsearch_es.retrieval.ledger import Rejected
 from imgsearch_es.stores.base import WriteReport
 from tests.fakes import noise
@@ -338,6 +338,26 @@ def test_a_picture_in_the_place_of_another_loses_nothing(index, photos, said, th
     (photos / "cats" / "cat.1.png").replace(photos / "cats" / "cat.0.png")
     index.add(photos, prune=True)
     assert index.get(photos / "cats" / "cat.0.png").labels == then
+
+
+@pytest.mark.parametrize("size", [1, 2048])
+def test_what_is_said_of_deleted_copies_goes_to_one_that_stays(index, photos, monkeypatch, size):
+    monkeypatch.setattr(gone, "_REMOVED_TOGETHER", size)
+    cats = photos / "cats"
+    copies = [cats / f"copy {i}.png" for i in range(6)]
+    for copy in copies:
+        shutil.copy(cats / "cat.0.png", copy)
+    index.add(photos)
+    same = sorted([*copies, cats / "cat.0.png"], key=lambda path: picture_id(str(path)))
+    stays, too = same[2:4]
+    for path in same[:2] + same[4:]:
+        index.update(path, labels=path.stem)
+        path.unlink()
+    for path in (stays, too):
+        index.update(path, labels=())
+    index.add(photos, prune=True)
+    assert index.get(stays).labels == tuple(path.stem for path in same[:2] + same[4:])
+    assert index.get(too).labels == ()
 
 
 def test_a_copy_needs_no_analysis_and_has_labels_of_its_own(index, photos, fake_model):
