@@ -88,7 +88,7 @@ class Channel(Generic[T]):
         """Take nothing more, which stops who puts."""
         with self._changed:
             self._closed = True
-            self._items.clear()
+            self._items = deque()  # a signal handler may close it while its thread takes from it
             self.end(error)
 
     def batches(self, size: int, seconds: float | None = None) -> Iterator[list[T]]:
@@ -109,9 +109,10 @@ class Channel(Generic[T]):
                 is_enough = self._changed.wait_for(
                     lambda: len(self._items) >= self._wanted or self._ended, left
                 )
-                was_full = len(self._items) >= self._size
-                while self._items and len(batch) < size:
-                    batch.append(self._items.popleft())
+                items = self._items
+                was_full = len(items) >= self._size
+                while items and len(batch) < size:
+                    batch.append(items.popleft())
                 if was_full:
                     self._changed.notify_all()
                 if self._ended or not is_enough:

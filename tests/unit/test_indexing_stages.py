@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import threading
 import time
+from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -80,6 +81,18 @@ def test_closing_stops_who_puts(threads):
     channel.close(OSError("no room"))  # the taker died of it
     with pytest.raises(OSError, match="no room"):
         channel.put(1)
+
+
+def test_a_channel_that_a_signal_closes_while_it_is_taken_from_raises_nothing():
+    class Interrupted(deque[int]):
+        def __bool__(self) -> bool:
+            channel.close()
+            return len(self) > 0
+
+    channel: Channel[int] = Channel(1)
+    channel.put(1)
+    channel._items = Interrupted(channel._items)
+    assert list(channel.batches(1)) == [[1]]
 
 
 def test_a_batch_does_not_wait_for_ever():
