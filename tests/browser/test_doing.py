@@ -309,9 +309,10 @@ def test_what_is_shown_anew_disturbs_nobody(chromium, album: Path, tmp_path: Pat
         expect(like).to_be_focused()
         held: list[Route] = []
         page.route("**/results?by=filename", lambda route: held.append(route))
-        page.locator("a[data-nav]").first.evaluate(
-            "it => { it.href = '/?by=filename'; it.click() }"
-        )
+        with page.expect_request("**/results?by=filename"):
+            page.locator("a[data-nav]").first.evaluate(
+                "it => { it.href = '/?by=filename'; it.click() }"
+            )
         page.wait_for_timeout(3500)  # longer than until it would be shown anew
         held.pop().continue_()
         page.wait_for_url("**/?by=filename")
