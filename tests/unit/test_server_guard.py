@@ -364,7 +364,7 @@ def test_a_change_may_take_long_and_others_wait_until_its_thread_ends(start, cat
         wait_for(lambda: client("DELETE", path).status == 200)
 
 
-def test_a_change_that_goes_on_is_said_to(start, cat, monkeypatch):
+def test_a_change_that_takes_too_long_is_said_to_go_on(start, cat, monkeypatch):
     release = threading.Event()
     monkeypatch.setattr(guard, "_CHANGING_SECONDS", 0.3)
     with start(token=TOKEN) as client:
