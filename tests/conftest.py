@@ -22,6 +22,9 @@ import hypothesis
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
+PATIENCE = 60.0
+"""Seconds to wait for what comes at once, but on a busy machine. What holds others up waits for its
+end twice as long."""
 sys.path.insert(0, str(ROOT / "tools"))
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # So it is for jobs in the background of a shell; processes that tests interrupt inherit it.
@@ -159,6 +162,14 @@ def fresh_index_name(elasticsearch_url: str) -> Iterator[str]:
     )
     for row in json.loads(found):
         elasticsearch_node.request(elasticsearch_url, f"/{row['index']}", method="DELETE")
+
+
+def wait_for(happened: Callable[[], object]) -> None:
+    """Wait until it has happened, however busy the machine is."""
+    until = time.monotonic() + PATIENCE
+    while not happened():
+        assert time.monotonic() < until
+        time.sleep(0.02)
 
 
 def python(*arguments: object, **options: Any) -> subprocess.CompletedProcess[str]:

@@ -19,6 +19,7 @@ from imgsearch_es.interfaces.server.app import config_of, create_app, listen, ur
 from imgsearch_es.interfaces.server.batching import ServedIndex
 from imgsearch_es.interfaces.server.guard import ServerSettings
 from imgsearch_es.interfaces.server.services import Services
+from tests.conftest import PATIENCE
 
 TOKEN = "a-token-of-tests-0123456789"  # noqa: S105
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
@@ -35,7 +36,7 @@ class Client:
         self.url = url.rstrip("/")
         self.services = services
         self.headers: dict[str, str] = {}
-        self._pool = urllib3.PoolManager(retries=False, timeout=30)
+        self._pool = urllib3.PoolManager(retries=False, timeout=PATIENCE)
 
     def __call__(
         self, method: str, path: str, *, headers: dict[str, str] | None = None, **options: Any
@@ -79,7 +80,7 @@ def serving(index: ServedIndex, settings: ServerSettings) -> Iterator[Client]:
         client.close()
     finally:
         server.should_exit = True
-        thread.join(20)
+        thread.join(PATIENCE)
         listening.close()
     assert not thread.is_alive()
 

@@ -13,12 +13,13 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 from imgsearch_es.interfaces.server.batching import ServedIndex
 from imgsearch_es.interfaces.server.guard import ServerSettings
 from imgsearch_es.pictures.demo import make_photos
+from tests.conftest import PATIENCE
 from tests.fakes import register
 from tests.serving import TOKEN, Client, serving
 
 DESKTOP, PHONE = (1280, 900), (390, 844)
-PATIENCE = 15_000  # milliseconds, on a machine that does other things, too
-expect.set_options(timeout=PATIENCE)
+MILLISECONDS = 1000 * PATIENCE
+expect.set_options(timeout=MILLISECONDS)
 Open = Callable[..., Page]
 
 
@@ -87,7 +88,7 @@ def open_page(chromium: Browser, server: Client) -> Iterator[Open]:
             java_script_enabled=script,
             permissions=["clipboard-read", "clipboard-write"],
         )
-        context.set_default_timeout(PATIENCE)
+        context.set_default_timeout(MILLISECONDS)
         contexts.append(context)
         page = context.new_page()
         page.on("pageerror", lambda error: complaints.append(str(error)))

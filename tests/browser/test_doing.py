@@ -16,7 +16,7 @@ from playwright.sync_api import Page, Route, expect
 from imgsearch_es.evaluation.clicks import read_interactions
 from imgsearch_es.interfaces.server.batching import ServedIndex
 from imgsearch_es.interfaces.server.guard import ServerSettings
-from tests.browser.conftest import DESKTOP, PHONE, Open
+from tests.browser.conftest import DESKTOP, MILLISECONDS, PHONE, Open
 from tests.browser.test_accessibility import serious
 from tests.browser.test_page import settled
 from tests.fakes import noise, register
@@ -268,6 +268,7 @@ def test_an_index_that_is_not_there_is_waited_for_and_links_out_are_told(
     settings = ServerSettings(port=0, rate=0, cache_folder=tmp_path / "cache")
     with serving(ServedIndex(place), settings) as client:
         page = chromium.new_page()
+        page.set_default_timeout(MILLISECONDS)
         page.goto(client.url)
         expect(page.get_by_role("alert")).to_contain_text("There is no index yet")
         expect(page.locator("code").first).to_have_text(f"imgsearch index FOLDER --index {place}")
@@ -298,6 +299,7 @@ def test_what_is_shown_anew_disturbs_nobody(chromium, album: Path, tmp_path: Pat
     with serving(ServedIndex(tmp_path / "i.duckdb"), settings) as client:
         client.services.readiness._grown_at = float("inf")  # pictures are being added
         page = chromium.new_page()
+        page.set_default_timeout(MILLISECONDS)
         page.goto(f"{client.url}/?q=synset:{word}")
         settled(page)
         like = page.locator("[data-key=like]").last
@@ -307,9 +309,10 @@ def test_what_is_shown_anew_disturbs_nobody(chromium, album: Path, tmp_path: Pat
         expect(like).to_be_focused()
         held: list[Route] = []
         page.route("**/results?by=filename", lambda route: held.append(route))
-        page.locator("a[data-nav]").first.evaluate(
-            "it => { it.href = '/?by=filename'; it.click() }"
-        )
+        with page.expect_request("**/results?by=filename"):
+            page.locator("a[data-nav]").first.evaluate(
+                "it => { it.href = '/?by=filename'; it.click() }"
+            )
         page.wait_for_timeout(3500)  # longer than until it would be shown anew
         held.pop().continue_()
         page.wait_for_url("**/?by=filename")

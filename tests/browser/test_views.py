@@ -12,7 +12,7 @@ from playwright.sync_api import Browser, Locator, Page, expect
 from imgsearch_es import ImageIndex
 from imgsearch_es.interfaces.server.batching import ServedIndex
 from imgsearch_es.interfaces.server.guard import ServerSettings
-from tests.browser.conftest import Open
+from tests.browser.conftest import MILLISECONDS, Open
 from tests.browser.test_accessibility import serious
 from tests.fakes import noise, register
 from tests.serving import Client, serving
@@ -121,6 +121,7 @@ def test_the_gallery_draws_the_part(chromium: Browser, tiled: Path):
     with ImageIndex(tiled / "tiled.duckdb") as index:
         path = index.search(text="animal", k=8).to_html(tiled / "hits.html")
     page = chromium.new_page()
+    page.set_default_timeout(MILLISECONDS)
     complaints: list[str] = []
     page.on("console", lambda message: complaints.append(message.text))
     page.goto(path.as_uri())

@@ -68,8 +68,8 @@ def start() -> Iterator[Start]:
 
     def run(*arguments: object) -> subprocess.Popen[str]:
         command = [sys.executable, "-m", "tests.faults.indexer", *map(str, arguments)]
-        pipe = subprocess.PIPE
-        started.append(subprocess.Popen(command, cwd=ROOT, stdout=pipe, stderr=pipe, text=True))
+        pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+        started.append(subprocess.Popen(command, cwd=ROOT, text=True, **pipes))
         return started[-1]
 
     yield run

@@ -1,7 +1,7 @@
 """Indexes a folder in a process of its own, to be killed, interrupted and starved.
 
     python -m tests.faults.indexer LOCATION FOLDER [--pause SECONDS] [--die WHERE]
-        [--room BYTES]
+        [--room BYTES] [--hold PICTURES]
 
 Prints a line for each picture that the pipeline has finished with, and at the end the report.
 """
@@ -9,12 +9,14 @@ Prints a line for each picture that the pipeline has finished with, and at the e
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import resource
 import signal
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 from elasticsearch import helpers
@@ -36,6 +38,7 @@ def main() -> int:
     parser.add_argument("folder")
     parser.add_argument("--pause", type=float, default=0.0, help="seconds for each batch")
     parser.add_argument("--die", choices=("writing", "bulk"), help="where to be killed")
+    parser.add_argument("--hold", type=int, help="pictures, then wait for the end of stdin")
     parser.add_argument("--room", type=int, help="largest file, in bytes")
     asked = parser.parse_args()
     waiting.FIRST_SECONDS, waiting.PAUSE_SECONDS = 0.05, 0.5
@@ -48,7 +51,7 @@ def main() -> int:
         resource.setrlimit(resource.RLIMIT_FSIZE, (asked.room, asked.room))
     with ImageIndex(asked.location, model="fake") as index:
         try:
-            report = index.add(asked.folder, batch_size=BATCH, progress=tell)
+            report = index.add(asked.folder, batch_size=BATCH, progress=telling(asked.hold))
         except StoppedError as stopped:
             print(json.dumps(stopped.report.to_dict()), flush=True)
             return 130
@@ -59,8 +62,15 @@ def main() -> int:
     return 0
 
 
-def tell(*_: object) -> None:
-    print("picture", flush=True)
+def telling(hold: int | None) -> Callable[..., None]:
+    told = itertools.count(1)
+
+    def tell(*_: object) -> None:
+        print("picture", flush=True)
+        if next(told) == hold:
+            sys.stdin.read()
+
+    return tell
 
 
 def slow_down(seconds: float) -> None:

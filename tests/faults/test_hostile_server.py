@@ -27,6 +27,7 @@ from imgsearch_es.errors import ImgsearchError
 from imgsearch_es.indexing import IndexReport, run
 from imgsearch_es.stores.base import ANSWER_SECONDS
 from imgsearch_es.stores.elastic import waiting
+from tests.conftest import PATIENCE
 from tests.faults.conftest import ALL, BROKEN, PICTURES, Start, content, finish, wait_for_pictures
 from tests.faults.indexer import BATCH, WRITE
 from tests.faults.proxy import Answer, Cut, Fault, Proxy, Refusal, Request, Stall, proxy
@@ -156,8 +157,9 @@ def test_an_index_whose_shard_is_not_ready_yet(scene: Scene, caplog) -> None:
 
 
 def test_a_server_that_says_nothing(scene: Scene, caplog) -> None:
-    scene.proxy.fault = first(2, fault=Stall(3))
-    scene.run_whole(timeout=1.0)
+    scene.create()  # which may take long, and is not tried again
+    scene.proxy.fault = first(2, fault=Stall(PATIENCE))
+    scene.run_whole(timeout=3.0)
     assert "timed out" in caplog.text
 
 
@@ -233,7 +235,7 @@ def test_waiting_ends_at_once_on_a_signal(scene: Scene, start: Start, number) ->
     assert child.stderr is not None
     assert WAITS in child.stderr.readline()
     child.send_signal(number)
-    _, err = child.communicate(timeout=20)  # and not the two minutes
+    _, err = child.communicate(timeout=PATIENCE)  # and not the two minutes
     assert child.returncode == 1
     *notices, error = err.splitlines()
     assert all(WAITS in line or GOES_ON in line for line in notices), err
@@ -437,10 +439,10 @@ def test_closing_an_index_ends_all_waiting(scene: Scene) -> None:
         waits = threading.Event()
         scene.proxy.fault = lambda request: waits.set() or AWAY if request.is_write else None
         labeling = pool.submit(index.label, ids, add=["new"])
-        assert waits.wait(30)
+        assert waits.wait(PATIENCE)
         index.close()
         with pytest.raises(ImgsearchError, match="does not answer"):
-            labeling.result(timeout=30)
+            labeling.result(timeout=PATIENCE)
 
 
 def test_one_document_refused(scene: Scene, caplog) -> None:
@@ -534,18 +536,18 @@ def test_a_search_does_not_wait(scene: Scene) -> None:
         began = time.monotonic()
         with pytest.raises(ImgsearchError, match="state not recovered"):
             index.search(text="dog")
-        assert time.monotonic() - began < 20
+        assert time.monotonic() - began < PATIENCE
 
 
 def test_a_search_that_is_answered_soon_does_not_wait_for_a_silent_server(scene: Scene) -> None:
     with ImageIndex(scene.location, model="fake") as index:
         index.add(scene.folder / "0")
-        scene.proxy.fault = lambda request: Stall(20)
+        scene.proxy.fault = lambda request: Stall(2 * PATIENCE)
         before = ANSWER_SECONDS.set(0.5)
         try:
             began = time.monotonic()
             with index.store.patient(), pytest.raises(ImgsearchError, match="timed out"):
                 index.search_many([index.query(text="dog")])
-            assert time.monotonic() - began < 10
+            assert time.monotonic() - began < PATIENCE
         finally:
             ANSWER_SECONDS.reset(before)

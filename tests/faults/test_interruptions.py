@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from imgsearch_es import ImageIndex
+from tests.conftest import PATIENCE
 from tests.faults.conftest import ALL, PICTURES, content, finish, wait_for_pictures
 
 
@@ -31,7 +32,7 @@ def test_killed_while_writing(start, place, folder, undisturbed):
     location = place()
     where = "bulk" if location.startswith("http") else "writing"
     child = start(location, folder, "--die", where)
-    child.communicate(timeout=120)
+    child.communicate(timeout=2 * PATIENCE)
     assert child.returncode == -signal.SIGKILL
     with ImageIndex(location) as index:
         index.store.finish()
@@ -50,10 +51,10 @@ def test_killed_while_writing(start, place, folder, undisturbed):
 )
 def test_stopped_in_good_order(start, place, folder, undisturbed, number):
     location = place()
-    child = start(location, folder, "--pause", 0.05)
+    child = start(location, folder, "--hold", 30)
     wait_for_pictures(child, 30)
     child.send_signal(number)
-    out, err = child.communicate(timeout=60)
+    out, err = child.communicate(timeout=PATIENCE)
     assert child.returncode == 130, err
     report = json.loads(out.splitlines()[-1])
     with ImageIndex(location) as index:
@@ -71,7 +72,7 @@ def test_stopped_at_once_by_the_second_signal(start, place, folder, undisturbed)
     wait_for_pictures(child, 10)
     child.send_signal(signal.SIGINT)
     child.send_signal(signal.SIGTERM)
-    _, err = child.communicate(timeout=60)
+    _, err = child.communicate(timeout=PATIENCE)
     assert child.returncode == -signal.SIGINT, err  # as Python ends on KeyboardInterrupt
     finish(start(location, folder))
     assert content(location) == undisturbed()
@@ -95,7 +96,7 @@ def test_no_room_for_the_file(start, folder, undisturbed, tmp_path):
     with ImageIndex(location, model="fake") as index:
         index.create()
     child = start(location, folder, "--room", 60_000)
-    _, err = child.communicate(timeout=120)
+    _, err = child.communicate(timeout=2 * PATIENCE)
     assert child.returncode == 1, err
     assert f"there is no room to write {location} (file too large)" in err
     assert len(err.splitlines()) == 1
@@ -107,7 +108,7 @@ def test_no_room_for_the_file(start, folder, undisturbed, tmp_path):
 
 def test_nothing_is_left_behind(start, folder, tmp_path):
     location = tmp_path / "index.duckdb"
-    child = start(location, folder, "--pause", 0.05)
+    child = start(location, folder, "--hold", 30)
     wait_for_pictures(child, 30)
     workers = children_of(child.pid)
     assert workers
@@ -125,8 +126,9 @@ def children_of(parent: int) -> list[int]:
 
 
 def ended(process: int) -> bool:
-    """Whether a process ends within ten seconds; a zombie has ended."""
-    for _ in range(200):
+    """Whether a process ends soon; a zombie has ended."""
+    until = time.monotonic() + PATIENCE
+    while time.monotonic() < until:
         try:
             state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
         except OSError:

@@ -16,10 +16,10 @@ import pytest
 
 from imgsearch_es import ImageIndex
 from tests.conformance.conftest import place  # noqa: F401 - both stores, here as well
-from tests.conftest import ROOT
+from tests.conftest import PATIENCE, ROOT
 from tests.fakes import COMMAND, noise, pictures
 
-WAIT_SECONDS = 60.0
+WAIT_SECONDS = 2 * PATIENCE
 ON_A_FILE = pytest.mark.parametrize("place", ["embedded"], indirect=True)
 """What is watched does not depend on the store."""
 

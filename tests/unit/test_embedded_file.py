@@ -26,11 +26,12 @@ from imgsearch_es.errors import IndexLockedError, IndexNotFoundError, SchemaErro
 from imgsearch_es.retrieval.queries import Query
 from imgsearch_es.stores.base import IndexSettings
 from imgsearch_es.stores.embedded import schema
-from imgsearch_es.stores.embedded.file import DatabaseFile
+from imgsearch_es.stores.embedded.file import WAIT_SECONDS, DatabaseFile
 from imgsearch_es.stores.embedded.open_file import Gate
 from imgsearch_es.stores.embedded.store import EmbeddedStore
 from imgsearch_es.vocabulary.synsets import from_labels
 from tests.conformance.collections import document
+from tests.conftest import PATIENCE, wait_for
 
 SETTINGS = IndexSettings(
     {"model": {"name": "none"}, "image_filters": [], "term_filters": []},
@@ -51,7 +52,7 @@ def path(tmp_path):
 
 @pytest.fixture
 def file(path):
-    file = DatabaseFile(path, wait_seconds=10)
+    file = DatabaseFile(path, wait_seconds=PATIENCE)
     yield file
     file.close()
 
@@ -70,7 +71,7 @@ def process(path):
         program = (
             "import sys, time, duckdb\nfrom pathlib import Path\n"
             "from imgsearch_es.stores.embedded.file import DatabaseFile\n"
-            f"file = DatabaseFile(Path({str(path)!r}), wait_seconds=10)\n"
+            f"file = DatabaseFile(Path({str(path)!r}), wait_seconds={2 * PATIENCE})\n"
             "def ready():\n    print('ready', flush=True)\n    sys.stdin.readline()\n"
             + textwrap.dedent(code)
         )
@@ -88,7 +89,7 @@ def process(path):
 
 
 def go_on(child: subprocess.Popen[str]) -> str:
-    out, err = child.communicate("\n", timeout=30)
+    out, err = child.communicate("\n", timeout=PATIENCE)
     assert child.returncode == 0, err
     return out
 
@@ -142,7 +143,7 @@ def test_another_process_waits_while_we_read(file, process):
             child.wait(0.3)
         assert connection.execute("SELECT count(*) FROM numbers").fetchall() == [(1,)]
     file.close()
-    assert child.wait(20) == 0
+    assert child.wait(PATIENCE) == 0
     assert count(file) == 2
 
 
@@ -209,7 +210,7 @@ def test_we_wait_for_a_writer_a_bounded_time_and_name_it(path, process, lease):
     started = time.monotonic()
     with pytest.raises(IndexLockedError) as caught, getattr(impatient, lease)():
         pass
-    assert 0.2 <= time.monotonic() - started < 5
+    assert 0.2 <= time.monotonic() - started < WAIT_SECONDS  # its own, not the usual time
     assert f"(process {child.pid})" in str(caught.value)
     assert str(path) in str(caught.value)
     go_on(child)
@@ -220,11 +221,12 @@ def test_we_wait_for_a_writer_a_bounded_time_and_name_it(path, process, lease):
 def test_who_waits_to_read_says_for_whom(path, process, caplog, monkeypatch):
     monkeypatch.setattr("imgsearch_es.stores.embedded.file._SAY_SECONDS", 0.2)
     child = process(WRITE)
-    reader = DatabaseFile(path, wait_seconds=10)
+    reader = DatabaseFile(path, wait_seconds=PATIENCE)
     threads = [threading.Thread(target=count, args=(reader,)) for _ in range(4)]
     for thread in threads:
         thread.start()
-    time.sleep(0.5)
+    wait_for(lambda: caplog.messages)
+    time.sleep(0.3)  # while others could say it, too
     go_on(child)
     for thread in threads:
         thread.join()
@@ -256,27 +258,24 @@ def test_busy_readers_make_room_for_a_writer(file, process, path):
 def test_a_writer_that_cannot_get_in_keeps_no_reader_out(file, process, path, monkeypatch):
     """It waits for a program that keeps the file, and reads it as we do."""
     monkeypatch.setattr("imgsearch_es.stores.embedded.file._ROOM_SECONDS", 0.3)
-    file.wait_seconds = 3
     other = process("c = duckdb.connect(str(file.path), read_only=True)\nready()\nc.close()\n")
     writer = process("ready()" + INSERT)
     writer.stdin.write("\n")
     writer.stdin.flush()
-    while not Gate(path).is_shut():
-        time.sleep(0.01)
+    wait_for(Gate(path).is_shut)
     assert count(file) == 1
     go_on(other)
-    assert writer.wait(20) == 0
+    assert writer.wait(PATIENCE) == 0
     assert count(file) == 2
 
 
 def test_a_patient_writer_tries_on_and_says_for_whom(path, process, caplog, monkeypatch):
     child = process(WRITE)
     patient = DatabaseFile(path, wait_seconds=0.1)
-    timer = threading.Timer(0.5, go_on, [child])
-    timer.start()
-    with patient.patient():
+    with ThreadPoolExecutor() as threads, patient.patient():
+        ending = threads.submit(lambda: wait_for(lambda: caplog.messages) or go_on(child))
         insert(patient)
-    timer.join()
+    ending.result()
     assert f"(process {child.pid})" in caplog.messages[0]
     assert count(patient) == 3
     with patient.patient() as end, ThreadPoolExecutor() as threads:
@@ -510,7 +509,7 @@ def test_damaged_pages_are_told_as_damage(store, damage):
 
 def test_a_process_that_searched_ends_without_complaint(path, process):
     child = process("file = DatabaseFile.at(file.path)\nwith file.reading():\n    ready()\n")
-    out, err = child.communicate("\n", timeout=30)
+    out, err = child.communicate("\n", timeout=PATIENCE)
     assert (child.returncode, out, err) == (0, "", "")
 
 

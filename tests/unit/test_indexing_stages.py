@@ -18,6 +18,7 @@ from imgsearch_es.indexing.read import Channel, ClosedError, pump
 from imgsearch_es.indexing.report import Stages
 from imgsearch_es.indexing.write import BatchAnalyzer
 from imgsearch_es.pictures.images import open_image
+from tests.conftest import PATIENCE, wait_for
 from tests.fakes import FakeModel
 
 
@@ -49,6 +50,7 @@ def test_a_full_channel_makes_the_putting_thread_wait(threads):
             yield number
 
     done = pump(threads, numbers(), channel)
+    wait_for(lambda: len(made) == 4)
     time.sleep(0.2)
     assert made == [0, 1, 2, 3]
     assert list(channel.batches(4)) == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
@@ -74,7 +76,7 @@ def test_closing_stops_who_puts(threads):
     done = pump(threads, iter(int, 1), channel)  # without end
     assert next(channel.batches(1)) == [0]
     channel.close()
-    done.result(timeout=10)
+    done.result(timeout=PATIENCE)
     with pytest.raises(ClosedError):
         channel.put(1)
     assert list(channel.batches(1)) == []
@@ -116,7 +118,7 @@ def test_a_model_that_is_safe_in_threads_works_on_two_batches_at_once(
 
     def watched(pixels):
         busy.append(1)
-        both.wait(timeout=30)
+        both.wait(timeout=PATIENCE)
         seen.append(len(busy))
         busy.pop()
         return analyze(pixels)

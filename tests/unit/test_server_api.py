@@ -32,6 +32,7 @@ from imgsearch_es.interfaces.server import api, pictures, schemas
 from imgsearch_es.pictures.files import picture_id
 from imgsearch_es.pictures.images import open_image
 from imgsearch_es.pictures.photo import Photo
+from tests.conftest import PATIENCE, wait_for
 from tests.fakes import FakeModel, noise
 from tests.serving import BEARER, TOKEN, Client, json_of
 
@@ -192,16 +193,15 @@ def test_an_upload_is_drawn_once_and_nobody_waits(own, cat, monkeypatch):
 
     def slow(data: bytes, of: str) -> object:
         drawn.append(of)
-        assert release.wait(20)
+        assert release.wait(2 * PATIENCE)
         return decode(data, of)
 
     monkeypatch.setattr(drawer, "decode", slow)
     with ThreadPoolExecutor(8) as crowd:
         answers = [crowd.submit(own.get, f"/thumbnails/{name}/240") for _ in range(8)]
         try:
-            while not drawn:
-                time.sleep(0.01)
-            assert own.get(f"/thumbnails/{other}/240", timeout=5).data == before
+            wait_for(lambda: drawn)
+            assert own.get(f"/thumbnails/{other}/240").data == before
         finally:
             release.set()
         assert [one.result().data for one in answers] == [before] * 8

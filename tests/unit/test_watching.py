@@ -17,6 +17,7 @@ from imgsearch_es import ImageIndex
 from imgsearch_es.interfaces import watching
 from imgsearch_es.interfaces.watching import Watcher
 from imgsearch_es.retrieval import ledger
+from tests.conftest import PATIENCE, wait_for
 from tests.unit.test_photos import phone as phone
 
 
@@ -76,16 +77,14 @@ def test_a_name_that_is_no_utf_8_does_not_have_all_read_again_and_again(index, p
     thread = threading.Thread(target=watcher.run)
     thread.start()
     try:
-        assert lost.wait(20)
+        assert lost.wait(PATIENCE)
         time.sleep(1.5)
         before = len(looks)
         (photos / "new.png").write_bytes((photos / "cats" / "cat.1.png").read_bytes())
-        deadline = time.monotonic() + 20
-        while index.count() < 14 and time.monotonic() < deadline:
-            time.sleep(0.1)
+        wait_for(lambda: index.count() >= 14)
     finally:
         watcher.stop()
-        thread.join(20)
+        thread.join(PATIENCE)
         odd.unlink()
     assert index.count() == 14
     assert before <= 3
@@ -98,15 +97,12 @@ def test_a_folder_that_may_not_be_read_is_watched_once_it_may(index, photos, mon
     thread = threading.Thread(target=watcher.run)
     thread.start()
     try:
-        deadline = time.monotonic() + 20
-        while not told and time.monotonic() < deadline:
-            time.sleep(0.05)
+        wait_for(lambda: told)
         allowed.set()
-        while time.monotonic() < deadline and not (index.exists and index.count() == 12):
-            time.sleep(0.05)
+        wait_for(lambda: index.exists and index.count() == 12)
     finally:
         watcher.stop()
-        thread.join(20)
+        thread.join(PATIENCE)
     assert told[0] == f"{photos} may not be read: nothing of it is removed until it is back"
     assert index.count() == 12
 
@@ -147,7 +143,7 @@ def test_it_is_told_that_the_system_has_no_more_watches(photos, monkeypatch):
     monkeypatch.setattr(watchfiles, "watch", limited)
     changes = queue.SimpleQueue()
     with watching._told([photos], changes):
-        assert isinstance(changes.get(timeout=20), OSError)
+        assert isinstance(changes.get(timeout=PATIENCE), OSError)
 
 
 def test_of_a_folder_whose_place_a_picture_takes_nothing_stays(index, photos, tmp_path):
@@ -157,7 +153,7 @@ def test_of_a_folder_whose_place_a_picture_takes_nothing_stays(index, photos, tm
     with watching._told([photos], changes):
         cats.rename(tmp_path / "cats")
         shutil.copy(tmp_path / "cats" / "cat.1.png", cats)
-        watcher._take(changes.get(timeout=20))
+        watcher._take(changes.get(timeout=PATIENCE))
     assert (watcher.report.removed, index.count()) == (5, 7)  # one moved
 
 
@@ -173,9 +169,9 @@ def test_what_a_link_leads_to_in_the_same_folder_has_one_name(index, photos, tmp
         (photos / "cats" / "cat.1.png").unlink()
         (photos / "cats" / "loop").symlink_to(photos)
         (tmp_path / "come").rename(photos / "come")
-        end = time.monotonic() + 20
+        end = time.monotonic() + PATIENCE
         while time.monotonic() < end and (new not in index or index.count() != 12):
-            watcher._take(changes.get(timeout=20))
+            watcher._take(changes.get(timeout=PATIENCE))
     uris = {document.uri for document in index.store.documents(())}
     assert uris == {str(path) for path in photos.glob("[cd]*/*.png")}
 
