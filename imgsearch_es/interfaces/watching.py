@@ -193,6 +193,8 @@ class Watcher:
         if not self._index.exists:
             return
         gone = {path for path in paths if not os.path.lexists(path)}
+        # One of which nobody told that it went may be on a drive that did.
+        gone -= {p for p in gone if f"{p}/" not in told and looks_unmounted(to_uri(p))}
         uris = [*map(to_uri, sorted(gone)), *self._below_any(gone)]
         # Of a folder that was moved away, of whose name there is another one already, or a file.
         folders = {path for path in paths if os.path.isdir(path) or f"{path}/" in told}  # noqa: PTH112

@@ -111,6 +111,17 @@ def test_a_folder_that_may_not_be_read_is_watched_once_it_may(index, photos, mon
     assert index.count() == 12
 
 
+def test_of_a_drive_that_goes_just_after_a_change_nothing_is_removed(index, photos, tmp_path):
+    watcher, cats = Watcher(index, [photos]), photos / "cats"
+    watcher._synchronize(photos)
+    shutil.move(cats, tmp_path / "drive")
+    cats.mkdir()  # what is left where a drive was
+    watcher._take({str(cats / "cat.0.png")})  # changed
+    assert index.count() == 12
+    watcher._take({str(cats / "cat.0.png"), f"{cats / 'cat.0.png'}/"})  # and deleted
+    assert index.count() == 11
+
+
 @pytest.mark.parametrize("video", [False, True])
 def test_a_frame_of_a_video_is_watched_where_asked_for(index, phone, photos, video):
     watcher = Watcher(index, [photos], video=video)
