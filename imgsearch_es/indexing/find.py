@@ -146,10 +146,11 @@ class Found:
 
 
 class Finder:
-    """Finds pictures; ``found`` counts them, ``total`` is None until the end of the walk.
+    """Finds pictures.
 
     Attributes:
         ahead: so many may be found before they are needed.
+        found, total: how many are; and in all, None where only the end of the walk tells.
     """
 
     def __init__(
@@ -167,12 +168,12 @@ class Finder:
             places, lists, on_error=self._errors.append, on_other=report.pass_over, videos=videos
         )
         self._in_memory = [s for s in sources if not isinstance(s, str | os.PathLike | PictureList)]
-        self._tables = [source for source in self._in_memory if is_table(source)]
+        self._tables: list[Any] = [source for source in self._in_memory if is_table(source)]
         self._open_memory = open_memory
         self._stages = report.stages
         self.ahead = _FEW_AHEAD if self._in_memory else _AHEAD
         self.found = 0
-        self.total: int | None = None
+        self.total = None if places or lists else self._in_all()
 
     def items(self) -> Iterator[Found]:
         """The pictures, as they are found; reads no file."""
@@ -196,6 +197,14 @@ class Finder:
             if found.error or found.uri not in seen:
                 seen.add(found.uri)
                 yield found
+            elif self.total is not None:
+                self.total -= 1
+
+    def _in_all(self) -> int | None:
+        """How many pictures from memory there are, where that is known before they are read."""
+        if not self._in_memory or not all(hasattr(table, "__len__") for table in self._tables):
+            return None
+        return len(self._in_memory) - len(self._tables) + sum(map(len, self._tables))
 
     def _in_hand(self) -> Iterator[Found]:
         """Pictures from memory and from tables, whose rows may name files."""
