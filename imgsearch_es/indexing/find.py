@@ -26,6 +26,10 @@ from imgsearch_es.stores.base import Known, Store
 Labels = Sequence[str] | str | Callable[[str], Sequence[str] | str] | None
 Metadata = Mapping[str, Any] | Callable[[str], Mapping[str, Any]] | None
 DEFAULT_LIMITS = Limits()
+_AHEAD = 65_536
+"""Names found before they are needed, so that the number of pictures is soon known ..."""
+_FEW_AHEAD = 32
+"""... but only so many pictures from memory, which take some."""
 
 
 class AddOptions(TypedDict, total=False):
@@ -95,7 +99,7 @@ class Found:
     Once it is read, it is decoded, rejected, or neither, because the index has its content.
 
     Attributes:
-        picture: one from memory, opened already.
+        picture, data: one from memory, opened already, or the bytes of its file; let go once read.
         labels, metadata: what its source says of it, None and empty where it says nothing; once
             resolved, what its document shall have.
         keeps: of "labels" and "metadata", those that its document keeps as people gave them.
@@ -110,6 +114,7 @@ class Found:
 
     uri: str
     picture: Picture | None = None
+    data: bytes | None = None
     error: str | None = None
     labels: tuple[str, ...] | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
@@ -141,12 +146,17 @@ class Found:
 
 
 class Finder:
-    """Finds pictures; ``found`` counts them, ``total`` is None until the end of the walk."""
+    """Finds pictures.
+
+    Attributes:
+        ahead: so many may be found before they are needed.
+        found, total: how many are; and in all, None where only the end of the walk tells.
+    """
 
     def __init__(
         self,
         sources: Sequence[ImageSource | PictureList],
-        open_memory: Callable[[ImageSource], Picture],
+        open_memory: Callable[[ImageSource], Found],
         report: IndexReport,
         *,
         videos: bool = False,
@@ -158,11 +168,12 @@ class Finder:
             places, lists, on_error=self._errors.append, on_other=report.pass_over, videos=videos
         )
         self._in_memory = [s for s in sources if not isinstance(s, str | os.PathLike | PictureList)]
-        self._tables = [source for source in self._in_memory if is_table(source)]
+        self._tables: list[Any] = [source for source in self._in_memory if is_table(source)]
         self._open_memory = open_memory
         self._stages = report.stages
+        self.ahead = _FEW_AHEAD if self._in_memory else _AHEAD
         self.found = 0
-        self.total: int | None = None
+        self.total = None if places or lists else self._in_all()
 
     def items(self) -> Iterator[Found]:
         """The pictures, as they are found; reads no file."""
@@ -186,18 +197,24 @@ class Finder:
             if found.error or found.uri not in seen:
                 seen.add(found.uri)
                 yield found
+            elif self.total is not None:
+                self.total -= 1
+
+    def _in_all(self) -> int | None:
+        """How many pictures from memory there are, where that is known before they are read."""
+        if not self._in_memory or not all(hasattr(table, "__len__") for table in self._tables):
+            return None
+        return len(self._in_memory) - len(self._tables) + sum(map(len, self._tables))
 
     def _in_hand(self) -> Iterator[Found]:
         """Pictures from memory and from tables, whose rows may name files."""
         rows = (TableRow(one, None, {}) for one in self._in_memory if not is_table(one))
         for row in chain(rows, *map(table_rows, self._tables)):
-            about: dict[str, Any] = {"labels": row.labels, "metadata": row.metadata}
-            if isinstance(row.image, str):
-                yield Found(to_uri(row.image), **about)
-                continue
             try:
-                picture = self._open_memory(row.image)
-                yield Found(picture.uri, picture, **about)
+                is_path = isinstance(row.image, str)
+                found = Found(to_uri(row.image)) if is_path else self._open_memory(row.image)
+                found.labels, found.metadata = row.labels, row.metadata
+                yield found
             except ImageError as error:
                 yield Found(error.uri, error=error.reason)
 

@@ -104,7 +104,7 @@ class RayReaders:
         while tasks := dict(enumerate(islice(source, _ROUND))):
             if self._closed.is_set():
                 return
-            if any(found.picture is not None for found in tasks.values()):
+            if any(found.picture or found.data is not None for found in tasks.values()):
                 raise ConfigurationError(
                     "a picture in memory cannot be analyzed on a cluster: add it with "
                     "engine='local', or give its path or URL"

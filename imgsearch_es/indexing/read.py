@@ -235,7 +235,8 @@ class Readers:
                 self._take(found, picture)
 
     def _look_at_one(self, found: Found) -> None:
-        known, picture = found.known, found.picture
+        known, picture, data = found.known, found.picture, found.data
+        found.picture = found.data = None
         if found.error is not None:
             self._take(found, Refused(found.error, ""))
             return
@@ -246,7 +247,7 @@ class Readers:
         sha256 = ""
         try:
             with self._stages.measure("read"):
-                data = read_bytes(found.uri, self._limits)
+                data = read_bytes(found.uri, self._limits) if data is None else data
                 sha256 = hashlib.sha256(data).hexdigest()
             if known and known.sha256 == sha256:
                 return

@@ -9,6 +9,7 @@ done elsewhere, so that both engines make the same documents, the same ledger an
 
 from __future__ import annotations
 
+import hashlib
 import signal
 import threading
 import time
@@ -19,6 +20,9 @@ from dataclasses import replace
 from types import FrameType
 from typing import TYPE_CHECKING
 
+import numpy as np
+from PIL import Image
+
 from imgsearch_es.analysis.analyzer import Analyzer
 from imgsearch_es.errors import ReconciliationError, StoreError
 from imgsearch_es.indexing.find import Finder, Found, Options, look_up
@@ -27,7 +31,7 @@ from imgsearch_es.indexing.read import Channel, Readers, pump
 from imgsearch_es.indexing.report import IndexReport, Progress
 from imgsearch_es.indexing.resolve import Resolver
 from imgsearch_es.indexing.write import WRITE_SIZE, BatchAnalyzer, Writer, check_store
-from imgsearch_es.pictures.images import ImageSource, Picture
+from imgsearch_es.pictures.images import ImageSource, file_bytes
 from imgsearch_es.pictures.manifests import PictureList
 from imgsearch_es.stores.base import Store
 from imgsearch_es.stores.interrupts import RAISING, terminate
@@ -35,8 +39,6 @@ from imgsearch_es.stores.interrupts import RAISING, terminate
 if TYPE_CHECKING:
     from imgsearch_es.indexing.ray_engine import RayReaders
 
-_WALK_AHEAD = 65_536
-"""Names found before they are needed, so that the number of pictures is soon known."""
 _LOOKUP_SIZE = 512
 """Pictures per question to the store which of them it knows ..."""
 _GROUP_SIZE = 64
@@ -162,11 +164,12 @@ class Indexer:
         options, stages, stop = self._options, self.report.stages, self._stop
         threads = ThreadPoolExecutor(4, "imgsearch-index")
         readers = self._readers()
-        items: Channel[Found] = Channel(_WALK_AHEAD)
+        items: Channel[Found] = Channel(finder.ahead)
         outcomes: Channel[Found] = Channel(_GROUP_SIZE)
         try:
             pump(threads, finder.items(), items)
-            pictures = look_up(self._store, items.batches(_LOOKUP_SIZE), stages)
+            found = items.batches(min(_LOOKUP_SIZE, finder.ahead))
+            pictures = look_up(self._store, found, stages)
             pump(threads, readers.read(pictures), outcomes)
             resolver = Resolver(self._store, options.labels, options.metadata, is_new=is_new)
             groups = outcomes.batches(_GROUP_SIZE, _GROUP_SECONDS)
@@ -240,8 +243,13 @@ class Indexer:
             self.report.unchanged += 1
         yield found
 
-    def _open(self, source: ImageSource) -> Picture:
-        return self._analyzer().open(source, limits=self._options.limits)
+    def _open(self, source: ImageSource) -> Found:
+        limits = self._options.limits
+        if isinstance(source, Image.Image | np.ndarray):
+            picture = self._analyzer().open(source, limits=limits)
+            return Found(picture.uri, picture)
+        data = file_bytes(source, limits)
+        return Found(f"sha256:{hashlib.sha256(data).hexdigest()}", data=data)
 
     def _ensure_index(self) -> None:
         if self._store.settings() is not None:

@@ -193,6 +193,8 @@ class Watcher:
         if not self._index.exists:
             return
         gone = {path for path in paths if not os.path.lexists(path)}
+        # One of which nobody told that it went may be on a drive that did.
+        gone -= {p for p in gone if f"{p}/" not in told and looks_unmounted(to_uri(p))}
         uris = [*map(to_uri, sorted(gone)), *self._below_any(gone)]
         # Of a folder that was moved away, of whose name there is another one already, or a file.
         folders = {path for path in paths if os.path.isdir(path) or f"{path}/" in told}  # noqa: PTH112
@@ -358,12 +360,18 @@ def _state(folder: Path) -> bytes:
 
 
 def _is_wanted(path: str, folders: Sequence[Path], kinds: frozenset[str]) -> bool:
-    """As the walk of a folder would decide: no hidden names, and of files pictures only."""
+    """As the walk of a folder would decide: no hidden names, and of files pictures only.
+
+    And no folder that cannot be listed, lest the others wait for it.
+    """
     place = Path(path)
     inside = [place.relative_to(folder).parts for folder in folders if folder in place.parents]
     if not inside or any(part.startswith(".") for part in inside[0]):
         return False
     try:
-        return place.is_dir() or (place.is_file() and is_picture(path, kinds))
+        if place.is_dir():
+            os.scandir(place).close()
+            return True
+        return place.is_file() and is_picture(path, kinds)
     except OSError:
         return False

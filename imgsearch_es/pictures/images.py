@@ -15,7 +15,7 @@ import threading
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, BinaryIO, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -154,16 +154,22 @@ def open_image(
         place = to_uri(source)
         uri = uri or place
         data = read_bytes(place, limits)
-    elif isinstance(source, bytes | bytearray | memoryview):
-        data = bytes(source)
-        check_size(len(data), uri or "<bytes>", limits)
-    elif hasattr(source, "read"):
-        data = b"".join(blocks(source, uri or "<file>", limits))
     else:
-        raise ConfigurationError(f"a picture cannot be read from a {type(source).__name__}")
+        data = file_bytes(source, limits, uri)
     sha256 = hashlib.sha256(data).hexdigest()
     uri = uri or f"sha256:{sha256}"
     return _decode(data, uri, sha256, limits, at_least, admit)
+
+
+def file_bytes(source: object, limits: Limits, uri: str | None = None) -> bytes:
+    """What is in a picture's file that is in memory, or open; see ``open_image``."""
+    if isinstance(source, bytes | bytearray | memoryview):
+        data = bytes(source)
+        check_size(len(data), uri or "<bytes>", limits)
+        return data
+    if hasattr(source, "read"):
+        return b"".join(blocks(cast(BinaryIO, source), uri or "<file>", limits))
+    raise ConfigurationError(f"a picture cannot be read from a {type(source).__name__}")
 
 
 def photo_of(uri: str, sha256: str) -> Photo:

@@ -15,8 +15,6 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import date
-from decimal import Decimal
 from functools import partial
 from itertools import chain
 from pathlib import Path, PurePosixPath
@@ -31,7 +29,7 @@ from imgsearch_es.pictures.archives import (
     read_sidecars,
 )
 from imgsearch_es.pictures.files import Limits, open_archive, opened, picture_id, to_path, to_uri
-from imgsearch_es.pictures.sources import EXTENSIONS, Wanted, find_images
+from imgsearch_es.pictures.sources import EXTENSIONS, Wanted, find_images, json_value
 
 _LONGEST = Limits(max_bytes=1 << 40)
 _METADATA = "metadata."
@@ -277,7 +275,7 @@ def _entry(row: Mapping[str, Any], base: str | None) -> Entry:
         raise ValueError("the picture's path or URI is empty")
     given = {name: value for name, value in row.items() if value is not None and value != ""}
     metadata = {
-        name[len(_METADATA) :]: _json_value(value, name)
+        name[len(_METADATA) :]: json_value(value, name)
         for name, value in given.items()
         if name.startswith(_METADATA)
     }
@@ -297,20 +295,6 @@ def _labels(value: Any) -> tuple[str, ...]:
     if not all(isinstance(each, str | int) for each in values):
         raise ValueError(f"the label {value!r:.60} is neither a text nor a list of texts")
     return tuple(map(str, values))
-
-
-def _json_value(value: Any, column: str) -> Any:
-    if isinstance(value, dict):
-        return {str(name): _json_value(each, column) for name, each in value.items()}
-    if isinstance(value, list):
-        return [_json_value(each, column) for each in value]
-    if isinstance(value, date):
-        return value.isoformat()
-    if isinstance(value, Decimal):
-        return float(value)
-    if value is None or isinstance(value, str | int | float | bool):
-        return value
-    raise ValueError(f"{column} is a {type(value).__name__}, which JSON does not have")
 
 
 def _absolute(place: str, base: str | None) -> str:

@@ -284,7 +284,7 @@ def _date_of_file(uri: str) -> datetime | None:
     """When a local file was last written, by this machine's clock."""
     path = to_path(uri)
     try:
-        return None if path is None else datetime.fromtimestamp(int(path.stat().st_mtime))
+        return None if path is None else datetime.fromtimestamp(path.stat().st_mtime_ns // 10**9)
     except (OSError, OverflowError, ValueError):
         return None
 

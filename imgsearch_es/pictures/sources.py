@@ -12,6 +12,9 @@ import os
 import posixpath
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
+from datetime import date
+from decimal import Decimal
 from importlib import import_module
 from typing import Any, NamedTuple
 
@@ -304,26 +307,47 @@ def table_rows(dataset: Any) -> Iterator[TableRow]:
     """The rows, with pictures as their files are; SourceError where there is none."""
     features: Mapping[str, Any] = dataset.features or {}
     column = _image_column(features, dataset)
-    if column in features:
-        undecoded = import_module("datasets").Image(decode=False)
-        dataset = dataset.cast_column(column, undecoded)
-    for number, row in enumerate(dataset, start=1):
-        image = row.get(column)
+    for number, row in enumerate(_rows(_as_stored(dataset, features, column)), start=1):
+        image = row.pop(column, None)
         if isinstance(image, Mapping):  # as the file is
-            image = image.get("bytes") or image.get("path")
+            data = image.get("bytes")
+            image = (image.get("path") or None) if data is None else data
         if image is None:
             raise SourceError(f"the dataset, row {number}: it has no {column}")
-        names = {name for name in LABELS if row.get(name) is not None}
-        label = next(
-            (_label(row[name], features.get(name)) for name in LABELS if name in names), None
-        )
-        rest = {name: value for name, value in row.items() if name not in {column, *names}}
-        yield TableRow(image, label, {k: v for k, v in rest.items() if _is_json(v)})
+        name = next((name for name in LABELS if row.get(name) is not None), None)
+        label = None if name is None else _label(row.pop(name), features.get(name))
+        yield TableRow(image, label, dict(_json_values(row)))
+
+
+def _rows(dataset: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    number = 0
+    try:
+        for row in dataset:
+            yield row
+            number += 1
+    except Exception as error:  # of a file, a download, or a person's own function
+        problem = f"the dataset cannot be read after row {number}"
+        raise SourceError(f"{problem}: {type(error).__name__}: {reason(error)}") from error
+
+
+def _as_stored(dataset: Any, features: Mapping[str, Any], column: str) -> Any:
+    """With rows of Python's values, and without other pictures, sounds and videos."""
+    if column in features:
+        dataset = dataset.cast_column(column, import_module("datasets").Image(decode=False))
+    form = getattr(dataset, "format", {})
+    if form.get("type") == "custom":  # a person's own function makes the rows
+        return dataset
+    shown = features if form.get("output_all_columns", True) else form["columns"]
+    media = {name for name, kind in features.items() if "decode=True" in repr(kind)}
+    media -= {column, *LABELS}
+    names = [name for name in features if name == column or (name in shown and name not in media)]
+    dataset = dataset.with_format(None)
+    return dataset.select_columns(names) if features else dataset
 
 
 def _image_column(features: Mapping[str, Any], dataset: Any) -> str:
     known = [name for name, kind in features.items() if type(kind).__name__ == "Image"]
-    if "image" in known or (not features and "image" in next(iter(dataset), {})):
+    if "image" in known or (not features and "image" in next(_rows(dataset), {})):
         return "image"
     if not known:
         raise SourceError(
@@ -350,7 +374,24 @@ def _label(value: Any, kind: Any) -> tuple[str, ...]:
         ) from error
 
 
-def _is_json(value: Any) -> bool:
+def _json_values(row: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Those that are values of JSON, as of lists of pictures; the others are left out."""
+    for name, value in row.items():
+        with suppress(ValueError):
+            if value is not None:
+                yield name, json_value(value, name)
+
+
+def json_value(value: Any, column: str) -> Any:
+    """A value of a table as one of JSON; ValueError where there is none."""
+    if isinstance(value, dict):
+        return {str(name): json_value(each, column) for name, each in value.items()}
     if isinstance(value, list):
-        return all(map(_is_json, value))
-    return isinstance(value, _PLAIN)
+        return [json_value(each, column) for each in value]
+    if isinstance(value, date):
+        return value.isoformat()
+    if isinstance(value, Decimal):
+        return float(value)
+    if value is None or isinstance(value, _PLAIN):
+        return value
+    raise ValueError(f"{column} is a {type(value).__name__}, which JSON does not have")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import time
+from datetime import date
 
 import datasets
 import pytest
@@ -87,6 +89,77 @@ def test_labels_of_test_sets_and_odd_ones():
     assert labels(-1, datasets.Value("int64")) == [("-1",)]
     with pytest.raises(SourceError, match=r"a label that is none .* is no text or number"):
         labels({"path": None, "bytes": png(1)}, datasets.Image())
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_other_columns_are_metadata_and_no_other_picture_is_decoded(
+    fake_model, tmp_path, streaming
+):
+    image = datasets.Image()
+    broken = {"bytes": b"no picture", "path": "x.png"}
+    rows = {
+        "image": [{"bytes": png(0), "path": None}, {"bytes": b"", "path": "0.png"}],
+        "mask": [broken, None],
+        "more": [[broken], []],
+        "label": ["cat", "dog"],
+        "labels": [["pet"], None],
+        "taken": [date(2019, 5, 1), None],
+        "size": [{"cm": 3, "notes": ["a", None]}, None],
+    }
+    pictures = {"image": image, "mask": image, "more": datasets.List(image)}
+    made = datasets.Dataset.from_dict(rows).cast_column("image", image)
+    made = made.cast(datasets.Features({**made.features, **pictures}))
+    for form in (None, "numpy"):
+        dataset = made.to_iterable_dataset() if streaming else made
+        with ImageIndex(tmp_path / f"{form}.duckdb", model="fake") as index:
+            report = index.add(dataset.with_format(form))
+            assert [entry.reason for entry in report.rejected] == ["the file is empty"]
+            document = index.search(noise(0), strategy="dense-cosine", k=1)[0].document
+            assert document.labels == ("cat",)
+            size = {"cm": 3, "notes": ["a", None]}
+            expected = {"labels": ["pet"], "taken": "2019-05-01", "size": size}
+            assert document.metadata == expected
+
+
+def test_a_stream_that_breaks_off_says_where_and_goes_on_later(fake_model, tmp_path):
+    ends = [ConnectionError("reset by peer"), None]
+
+    def rows():
+        yield from ({"image": {"bytes": png(number), "path": None}} for number in range(100))
+        if error := ends.pop(0):
+            raise error
+
+    image = datasets.Features({"image": datasets.Image()})
+    dataset = datasets.IterableDataset.from_generator(rows, features=image)
+    with ImageIndex(tmp_path / "new.duckdb", model="fake") as index:
+        with pytest.raises(SourceError, match=r"after row 100: ConnectionError: reset by peer"):
+            index.add(dataset)
+        done = index.count()
+        report = index.add(dataset)
+        assert (report.added, report.unchanged) == (100 - done, done)
+        assert done > 0
+
+
+def test_pictures_wait_in_bounded_number(fake_model, tmp_path, monkeypatch):
+    made, waiting = [], []
+    predict = fake_model.predict
+
+    def slow(self, pixels):
+        waiting.append(len(made))
+        time.sleep(0.2)
+        return predict(self, pixels)
+
+    def rows():
+        for number in range(600):
+            made.append(number)
+            yield {"image": {"bytes": png(number), "path": None}}
+
+    monkeypatch.setattr(fake_model, "predict", slow)
+    image = datasets.Features({"image": datasets.Image()})
+    dataset = datasets.IterableDataset.from_generator(rows, features=image)
+    with ImageIndex(tmp_path / "new.duckdb", model="fake") as index:
+        assert index.add(dataset, batch_size=100).added == 600
+    assert waiting[0] < 500
 
 
 def test_a_dataset_without_pictures_says_what_it_has(fake_model, tmp_path):

@@ -513,7 +513,10 @@ def test_pictures_in_memory(new, fake_model):
     noise(2).save(file, "PNG")
     array = np.asarray(noise(3))
     sources = [image, file.getvalue(), io.BytesIO(file.getvalue()), array]
-    assert counts(new.add(sources)) == (3, 0, 0, 0, 0)  # the file's bytes came twice
+    totals = []
+    found = new.add(sources, progress=lambda report, total: totals.append(total))
+    assert counts(found) == (3, 0, 0, 0, 0)  # the file's bytes came twice
+    assert {*totals} <= {4, 3}
     fake_model.calls = 0
     assert counts(new.add(image)) == (0, 0, 1, 0, 0)
     assert counts(new.add(array)) == (0, 0, 1, 0, 0)

@@ -144,6 +144,14 @@ def phone(tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.mark.parametrize("second", [-1, 1_600_000_000])
+def test_a_picture_without_a_date_has_the_second_in_which_it_was_written(tmp_path, second):
+    path = tmp_path / "a.png"
+    Image.new("RGB", (8, 8)).save(path)
+    os.utime(path, ns=(0, second * 10**9 + 999_999_999))
+    assert open_image(path).photo == Photo(datetime.fromtimestamp(second))
+
+
 @pytest.mark.parametrize("few", [0, 100], ids=["in worker processes", "here"])
 def test_every_file_is_accounted_for_by_name(phone, tmp_path, fake_model, few, monkeypatch):
     monkeypatch.setattr("imgsearch_es.indexing.read._FEW", few)

@@ -18,6 +18,7 @@ from imgsearch_es.interfaces import watching
 from imgsearch_es.interfaces.watching import Watcher
 from imgsearch_es.retrieval import ledger
 from tests.conftest import PATIENCE, wait_for
+from tests.fakes import noise
 from tests.unit.test_photos import phone as phone
 
 
@@ -105,6 +106,36 @@ def test_a_folder_that_may_not_be_read_is_watched_once_it_may(index, photos, mon
         thread.join(PATIENCE)
     assert told[0] == f"{photos} may not be read: nothing of it is removed until it is back"
     assert index.count() == 12
+
+
+def test_of_a_drive_that_goes_just_after_a_change_nothing_is_removed(index, photos, tmp_path):
+    watcher, cats = Watcher(index, [photos]), photos / "cats"
+    watcher._synchronize(photos)
+    shutil.move(cats, tmp_path / "drive")
+    cats.mkdir()  # what is left where a drive was
+    watcher._take({str(cats / "cat.0.png")})  # changed
+    assert index.count() == 12
+    watcher._take({str(cats / "cat.0.png"), f"{cats / 'cat.0.png'}/"})  # and deleted
+    assert index.count() == 11
+
+
+def test_a_folder_that_cannot_be_listed_holds_up_no_other_change(index, photos, monkeypatch):
+    watcher, locked = Watcher(index, [photos]), photos / "locked"
+    watcher._synchronize(photos)
+    locked.mkdir()
+    scandir = os.scandir
+
+    def refusing(path):
+        if path in (locked, str(locked)):
+            raise PermissionError(13, "Permission denied")
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    new = photos / "new.png"
+    noise(99).save(new)
+    watcher._take({str(locked), str(new)})
+    assert watcher._changes.empty()
+    assert new in index
 
 
 @pytest.mark.parametrize("video", [False, True])
