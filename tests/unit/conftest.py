@@ -21,7 +21,6 @@ from imgsearch_es.indexing import folder_label
 from imgsearch_es.interfaces.cli import app
 from imgsearch_es.interfaces.server.batching import ServedIndex
 from imgsearch_es.interfaces.server.guard import ServerSettings
-from tests.conftest import PATIENCE
 from tests.fakes import FakeModel, register
 from tests.serving import TOKEN, Client, Start, serving
 
@@ -129,8 +128,7 @@ def start(place: Path, tmp_path: Path) -> Start:
     """Starts a server of the photos with settings."""
 
     def start(lexicon: Path | None = None, **settings: Any) -> AbstractContextManager[Client]:
-        given = {"port": 0, "cache_folder": tmp_path / "cache", "request_seconds": 2 * PATIENCE}
-        given |= settings
+        given = {"port": 0, "cache_folder": tmp_path / "cache", **settings}
         return serving(ServedIndex(place, lexicon=lexicon), ServerSettings(**given))
 
     return start
@@ -141,7 +139,6 @@ def served(stage: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cl
     """A server of the photos for tests that change nothing; it refuses nobody for haste."""
     folder = tmp_path_factory.mktemp("served")
     options = {"cache_folder": folder / "cache", "upload_folder": folder, "rate": 0.0}
-    options["request_seconds"] = 2 * PATIENCE
     settings = ServerSettings(port=0, token=TOKEN, roots=(stage / "photos",), **options)
     with pytest.MonkeyPatch.context() as patch:
         register(patch)
