@@ -156,7 +156,7 @@ class Watcher:
             except StoreError as error:
                 if time.monotonic() + pause > give_up or self._stop.is_set():
                     raise
-                self._tell(f"trying again in {pause:.0f} s: {error}")
+                self._tell(f"trying again in {pause:g} s: {error}")
                 self._stop.wait(pause)
                 pause = min(2 * pause, _LONGEST_PAUSE)
 
