@@ -85,7 +85,7 @@ class Watcher:
                 raise ConfigurationError(f"{folder} is no folder to watch")
         self._changes: SimpleQueue[set[str] | Exception] = SimpleQueue()
         self._unreadable: dict[str, tuple[int, float]] = {}
-        self._stop = threading.Event()
+        self._is_over = False  # and no event, whose lock a signal handler would wait for
         self._pause = 0.0
         self._was_lost = False
         self._seen: dict[Path, bytes] = {}
@@ -93,11 +93,11 @@ class Watcher:
 
     def stop(self) -> None:
         """End ``run`` after what it is doing; may be called from a signal handler."""
-        self._stop.set()
+        self._is_over = True
 
     def run(self) -> WatchReport:
         """Synchronize, then follow changes until ``stop``; StoreError if that fails for long."""
-        while not self._stop.is_set():
+        while not self._is_over:
             there = self._identities()
             present = [folder for folder, known in there.items() if known]
             for folder in there.keys() - set(present):
@@ -120,7 +120,7 @@ class Watcher:
         """Until the watch ends, a folder goes or comes, or it is time to look at everything."""
         waiting: set[str] = set()
         end = time.monotonic() + _SYNCHRONIZE_SECONDS
-        while not self._stop.is_set() and time.monotonic() < end:
+        while not self._is_over and time.monotonic() < end:
             if self._identities() != there:
                 return
             try:
@@ -128,7 +128,7 @@ class Watcher:
                 if isinstance(found, Exception):
                     self._tell(f"looking at everything, as changes were not told: {reason(found)}")
                     self._was_lost = True
-                    self._stop.wait(self._pause)
+                    self._rest(self._pause)
                     return
                 waiting |= found
             except Empty:
@@ -154,11 +154,16 @@ class Watcher:
             try:
                 return act(what)
             except StoreError as error:
-                if time.monotonic() + pause > give_up or self._stop.is_set():
+                if time.monotonic() + pause > give_up or self._is_over:
                     raise
                 self._tell(f"trying again in {pause:g} s: {error}")
-                self._stop.wait(pause)
+                self._rest(pause)
                 pause = min(2 * pause, _LONGEST_PAUSE)
+
+    def _rest(self, seconds: float) -> None:
+        end = time.monotonic() + seconds
+        while not self._is_over and time.monotonic() < end:
+            time.sleep(min(_TICK_SECONDS, seconds))
 
     def _synchronize(self, folder: Path) -> None:
         """Bring the index up to date with a folder; an empty one may be a missing mount."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import queue
 import shutil
@@ -14,6 +15,7 @@ import pytest
 import watchfiles
 
 from imgsearch_es import ImageIndex
+from imgsearch_es.errors import StoreError
 from imgsearch_es.interfaces import watching
 from imgsearch_es.interfaces.watching import Watcher
 from imgsearch_es.retrieval import ledger
@@ -61,6 +63,31 @@ def test_what_is_no_picture_any_more_is_taken_out(index, photos):
     watcher._take({str(damaged), str(folder)})
     assert (watcher.report.removed, index.count()) == (2, 10)
     assert str(damaged) in watcher.report.rejected
+
+
+@pytest.mark.parametrize("number", range(10, 70, 5))
+def test_a_signal_ends_the_wait_for_an_index_at_any_instruction(index, photos, monkeypatch, number):
+    monkeypatch.setattr(watching, "_TICK_SECONDS", 0.01)
+    watcher, instructions = Watcher(index, [photos]), itertools.count(1)
+
+    def handle(frame, event, argument):  # by the thread that waits, as signals are
+        frame.f_trace_opcodes = True
+        if event == "opcode" and next(instructions) == number:
+            watcher.stop()
+        return handle
+
+    def fail(_: object) -> None:
+        sys.settrace(handle)
+        raise StoreError("nobody is there")
+
+    def wait() -> None:
+        with pytest.raises(StoreError):
+            watcher._patiently(fail, None)
+
+    thread = threading.Thread(target=wait, daemon=True)
+    thread.start()
+    thread.join(PATIENCE)
+    assert not thread.is_alive()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere every name is in UTF-8")
