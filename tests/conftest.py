@@ -172,6 +172,13 @@ def wait_for(happened: Callable[[], object]) -> None:
         time.sleep(0.02)
 
 
+def trace_instructions(trace: Callable[..., Any]) -> None:
+    """Trace this thread, where frames are to be traced by instructions."""
+    ended = (lambda: sys._getframe())()
+    ended.f_trace_opcodes = True  # Python 3.12 asks only once, before it begins
+    sys.settrace(trace)
+
+
 def python(*arguments: object, **options: Any) -> subprocess.CompletedProcess[str]:
     """Run this Python with these arguments in the root of the repository, and keep what it says."""
     command, given = [sys.executable, *map(str, arguments)], {"cwd": ROOT, **options}

@@ -31,7 +31,7 @@ from imgsearch_es.stores.embedded.open_file import Gate
 from imgsearch_es.stores.embedded.store import EmbeddedStore
 from imgsearch_es.vocabulary.synsets import from_labels
 from tests.conformance.collections import document
-from tests.conftest import PATIENCE, wait_for
+from tests.conftest import PATIENCE, trace_instructions, wait_for
 
 SETTINGS = IndexSettings(
     {"model": {"name": "none"}, "image_filters": [], "term_filters": []},
@@ -348,7 +348,7 @@ def test_ctrl_c_at_any_instruction_leaves_nobody_in_the_accounts(file):
     interrupted = 0
     for left in itertools.count():
         trace = signal_after(left)
-        sys.settrace(trace)
+        trace_instructions(trace)
         try:
             count(file)
         except KeyboardInterrupt:

@@ -19,7 +19,7 @@ from imgsearch_es.errors import StoreError
 from imgsearch_es.interfaces import watching
 from imgsearch_es.interfaces.watching import Watcher
 from imgsearch_es.retrieval import ledger
-from tests.conftest import PATIENCE, wait_for
+from tests.conftest import PATIENCE, trace_instructions, wait_for
 from tests.fakes import noise
 from tests.unit.test_photos import phone as phone
 
@@ -77,7 +77,7 @@ def test_a_signal_ends_the_wait_for_an_index_at_any_instruction(index, photos, m
         return handle
 
     def fail(_: object) -> None:
-        sys.settrace(handle)
+        trace_instructions(handle)
         raise StoreError("nobody is there")
 
     def wait() -> None:
