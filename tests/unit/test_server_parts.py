@@ -30,8 +30,14 @@ from imgsearch_es.analysis.analyzer import Term
 from imgsearch_es.analysis.models.base import Prediction
 from imgsearch_es.errors import AnalyzerError, ImageError, QueryError
 from imgsearch_es.interfaces.server.answers import log
-from imgsearch_es.interfaces.server.batching import MAX_TOGETHER, BatchingModel
+from imgsearch_es.interfaces.server.batching import (
+    MAX_TOGETHER,
+    BatchingModel,
+    Searchers,
+    ServedIndex,
+)
 from imgsearch_es.interfaces.server.connections import RateLimit, owner_of
+from imgsearch_es.interfaces.server.guard import ServerSettings
 from imgsearch_es.interfaces.server.page import timeline
 from imgsearch_es.interfaces.server.pictures import ThumbnailCache
 from imgsearch_es.interfaces.server.services import Services
@@ -431,6 +437,15 @@ def test_another_process_answers_and_where_none_can_the_server_does(
             time.sleep(0.05)
         assert searchers.processes[0].pid != starting.pid
         assert answers(client) == expected
+
+
+def test_when_the_processes_that_search_are_closed_their_thread_has_ended(place):
+    """Else Python, which ends then, now and then prints a traceback of the two that end."""
+    searchers = Searchers(Services, ServedIndex(place), ServerSettings(processes=1))
+    searchers.start()
+    thread = searchers._pool._executor_manager_thread
+    searchers.close()
+    assert not thread.is_alive()
 
 
 def test_a_url_is_the_state_and_back():

@@ -189,7 +189,7 @@ class Searchers:
         if self._pool is not None:
             for process in self.processes:
                 process.kill()  # nobody waits any more for what it does
-            self._pool.shutdown(wait=False, cancel_futures=True)
+            self._pool.shutdown(cancel_futures=True)  # Python would end while its thread ends
 
 
 _here: list[Any] = []
