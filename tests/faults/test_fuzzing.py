@@ -16,7 +16,7 @@ from imgsearch_es.pictures.files import Limits
 from imgsearch_es.pictures.images import open_image
 from imgsearch_es.retrieval.language import parse_words
 from imgsearch_es.vocabulary.synsets import imagenet
-from tests.conftest import PATIENCE, python
+from tests.conftest import python
 from tests.fuzz.seeds import seeds
 from tests.unit.test_language import lines
 
@@ -25,12 +25,12 @@ SEEDS = seeds()
 VOCABULARY = imagenet()
 bounded = settings(
     max_examples=300,
-    deadline=timedelta(seconds=PATIENCE),
+    deadline=timedelta(seconds=5),
     suppress_health_check=[HealthCheck.too_slow],
 )
 
 
-@settings(max_examples=60, deadline=timedelta(seconds=PATIENCE))
+@settings(max_examples=60, deadline=timedelta(seconds=5))
 @given(lines.filter(bool))
 def test_the_longest_line_is_read_in_bounded_time(part):
     with suppress(QueryError):
