@@ -232,7 +232,7 @@ class Session:
         return self._grades.get(candidate.query, {}).get(candidate.document)
 
     def _is_begun(self, query: str, documents: Sequence[str]) -> bool:
-        return len({each in self._grades.get(query, {}) for each in documents}) == 2  # both
+        return 0 < sum(each in self._grades.get(query, {}) for each in documents) < len(documents)
 
 
 @dataclass(frozen=True, eq=False)
