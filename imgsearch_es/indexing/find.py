@@ -170,6 +170,7 @@ class Finder:
         self._in_memory = [s for s in sources if not isinstance(s, str | os.PathLike | PictureList)]
         self._tables: list[Any] = [source for source in self._in_memory if is_table(source)]
         self._open_memory = open_memory
+        self._on_other = report.pass_over
         self._stages = report.stages
         self.ahead = _FEW_AHEAD if self._in_memory else _AHEAD
         self.found = 0
@@ -209,7 +210,8 @@ class Finder:
     def _in_hand(self) -> Iterator[Found]:
         """Pictures from memory and from tables, whose rows may name files."""
         rows = (TableRow(one, None, {}) for one in self._in_memory if not is_table(one))
-        for row in chain(rows, *map(table_rows, self._tables)):
+        tables = (table_rows(table, self._on_other) for table in self._tables)
+        for row in chain(rows, *tables):
             try:
                 is_path = isinstance(row.image, str)
                 found = Found(to_uri(row.image)) if is_path else self._open_memory(row.image)

@@ -78,7 +78,8 @@ class IndexReport:
         moved: those of added that took the place of a document of the same content, with its labels
             and metadata, as its file is gone.
         as_before: those of rejected that were not tried again, as they are unchanged.
-        passed_over: files in folders and archives that are no pictures, by kind: {".txt": 3}.
+        passed_over: files in folders and archives that are no pictures, by kind: {".txt": 3}; rows
+            of datasets that have none.
         kept: folders of which ``prune`` removed nothing, a sentence each: their drives may not be
             mounted.
         seconds: what the run took.
@@ -99,7 +100,7 @@ class IndexReport:
     stages: Stages = field(default_factory=Stages, compare=False, repr=False)
 
     def pass_over(self, kind: str) -> None:
-        """Count a file that is no picture."""
+        """Count a file that is no picture, or a row of a dataset without one."""
         self.passed_over[kind] += 1
 
     @property

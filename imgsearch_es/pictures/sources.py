@@ -303,17 +303,18 @@ def is_table(source: object) -> bool:
     return hasattr(source, "cast_column") and hasattr(source, "features")
 
 
-def table_rows(dataset: Any) -> Iterator[TableRow]:
-    """The rows, with pictures as their files are; SourceError where there is none."""
+def table_rows(dataset: Any, on_other: Callable[[str], None]) -> Iterator[TableRow]:
+    """The rows with a picture, as its file is, or SourceError; tells of each that has none."""
     features: Mapping[str, Any] = dataset.features or {}
     column = _image_column(features, dataset)
-    for number, row in enumerate(_rows(_as_stored(dataset, features, column)), start=1):
+    for row in _rows(_as_stored(dataset, features, column)):
         image = row.pop(column, None)
         if isinstance(image, Mapping):  # as the file is
             data = image.get("bytes")
             image = (image.get("path") or None) if data is None else data
         if image is None:
-            raise SourceError(f"the dataset, row {number}: it has no {column}")
+            on_other("without picture")
+            continue
         name = next((name for name in LABELS if row.get(name) is not None), None)
         label = None if name is None else _label(row.pop(name), features.get(name))
         yield TableRow(image, label, dict(_json_values(row)))

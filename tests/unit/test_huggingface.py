@@ -81,7 +81,7 @@ def test_labels_of_test_sets_and_odd_ones():
         rows = {"image": [{"bytes": png(0), "path": None}], "label": [value]}
         features = datasets.Features({"image": datasets.Image(), "label": kind})
         made = datasets.Dataset.from_dict(rows, features=features)
-        return [row.labels for row in table_rows(made)]
+        return [row.labels for row in table_rows(made, lambda kind: None)]
 
     classes = datasets.ClassLabel(names=["cat", "dog"])
     assert labels(-1, classes) == [()]  # which nobody has labeled
@@ -119,6 +119,17 @@ def test_other_columns_are_metadata_and_no_other_picture_is_decoded(
             size = {"cm": 3, "notes": ["a", None]}
             expected = {"labels": ["pet"], "taken": "2019-05-01", "size": size}
             assert document.metadata == expected
+
+
+def test_a_row_without_a_picture_is_passed_over(fake_model, tmp_path):
+    rows = [{"image": {"bytes": png(0), "path": None}}, {"image": None}]
+    rows += [{"image": {"bytes": None, "path": ""}}, {"image": {"bytes": png(1), "path": None}}]
+    image = datasets.Features({"image": datasets.Image()})
+    dataset = datasets.IterableDataset.from_generator(lambda: iter(rows), features=image)
+    with ImageIndex(tmp_path / "new.duckdb", model="fake") as index:
+        report = index.add(dataset)
+        assert (report.added, dict(report.passed_over)) == (2, {"without picture": 2})
+        assert str(report).endswith("0 rejected; passed over: 2 without picture")
 
 
 def test_a_stream_that_breaks_off_says_where_and_goes_on_later(fake_model, tmp_path):
