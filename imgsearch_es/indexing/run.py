@@ -34,7 +34,7 @@ from imgsearch_es.indexing.write import WRITE_SIZE, BatchAnalyzer, Writer, check
 from imgsearch_es.pictures.images import ImageSource, file_bytes
 from imgsearch_es.pictures.manifests import PictureList
 from imgsearch_es.stores.base import Store
-from imgsearch_es.stores.interrupts import RAISING, terminate
+from imgsearch_es.stores.interrupts import RAISING, Ending, terminate
 
 if TYPE_CHECKING:
     from imgsearch_es.indexing.ray_engine import RayReaders
@@ -73,15 +73,19 @@ class _Stop:
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Handle the signals that nobody else handles; only the main thread can."""
+        """Handle the signals that nobody else handles, or `Ending`; only the main thread can."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
         taken = {}
         for number in (signal.SIGINT, signal.SIGTERM):
-            if (handler := signal.getsignal(number)) in (*RAISING, signal.SIG_DFL, terminate):
-                taken[number] = handler
-                signal.signal(number, self._handle)
+            handler = signal.getsignal(number)
+            if isinstance(handler, Ending):
+                self.tell.append(handler.ask)
+            elif handler not in (*RAISING, signal.SIG_DFL, terminate):
+                continue
+            taken[number] = handler
+            signal.signal(number, self._handle)
         try:
             yield
         finally:

@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 
 from imgsearch_es.errors import ConfigurationError, SourceError, StoreError, needed
 from imgsearch_es.index import ImageIndex
-from imgsearch_es.indexing import Labels
+from imgsearch_es.indexing import Labels, StoppedError
 from imgsearch_es.indexing.find import is_gone, looks_unmounted
 from imgsearch_es.indexing.gone import prune, remove_gone, strike_out
 from imgsearch_es.indexing.write import is_no_file
@@ -92,7 +92,7 @@ class Watcher:
         self.report = WatchReport()
 
     def stop(self) -> None:
-        """End ``run`` after what it is doing; may be called from a signal handler."""
+        """End ``run`` after what it is doing; a signal handler may call it (see `Ending`)."""
         self._is_over = True
 
     def run(self) -> WatchReport:
@@ -110,6 +110,8 @@ class Watcher:
                     if not (self._was_lost and self._seen.get(folder) == state):
                         self._patiently(self._synchronize, folder)
                         self._seen[folder] = state
+                    if self._is_over:
+                        return self.report
                 self._was_lost = False
                 self._pause = max(_LOST_SECONDS, 10 * (time.monotonic() - began))
                 self._tell(f"watching {', '.join(map(str, self._folders))}: {self.report}")
@@ -170,7 +172,8 @@ class Watcher:
         try:
             if any(folder.iterdir()):
                 self._add([folder])
-                self.report.removed += prune(self._index.store, [folder], self._tell)
+                if not self._is_over:
+                    self.report.removed += prune(self._index.store, [folder], self._tell)
             elif self._index.exists and self._below(folder):
                 self._tell(f"{folder} is empty and may be a missing disk: nothing is removed")
         except SourceError as error:  # it went just now, or looks as if it had
@@ -195,7 +198,7 @@ class Watcher:
         if not is_calm:  # one vanished: it may have moved on, and what was said of it goes with it
             self._changes.put(told)
             return
-        if not self._index.exists:
+        if self._is_over or not self._index.exists:
             return
         gone = {path for path in paths if not os.path.lexists(path)}
         # One of which nobody told that it went may be on a drive that did.
@@ -220,12 +223,18 @@ class Watcher:
             del self.report.rejected[uri]
 
     def _add(self, sources: Sequence[str | Path]) -> None:
-        started = now()
-        report = self._index.add(sources, labels=self._labels, video=self._video, progress=False)
+        """Callers look whether the watch is over: a file that moved may not be added yet."""
+        started, known = now(), self._rejected([to_uri(source) for source in sources])
+        try:
+            report = self._index.add(
+                sources, labels=self._labels, video=self._video, progress=False
+            )
+        except StoppedError as stopped:  # it may not have come to them
+            report, known = stopped.report, []
         self.report.added += report.added
         self.report.updated += report.updated
         self.report.removed += report.removed
-        for uri in self._rejected(list(map(to_uri, sources))):
+        for uri in known:
             del self.report.rejected[uri]
         for entry in report.rejected:
             uri = entry.uri

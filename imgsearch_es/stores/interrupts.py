@@ -46,6 +46,21 @@ RAISING: tuple[Any, ...] = (signal.default_int_handler, interrupt)
 """Handlers that do nothing but end what is going on."""
 
 
+class Ending:
+    """A handler that asks a program to end, and by the second Ctrl-C ends it at once.
+
+    A run in between takes the signals, calls ``ask`` and ends in good order.
+    """
+
+    def __init__(self, ask: Callable[[], None]) -> None:
+        self.ask = ask
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        """Called by Python when the signal comes."""
+        self.ask()
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 class Pending:
     """Ctrl-C that waits, as the handler of its signal, for its turn with another handler.
 

@@ -6,6 +6,7 @@ import itertools
 import os
 import queue
 import shutil
+import signal
 import sys
 import threading
 import time
@@ -19,6 +20,7 @@ from imgsearch_es.errors import StoreError
 from imgsearch_es.interfaces import watching
 from imgsearch_es.interfaces.watching import Watcher
 from imgsearch_es.retrieval import ledger
+from imgsearch_es.stores.interrupts import Ending
 from tests.conftest import PATIENCE, trace_instructions, wait_for
 from tests.fakes import noise
 from tests.unit.test_photos import phone as phone
@@ -88,6 +90,33 @@ def test_a_signal_ends_the_wait_for_an_index_at_any_instruction(index, photos, m
     thread.start()
     thread.join(PATIENCE)
     assert not thread.is_alive()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_what_is_being_added_and_nothing_is_removed(
+    index, fake_model, photos, monkeypatch, number
+):
+    index.add(photos, labels="pet")
+    cats = [path.rename(path.with_name(f"new{path.name}")) for path in photos.glob("cats/*.png")]
+    watcher, predict = Watcher(index, [photos]), fake_model.predict
+
+    def interrupted(self, pixels):
+        os.kill(os.getpid(), number)
+        return predict(self, pixels)
+
+    monkeypatch.setattr(fake_model, "predict", interrupted)
+    for seed in range(200):
+        noise(seed).save(photos / f"{seed}.png")
+    before = signal.signal(number, Ending(watcher.stop))
+    try:
+        watcher.run()
+    finally:
+        signal.signal(number, before)
+    assert 0 < watcher.report.added < 200
+    monkeypatch.setattr(fake_model, "predict", predict)
+    index.add(photos, prune=True)
+    assert index.count() == 212
+    assert all(index.get(path).labels == ("pet",) for path in cats)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere every name is in UTF-8")

@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from types import FrameType
 from typing import TYPE_CHECKING
 
 import typer
@@ -32,7 +31,7 @@ from imgsearch_es.interfaces.cli.output import (
     warn,
 )
 from imgsearch_es.pictures.sources import kind_by_name
-from imgsearch_es.stores.interrupts import STOPPED
+from imgsearch_es.stores.interrupts import STOPPED, Ending
 
 if TYPE_CHECKING:
     from imgsearch_es.index import ImageIndex
@@ -188,12 +187,8 @@ def watch(
             tell=warn if json_only.get() else say,
         )
 
-        def stop(number: int, frame: FrameType | None) -> None:
-            watcher.stop()
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-
         for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, stop)
+            signal.signal(number, Ending(watcher.stop))
         report = watcher.run()
     answer(report)
     say(f"{target.location}: {report}")
