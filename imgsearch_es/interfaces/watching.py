@@ -229,8 +229,9 @@ class Watcher:
             report = self._index.add(
                 sources, labels=self._labels, video=self._video, progress=False
             )
-        except StoppedError as stopped:  # it may not have come to them
-            report, known = stopped.report, []
+        except StoppedError as stopped:  # it may not have come to all
+            left = {entry.uri for entry in self._index.rejected()}
+            report, known = stopped.report, [uri for uri in known if uri not in left]
         self.report.added += report.added
         self.report.updated += report.updated
         self.report.removed += report.removed

@@ -107,12 +107,15 @@ def test_a_signal_ends_what_is_being_added_and_nothing_is_removed(
     monkeypatch.setattr(fake_model, "predict", interrupted)
     for seed in range(200):
         noise(seed).save(photos / f"{seed}.png")
+    broken = str(photos / "broken.png")
+    watcher.report.rejected = {str(photos / "0.png"): "as it was cut off", broken: "no picture"}
     before = signal.signal(number, Ending(watcher.stop))
     try:
         watcher.run()
     finally:
         signal.signal(number, before)
     assert 0 < watcher.report.added < 200
+    assert list(watcher.report.rejected) == [broken]
     monkeypatch.setattr(fake_model, "predict", predict)
     index.add(photos, prune=True)
     assert index.count() == 212
