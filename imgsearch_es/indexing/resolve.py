@@ -8,7 +8,6 @@ any moment.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -150,9 +149,8 @@ class Resolver:
         known, decoded = found.known, found.decoded
         found.stored = documents.get(decoded.sha256 if decoded else found.id)
         uri, said = origin or ("", None)
-        if known is None and found.before and found.before.given:
-            given = json.loads(found.before.given)  # it was no picture for a while
-            known = Known("", tuple(given["labels"]), given["metadata"])
+        if known is None and found.before and (given := found.before.said):
+            known = Known("", *given)  # it was no picture for a while
             known = said.joined(known) if said else known
         elif said and (known is None or said.is_named):
             known = said

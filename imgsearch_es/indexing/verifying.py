@@ -51,6 +51,7 @@ _SAME_DIRECTION = 0.999
 _NO_HARMS = (IndexLockedError, IndexNotFoundError, IndexRebuiltError, NoRoomError, ServerError)
 _FINE = "it is finer than a millisecond, which stores compare in other ways; --repair cuts it"
 _BUSY = "what others wrote meanwhile, which may be no harm: look again when nobody writes"
+_CHANGED = "its entry is not as it was written; `imgsearch index --retry` makes it anew"
 _LEAK = "its URL is stored with a password or a name, which --repair takes out"
 
 VerifyProgress = Callable[[int, int], None]
@@ -203,6 +204,8 @@ class Verifier:
         if not is_right and entries == self._store.ledger.read():  # nobody writes just now
             harms.append(Harm("ledger", "an entry is there twice, or has another picture's id"))
         for entry in entries:
+            if not entry.is_whole:
+                harms.append(Harm("ledger", _CHANGED, entry.id, entry.uri))
             if (uri := without_credentials(entry.uri)) == entry.uri:
                 continue
             harms.append(Harm("ledger", _LEAK, picture_id(uri), uri))

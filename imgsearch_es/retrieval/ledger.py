@@ -5,11 +5,13 @@ The limits are Elasticsearch's of keywords and flattened fields, and JSON's; eve
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from typing import Any, Protocol
 
@@ -150,6 +152,9 @@ def now() -> datetime:
     return datetime.now(timezone.utc).replace(microsecond=0)
 
 
+_TEXTS = ("uri", "reason", "sha256", "tried_with", "given")
+
+
 @dataclass(frozen=True, slots=True)
 class Rejected:
     """A picture that could not be indexed, and why.
@@ -161,6 +166,7 @@ class Rejected:
         tried_with: the decoder and the limits it was tried with; with others it is tried again.
         is_shortage: memory or time were short; known to the run that tried, not to the ledger.
         given: the labels and metadata of the document that it takes the place of, by `naming`.
+        is_whole: it is as it was written; ``stored`` finds out.
     """
 
     uri: str
@@ -170,11 +176,38 @@ class Rejected:
     tried_with: str = field(default="", compare=False)
     is_shortage: bool = field(default=False, compare=False)
     given: str = field(default="", compare=False)
+    is_whole: bool = field(default=True, compare=False)
+
+    @classmethod
+    def stored(cls, kept: Mapping[str, Any]) -> Rejected:
+        """As a store kept it by ``to_stored``; what is missing or no value of it is empty."""
+        at = datetime.min
+        with suppress(ValueError):
+            at = datetime.fromisoformat(str(kept.get("rejected_at")))
+        texts: dict[str, Any] = {name: str(kept.get(name) or "") for name in _TEXTS}
+        entry = cls(**texts, rejected_at=at if at.tzinfo else at.replace(tzinfo=timezone.utc))
+        right = (None, entry.to_stored()["checksum"])  # earlier versions wrote none
+        return replace(entry, is_whole=kept.get("checksum") in right)
+
+    def to_stored(self) -> dict[str, str]:
+        """What a store keeps of it, by field, with a checksum of the others."""
+        kept = {name: getattr(self, name) for name in _TEXTS}
+        kept["rejected_at"] = self.rejected_at.astimezone(timezone.utc).isoformat()
+        digest = hashlib.blake2b(json.dumps(kept, sort_keys=True).encode(), digest_size=16)
+        return {**kept, "checksum": digest.hexdigest()}
 
     @property
     def id(self) -> str:
         """The id that the picture's document would have."""
         return picture_id(self.uri)
+
+    @property
+    def said(self) -> tuple[tuple[str, ...], dict[str, Any]] | None:
+        """The labels and metadata in ``given``, if there are any."""
+        with suppress(LookupError, TypeError, ValueError):
+            given = json.loads(self.given)
+            return tuple(given["labels"]), dict(given["metadata"])
+        return None
 
     @property
     def can_be_named(self) -> bool:

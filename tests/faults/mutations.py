@@ -22,6 +22,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -160,6 +161,7 @@ class FileTarget(Target):
             "term": f"UPDATE terms SET synset = 'x' WHERE term = {random.randrange(1000)}",
             "no term": f"DELETE FROM terms WHERE term = {random.randrange(1000)}",
             "entry's id": "UPDATE rejected SET id = reverse(id)",
+            "changed entry": f"UPDATE rejected SET {random.choice(ENTRY_CHANGES)}",
             "entry twice": "INSERT INTO rejected FROM rejected",
             "lost document": f"DELETE FROM documents WHERE document = {number}",
             "lost number": f"UPDATE documents SET document = NULL WHERE document = {number}",
@@ -280,6 +282,13 @@ FIELD_CHANGES = (
 )  # fmt: skip
 
 
+ENTRY_CHANGES = (
+    "uri = uri || 'x'", "reason = reverse(reason)", "reason = NULL", "rejected_at = NULL",
+    "rejected_at = rejected_at + INTERVAL 1 SECOND", "sha256 = NULL", "tried_with = ''",
+    "given = '{\"labels\": [\"x\"], \"metadata\": {}}'", "checksum = reverse(checksum)",
+)  # fmt: skip
+
+
 def _take(names: str, n: int, other: int) -> str:
     changes = (
         f"{c} = (SELECT {c} FROM documents WHERE document = {other} LIMIT 1)"
@@ -350,15 +359,20 @@ class ServerTarget(Target):
             self.client.indices.refresh(index=self.name)
             return "copy under another id"
         ledger, entry = f"{self.name}-rejected", self.entry
-        self.client.index(index=ledger, id="another", document=entry["_source"], refresh=True)
+        write = partial(self.client.index, index=ledger, refresh=True)
+        if random.random() < 0.5:
+            name = random.choice(sorted(entry["_source"].keys() - {"filename", "checksum"}))
+            other = "2020-01-01T00:00:00+00:00" if name == "rejected_at" else "x"
+            write(id=entry["_id"], document={**entry["_source"], name: other})
+            self.undo = partial(write, id=entry["_id"], document=entry["_source"])
+            return "changed entry"
+        write(id="another", document=entry["_source"])
         if kept := random.random() < 0.5:
             self.client.delete(index=ledger, id=entry["_id"], refresh=True)
 
         def undo() -> None:
             self.client.delete(index=ledger, id="another", refresh=True)
-            self.client.index(
-                index=ledger, id=entry["_id"], document=entry["_source"], refresh=True
-            )
+            write(id=entry["_id"], document=entry["_source"])
 
         self.undo = undo
         return "entry's id" if kept else "entry twice"

@@ -17,6 +17,7 @@ from imgsearch_es.errors import ImgsearchError, StoreError
 from imgsearch_es.pictures.files import picture_id
 from imgsearch_es.retrieval.ledger import Rejected
 from imgsearch_es.stores.inspecting import Inspected
+from tests.fakes import noise
 
 HARMS = {
     "postings": "DELETE FROM postings WHERE hash(term, document) % 2 = 0",
@@ -146,6 +147,30 @@ def test_a_password_of_an_old_index_is_taken_out(run, index, cat):
     index.store.write([replace(document, id=picture_id(url), uri=url, labels=("old",))])
     assert index.verify(repair=True).is_whole  # the newer one stays
     assert (index.get(kept).labels, index.count()) == (document.labels, 12)
+
+
+@pytest.mark.parametrize(
+    ("harm", "labels"),
+    [
+        ("UPDATE rejected SET reason = 'x'", ("pet",)),
+        ("UPDATE rejected SET reason = NULL, rejected_at = NULL", ("pet",)),
+        ("UPDATE rejected SET given = reverse(given)", ()),
+        ("ALTER TABLE rejected DROP COLUMN checksum", ("pet",)),  # as earlier versions made it
+    ],
+)
+def test_an_entry_of_the_ledger_that_was_changed(run, index, photos, cat, harm, labels):
+    index.update(cat, labels="pet")
+    cat.write_bytes(b"no picture")  # from now on the ledger has its label
+    index.add(photos)
+    index.close()
+    with duckdb.connect(index.location) as connection:
+        connection.execute(harm)
+    named = [] if "DROP" in harm else [("ledger", str(cat))]
+    assert [(each.part, each.uri) for each in index.verify().harms] == named
+    run("rejected", "--index", index.location)
+    noise(7).save(cat)
+    index.add(photos)
+    assert (index.verify().is_whole, index.get(cat).labels) == (True, labels)
 
 
 def test_a_time_of_an_old_import_is_cut_to_the_millisecond(index, cat):

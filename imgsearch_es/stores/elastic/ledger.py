@@ -7,9 +7,7 @@ and facets never meet a rejected picture, and Kibana shows them by a data view o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
-from datetime import datetime
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import elasticsearch
@@ -21,15 +19,21 @@ from imgsearch_es.retrieval.ledger import Ledger, Rejected
 from imgsearch_es.stores.elastic import fetching, waiting
 from imgsearch_es.stores.elastic.connection import Address, translated
 
-_KEPT = ("uri", "reason", "sha256", "tried_with", "given")
-_MAPPINGS: dict[str, Any] = {  # 8191 characters fit into Lucene's longest term, as a URL may not
+_FIELDS: dict[str, Any] = {  # 8191 characters fit into Lucene's longest term, as a URL may not
+    **{
+        name: {"type": "keyword", "ignore_above": 8191}
+        for name in ("filename", "uri", "reason", "sha256", "tried_with")
+    },
+    "rejected_at": {"type": "date"},
+    **{
+        name: {"type": "keyword", "index": False, "doc_values": False}
+        for name in ("given", "checksum")
+    },
+}
+_MAPPINGS: dict[str, Any] = {
     "dynamic": "strict",
     "_source": {"enabled": True},  # whatever a template of the server says
-    "properties": {
-        **{name: {"type": "keyword", "ignore_above": 8191} for name in ("filename", *_KEPT[:-1])},
-        "rejected_at": {"type": "date"},
-        "given": {"type": "keyword", "index": False, "doc_values": False},
-    },
+    "properties": _FIELDS,
 }
 
 
@@ -43,17 +47,14 @@ class ElasticLedger(Ledger):
         self.name = f"{address.index}-rejected"
 
     def write(self, entries: Sequence[Rejected]) -> None:
-        actions = {}
+        if not entries:
+            return
+        names, actions = self._create(), {}
         for entry in entries:
-            source = {name: getattr(entry, name) for name in _KEPT}
-            source |= {
-                "filename": filename(entry.uri),
-                "rejected_at": entry.rejected_at.isoformat(),
-            }
+            source = {**entry.to_stored(), "filename": filename(entry.uri)}
+            source = {name: value for name, value in source.items() if name in names}
             actions[entry.id] = {"_id": entry.id, "_source": source}
-        if actions:
-            self._create()
-            self._bulk(actions)
+        self._bulk(actions)
 
     def read(self, ids: Sequence[str] | None = None) -> list[Rejected]:
         client = self._client()
@@ -66,17 +67,17 @@ class ElasticLedger(Ledger):
                 found = [hit["_source"] for hit in hits]
             else:
                 found = [source for _, source in waiting.sources_by_id(client, self.name, ids)]
-            return sorted(map(_entry, found), key=lambda entry: entry.uri)
+            return sorted(map(Rejected.stored, found), key=lambda entry: entry.uri)
 
     def remove(self, ids: Sequence[str]) -> None:
         self._bulk(waiting.deletions([entry.id for entry in self.read(ids)]))
 
-    def _create(self) -> None:
+    def _create(self) -> Collection[str]:
+        """Make the index if there is none; gives the fields that it has."""
         indices = self._client().indices
         with translated(self._address):
             if indices.exists(index=self.name):
-                self._check(dict(indices.get_mapping(index=self.name)))
-                return
+                return self._check(dict(indices.get_mapping(index=self.name)))
             try:
                 indices.create(
                     index=self.name,
@@ -86,8 +87,9 @@ class ElasticLedger(Ledger):
             except elasticsearch.BadRequestError as error:
                 if error.error != "resource_already_exists_exception":  # another run was faster
                     raise
+        return _FIELDS
 
-    def _check(self, found: Mapping[str, Any]) -> None:
+    def _check(self, found: Mapping[str, Any]) -> Collection[str]:
         """The index that is there is a ledger; one of an older version gets what it lacks."""
         (only,) = found.values() if len(found) == 1 else ({},)
         mappings = only.get("mappings", {})
@@ -97,10 +99,12 @@ class ElasticLedger(Ledger):
                 "but another one has this name: rename it, or index under another name"
             )
         known = mappings["properties"]
-        if "given" not in known or "ignore_above" not in known["uri"]:
-            wanted = _MAPPINGS["properties"]
-            with suppress(elasticsearch.AuthorizationException):  # most entries do without it
-                self._client().indices.put_mapping(index=self.name, properties=wanted)
+        if not known.keys() >= _FIELDS.keys() or "ignore_above" not in known["uri"]:
+            try:
+                self._client().indices.put_mapping(index=self.name, properties=_FIELDS)
+            except elasticsearch.AuthorizationException:  # most entries do without it
+                return dict(known)
+        return _FIELDS
 
     def _bulk(self, actions: Mapping[str, dict[str, Any]]) -> None:
         with translated(self._address):
@@ -109,8 +113,3 @@ class ElasticLedger(Ledger):
             if "error" in answer:
                 why = waiting.why_not(answer)
                 raise StoreError(f"{self._address}: a rejected picture is not noted: {why}")
-
-
-def _entry(source: Mapping[str, Any]) -> Rejected:
-    kept = {name: source.get(name, "") for name in _KEPT}
-    return Rejected(**kept, rejected_at=datetime.fromisoformat(source["rejected_at"]))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from datetime import timezone
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -320,14 +319,16 @@ class OpenIndex(Store):
         self._settings = self._identity = None
 
 
+_FIELDS = ("uri", "reason", "rejected_at", "sha256", "tried_with", "given", "checksum")
 _TABLE = """
 CREATE TABLE IF NOT EXISTS rejected (
-    id VARCHAR, uri VARCHAR, reason VARCHAR, rejected_at TIMESTAMP,
-    sha256 VARCHAR, tried_with VARCHAR, given VARCHAR
+    id VARCHAR, uri VARCHAR, reason VARCHAR, rejected_at TIMESTAMP, sha256 VARCHAR,
+    tried_with VARCHAR, given VARCHAR, checksum VARCHAR
 );
-ALTER TABLE rejected ADD COLUMN IF NOT EXISTS given VARCHAR DEFAULT ''
+ALTER TABLE rejected ADD COLUMN IF NOT EXISTS given VARCHAR DEFAULT '';
+ALTER TABLE rejected ADD COLUMN IF NOT EXISTS checksum VARCHAR
 """
-_INSERT = f"INSERT INTO rejected SELECT {', '.join(f'unnest(${i})' for i in range(1, 8))}"
+_INSERT = f"INSERT INTO rejected SELECT {', '.join(f'unnest(${i})' for i in range(1, 9))}"
 _DELETE = "DELETE FROM rejected WHERE list_contains($1, id)"
 _COLUMNS = "SELECT column_name FROM duckdb_columns() WHERE table_name = 'rejected'"
 
@@ -339,38 +340,29 @@ class EmbeddedLedger(Ledger):
         self._file = file
 
     def write(self, entries: Sequence[Rejected]) -> None:
-        unique = {entry.id: entry for entry in entries}
-        if not unique:
+        kept = {entry.id: entry.to_stored() for entry in entries}
+        if not kept:
             return
-        rows = [
-            (key, e.uri, e.reason, e.rejected_at.astimezone(timezone.utc).replace(tzinfo=None),
-             e.sha256, e.tried_with, e.given)
-            for key, e in unique.items()
-        ]  # fmt: skip
-        columns = [list(column) for column in zip(*rows, strict=True)]
+        columns = [[each[name] for each in kept.values()] for name in _FIELDS]
         with self._file.writing() as connection:
             connection.execute(_TABLE)
-            connection.execute(_DELETE, [list(unique)])
-            connection.execute(_INSERT, columns)
+            connection.execute(_DELETE, [list(kept)])
+            connection.execute(_INSERT, [list(kept), *columns])
 
     def read(self, ids: Sequence[str] | None = None) -> list[Rejected]:
         if not self._file.exists():
             return []
         chosen = "" if ids is None else "JOIN (SELECT unnest($1) AS id) USING (id)"
         with self._file.reading() as connection:
-            columns = connection.execute(_COLUMNS).fetchall()
-            if not columns:  # before the first entry
+            known = {name for (name,) in connection.execute(_COLUMNS).fetchall()}
+            if not known:  # before the first entry
                 return []
-            given = "given" if ("given",) in columns else "''"
+            names = [name for name in _FIELDS if name in known]
             rows = connection.execute(
-                f"SELECT uri, reason, rejected_at, sha256, tried_with, {given} "
-                f"FROM rejected {chosen} ORDER BY uri",
+                f"SELECT {', '.join(names)} FROM rejected {chosen} ORDER BY uri",
                 [] if ids is None else [list(ids)],
             ).fetchall()
-        return [
-            Rejected(uri, reason, at.replace(tzinfo=timezone.utc), sha256, tried_with, given=given)
-            for uri, reason, at, sha256, tried_with, given in rows
-        ]
+        return [Rejected.stored(dict(zip(names, row, strict=True))) for row in rows]
 
     def remove(self, ids: Sequence[str]) -> None:
         if self.read(ids):
