@@ -158,6 +158,19 @@ def test_prune_takes_odd_names_and_keeps_what_the_walk_passes_over(index, photos
     assert counts(index.add(photos, prune=True)) == (0, 0, 12, 1, 0)
 
 
+def test_prune_keeps_what_is_moved_while_it_runs(index, photos):
+    cat, other = photos / "cats" / "cat.0.png", photos / "dogs" / "moved.png"
+    index.label([cat], add=["mine"])
+
+    def move(report, total):
+        if report.found == 12 and cat.exists():
+            cat.rename(other)
+
+    assert counts(index.add(photos, prune=True, progress=move)) == (0, 0, 12, 0, 0)
+    assert index.add(photos, prune=True).moved == 1
+    assert index.get(other).labels == ("cats", "mine")
+
+
 def test_prune_refuses_where_a_drive_may_not_be_mounted(index, photos):
     for path in (photos / "cats").iterdir():
         path.unlink()
