@@ -34,14 +34,16 @@ def prune(
     store: Store,
     sources: Iterable[ImageSource | PictureList],
     before: Collection[str],
+    rejected: Iterable[str] = (),
     tell: Callable[[str], None] = lambda text: None,
 ) -> int:
     """Remove documents below the folders named whose files are gone; gives how many.
 
     Only those that were ``missing`` before the folders were walked: what is moved meanwhile may not
     have been seen at its new place, to which what people said of it goes in the next run. Those of
-    a folder that looks as one does whose drive is not mounted stay, and ``tell`` takes a sentence
-    about it; SourceError where a folder is named of which nothing is left.
+    a folder that looks as one does whose drive is not mounted stay, and where one of the
+    ``rejected`` is gone, which may have moved on, those of which people said something. ``tell``
+    takes a sentence about it; SourceError where a folder is named of which nothing is left.
     """
     folders = _folders(store, sources)
     gone, kept = list[str](), set[str]()
@@ -63,6 +65,13 @@ def prune(
             why = f"none of its {len(inside)} pictures is there any more"
             raise SourceError(_kept(to_uri(folder), why))
         gone += [key for key, uri in absentees if key in before and not is_kept(uri)]
+    if vanished := next(filter(is_gone, rejected), None):
+        found = (store.known(part) for part in chunks(gone, _REMOVED_TOGETHER))
+        named = {key for part in found for key, known in part.items() if known.is_named}
+        gone = [key for key in gone if key not in named]
+        if named:
+            why = f"{vanished} vanished before it was read, and may have moved on: run this again"
+            tell(f"nothing with labels or metadata was removed: {why}")
     removed = remove_gone(store, gone)
     strike_out(store, [prefix for folder in folders for prefix in beginnings(folder)], is_kept)
     for place in sorted(kept):

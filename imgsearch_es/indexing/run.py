@@ -155,8 +155,8 @@ class Indexer:
                         f"for ({self.report}); please report this, and run the command again"
                     )
                 if self._options.prune:
-                    tell = self.report.kept.append
-                    self.report.removed += prune(self._store, sources, absent, tell)
+                    uris, tell = (e.uri for e in self.report.rejected), self.report.kept.append
+                    self.report.removed += prune(self._store, sources, absent, uris, tell)
         self.report.seconds = time.perf_counter() - started
         self._progress(self.report, finder.total)
         return self.report

@@ -171,7 +171,8 @@ class Watcher:
             if any(folder.iterdir()):
                 store, absent = self._index.store, missing(self._index.store, [folder])
                 self._add([folder])
-                self.report.removed += prune(store, [folder], absent, self._tell)
+                rejected = self._rejected([to_uri(folder)])
+                self.report.removed += prune(store, [folder], absent, rejected, self._tell)
             elif self._index.exists and self._below(folder):
                 self._tell(f"{folder} is empty and may be a missing disk: nothing is removed")
         except SourceError as error:  # it went just now, or looks as if it had
