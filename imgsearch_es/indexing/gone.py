@@ -6,7 +6,7 @@ Never for a drive that is not mounted; and what people said of a picture goes on
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
@@ -24,19 +24,28 @@ from imgsearch_es.stores.base import Known, Store
 _REMOVED_TOGETHER = 2048
 
 
+def missing(store: Store, sources: Iterable[ImageSource | PictureList]) -> set[str]:
+    """The ids of documents below the folders named whose files are gone, for ``prune``."""
+    inside = (each for folder in _folders(store, sources) for each in _inside(store, folder))
+    return {key for key, uri in inside if _is_missing(uri)}
+
+
 def prune(
     store: Store,
     sources: Iterable[ImageSource | PictureList],
+    before: Collection[str],
+    rejected: Iterable[str] = (),
     tell: Callable[[str], None] = lambda text: None,
 ) -> int:
     """Remove documents below the folders named whose files are gone; gives how many.
 
-    Those of a folder that looks as one does whose drive is not mounted stay, and ``tell`` takes a
-    sentence about it; SourceError where a folder is named of which nothing is left.
+    Only those that were ``missing`` before the folders were walked: what is moved meanwhile may not
+    have been seen at its new place, to which what people said of it goes in the next run. Those of
+    a folder that looks as one does whose drive is not mounted stay, and where one of the
+    ``rejected`` is gone, which may have moved on, those of which people said something. ``tell``
+    takes a sentence about it; SourceError where a folder is named of which nothing is left.
     """
-    if not store.settings():
-        return 0
-    folders = [s for s in sources if isinstance(s, str | os.PathLike) and Path(s).is_dir()]
+    folders = _folders(store, sources)
     gone, kept = list[str](), set[str]()
 
     @cache
@@ -50,17 +59,38 @@ def prune(
         return place is not None
 
     for folder in folders:
-        inside = [each for prefix in beginnings(folder) for each in store.below(prefix)]
-        missing = [(key, uri) for key, uri in inside if is_gone(uri) or is_no_file(uri)]
-        if missing and len(missing) == len(inside):
+        inside = _inside(store, folder)
+        absentees = [(key, uri) for key, uri in inside if _is_missing(uri)]
+        if absentees and len(absentees) == len(inside):
             why = f"none of its {len(inside)} pictures is there any more"
             raise SourceError(_kept(to_uri(folder), why))
-        gone += [key for key, uri in missing if not is_kept(uri)]
+        gone += [key for key, uri in absentees if key in before and not is_kept(uri)]
+    if vanished := next(filter(is_gone, rejected), None):
+        found = (store.known(part) for part in chunks(gone, _REMOVED_TOGETHER))
+        named = {key for part in found for key, known in part.items() if known.is_named}
+        gone = [key for key in gone if key not in named]
+        if named:
+            why = f"{vanished} vanished before it was read, and may have moved on: run this again"
+            tell(f"nothing with labels or metadata was removed: {why}")
     removed = remove_gone(store, gone)
     strike_out(store, [prefix for folder in folders for prefix in beginnings(folder)], is_kept)
     for place in sorted(kept):
         tell(_kept(place, "it is empty now" if Path(place).is_dir() else "it is missing"))
     return removed
+
+
+def _folders(store: Store, sources: Iterable[ImageSource | PictureList]) -> list[Path]:
+    """The folders among what is named, if there is an index."""
+    named = (source for source in sources if isinstance(source, str | os.PathLike))
+    return [path for path in map(Path, named) if path.is_dir()] if store.settings() else []
+
+
+def _inside(store: Store, folder: Path) -> list[tuple[str, str]]:
+    return [each for prefix in beginnings(folder) for each in store.below(prefix)]
+
+
+def _is_missing(uri: str) -> bool:
+    return is_gone(uri) or is_no_file(uri)
 
 
 def remove_gone(store: Store, ids: Sequence[str]) -> int:

@@ -300,7 +300,7 @@ class KeptIndex:
                 convert=convert,
                 unread=unread,
             )
-        with self._for_one_index():
+        with self._for_one_index(), self.store.patient():
             report = Rebuild(
                 self.store, new, settings.with_photo(photo).with_thumbnails(side), analyze,
                 convert=convert, teach=teach, allow_missing=allow_missing, progress=progress,

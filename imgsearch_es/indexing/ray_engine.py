@@ -175,7 +175,7 @@ class RayReaders:
             fn_constructor_args=(analyzer.config, analyzer.fingerprint(), options),
             batch_size=1,
             batch_format="numpy",
-            compute=ray.data.ActorPoolStrategy(size=actors),
+            compute=ray.data.ActorPoolStrategy(size=min(actors, len(partitions))),
             num_cpus=cpus,
             num_gpus=gpus,
         )

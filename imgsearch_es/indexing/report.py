@@ -80,8 +80,8 @@ class IndexReport:
         as_before: those of rejected that were not tried again, as they are unchanged.
         passed_over: files in folders and archives that are no pictures, by kind: {".txt": 3}; rows
             of datasets that have none.
-        kept: folders of which ``prune`` removed nothing, a sentence each: their drives may not be
-            mounted.
+        kept: what ``prune`` left, a sentence each: the drive of a folder may not be mounted, or a
+            picture moved on before it was read.
         seconds: what the run took.
         stages: what each stage worked; see `Stages`.
     """

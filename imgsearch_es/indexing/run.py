@@ -26,7 +26,7 @@ from PIL import Image
 from imgsearch_es.analysis.analyzer import Analyzer
 from imgsearch_es.errors import ReconciliationError, StoreError
 from imgsearch_es.indexing.find import Finder, Found, Options, look_up
-from imgsearch_es.indexing.gone import prune
+from imgsearch_es.indexing.gone import missing, prune
 from imgsearch_es.indexing.read import Channel, Readers, pump
 from imgsearch_es.indexing.report import IndexReport, Progress
 from imgsearch_es.indexing.resolve import Resolver
@@ -142,6 +142,7 @@ class Indexer:
                 try:
                     # Another run may have created it just now, and no shard be ready.
                     before = self._store.count() if is_there else 0
+                    absent = missing(self._store, sources) if self._options.prune else ()
                     self._run(finder, is_new=before == 0)
                 finally:
                     self.report.seconds = time.perf_counter() - started
@@ -158,8 +159,8 @@ class Indexer:
                         f"for ({self.report}); please report this, and run the command again"
                     )
                 if self._options.prune:
-                    tell = self.report.kept.append
-                    self.report.removed += prune(self._store, sources, tell)
+                    uris, tell = (e.uri for e in self.report.rejected), self.report.kept.append
+                    self.report.removed += prune(self._store, sources, absent, uris, tell)
         self.report.seconds = time.perf_counter() - started
         self._progress(self.report, finder.total)
         return self.report

@@ -192,7 +192,7 @@ class Writer:
         settings = self._store.settings() if documents else None
         if settings is not None and settings.thumbnails:
             documents = with_thumbnails(documents, settings.thumbnails)
-        refused = dict(self._put(documents, {found.id: found for found in batch if found.known}))
+        refused = dict(self._put(documents, {found.id: found for found in batch}))
         moved, stale = list[str](), list[str]()
         for found in batch:
             given = found.before.given if found.before else ""
@@ -235,18 +235,22 @@ class Writer:
         return now
 
     def _put(
-        self, documents: Sequence[Document], known: Mapping[str, Found]
+        self, documents: Sequence[Document], batch: Mapping[str, Found]
     ) -> Iterator[tuple[str, str]]:
-        """Write documents, those that were known over what is there now; gives those refused."""
+        """Write documents, over what is there now if anything is; gives those refused."""
         made, there = {document.id: document for document in documents}, set[str]()
+        old = self._store.known(list(made)) if made else {}
+        for found in (batch[key] for key in old if not batch[key].known):
+            # Another program has added it meanwhile, and people may have said something of it.
+            found.known, found.joins = old[found.id], found.keeps
 
         def changed(now: Document) -> Document:
             there.add(now.id)
-            return known[now.id].instead(now, made[now.id])
+            return batch[now.id].instead(now, made[now.id])
 
-        if old := [key for key in made if key in known]:
+        if old:
             try:
-                yield from self._store.change(old, changed).rejected
+                yield from self._store.change(list(old), changed).rejected
             except DamagedIndexError:
                 there.clear()  # and written over
         if new := [document for document in documents if document.id not in there]:

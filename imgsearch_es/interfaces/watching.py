@@ -22,7 +22,7 @@ from imgsearch_es.errors import ConfigurationError, SourceError, StoreError, nee
 from imgsearch_es.index import ImageIndex
 from imgsearch_es.indexing import Labels, StoppedError
 from imgsearch_es.indexing.find import is_gone, looks_unmounted
-from imgsearch_es.indexing.gone import prune, remove_gone, strike_out
+from imgsearch_es.indexing.gone import missing, prune, remove_gone, strike_out
 from imgsearch_es.indexing.write import is_no_file
 from imgsearch_es.pictures.files import beginnings, picture_id, reason, to_path, to_uri
 from imgsearch_es.pictures.sources import EXTENSIONS, VIDEOS, is_picture
@@ -171,9 +171,11 @@ class Watcher:
         """Bring the index up to date with a folder; an empty one may be a missing mount."""
         try:
             if any(folder.iterdir()):
+                store, absent = self._index.store, missing(self._index.store, [folder])
                 self._add([folder])
                 if not self._is_over:
-                    self.report.removed += prune(self._index.store, [folder], self._tell)
+                    rejected = self._rejected([to_uri(folder)])
+                    self.report.removed += prune(store, [folder], absent, rejected, self._tell)
             elif self._index.exists and self._below(folder):
                 self._tell(f"{folder} is empty and may be a missing disk: nothing is removed")
         except SourceError as error:  # it went just now, or looks as if it had

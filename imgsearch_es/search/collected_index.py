@@ -344,7 +344,7 @@ class CollectedIndex(KeptIndex):
         """
         folder = None if pictures is None else Path(pictures)
         self._check_analyzer()
-        with self._for_one_index():
+        with self._for_one_index(), self.store.patient():
             return import_documents(self.store, whole(path), pictures=folder, progress=progress)
 
     def export_features(
@@ -390,7 +390,7 @@ class CollectedIndex(KeptIndex):
         named = self._wanted.is_asked_for or self._wanted.weights is not None
         settings = (lambda: settings_of(self.analyzer)) if named else None
         words = to_word_count(self._wanted.visual_words or False)
-        with self._for_one_index():
+        with self._for_one_index(), self.store.patient():
             return import_features(
                 self.store, whole(path), settings=settings, words=words, progress=progress,
                 folder=None if folder is None else Path(folder),

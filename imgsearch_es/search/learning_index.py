@@ -187,7 +187,7 @@ class LearningIndex(CollectedIndex):
                 f"{self.location} was made before text was kept: `imgsearch reindex` brings it up "
                 "to date and analyzes nothing; then run this again"
             )
-        with self._for_one_index():
+        with self._for_one_index(), self.store.patient():
             return read_texts(self.store, to_filters(where, self.vocabulary), progress)
 
     def _teach_again(

@@ -10,6 +10,7 @@ import itertools
 import signal
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -128,23 +129,42 @@ def test_a_write_that_meets_a_busy_server_is_sent_again(scene: Scene, fault: Fau
     assert GOES_ON in caplog.text
 
 
+def each(fault: Fault, seen: Counter[bytes], times: int = 1) -> Callable[[Request], Fault]:
+    """This fault for each request when it first comes, but those that open the index."""
+
+    def at_first(request: Request) -> Fault:
+        key = request.path.encode() + request.body
+        seen[key] += "/_" in request.path
+        return fault if 0 < seen[key] <= times else None
+
+    return at_first
+
+
 @pytest.mark.parametrize("fault", [TOO_MANY, Cut(applied=True)], ids=str)
 def test_every_request_may_fail_once(scene: Scene, fault: Fault) -> None:
     scene.create()
-    seen: set[bytes] = set()
-
-    def once(request: Request) -> Fault:
-        key = request.path.encode() + request.body
-        if "/_" not in request.path or key in seen:
-            return None  # opening the index is not part of a run
-        seen.add(key)
-        return fault
+    seen = Counter[bytes]()
 
     def begin() -> None:
-        scene.proxy.fault = once
+        scene.proxy.fault = each(fault, seen)
 
     scene.run_whole(progress=at_picture(1, begin))
-    assert len(seen) > 8
+    assert len(+seen) > 8
+
+
+def test_every_request_of_an_import_and_of_a_rebuild_may_fail_once(scene: Scene, tmp_path) -> None:
+    with ImageIndex(scene.location, model="fake") as index:
+        index.add(scene.folder / "0")
+        index.export(tmp_path / "all.jsonl")
+        for run in (
+            lambda: index.import_(tmp_path / "all.jsonl").updated,
+            lambda: index.reindex(query_terms=5).copied,
+        ):
+            seen = Counter[bytes]()
+            scene.proxy.fault = each(TOO_MANY, seen, 5)  # the client tries again by itself, thrice
+            assert run() == 30
+            assert len(+seen) > 4
+            scene.proxy.fault = lambda request: None
 
 
 def test_an_index_whose_shard_is_not_ready_yet(scene: Scene, caplog) -> None:

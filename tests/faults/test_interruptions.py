@@ -12,6 +12,7 @@ import pytest
 
 from imgsearch_es import ImageIndex
 from tests.conftest import PATIENCE
+from tests.fakes import FakeModel, pictures
 from tests.faults.conftest import ALL, PICTURES, content, finish, wait_for_pictures
 
 
@@ -89,6 +90,24 @@ def test_two_at_once_while_others_search(start, place, folder, undisturbed):
         report, _ = finish(child)
         assert report["found"] == ALL
     assert content(location) == undisturbed()
+
+
+def test_what_is_said_of_a_picture_that_another_run_has_just_added(place, tmp_path, monkeypatch):
+    location, folder = place(), pictures(tmp_path / "photos", 3)
+    predict = FakeModel.predict
+
+    def late(self, pixels):
+        monkeypatch.setattr(FakeModel, "predict", predict)
+        with ImageIndex(location, model="fake") as other:
+            assert other.add(folder).added == 3
+            other.label([folder / "00.png"], add=["mine"])
+        return predict(self, pixels)
+
+    monkeypatch.setattr(FakeModel, "predict", late)
+    with ImageIndex(location, model="fake") as index:
+        report = index.add(folder)
+        assert (report.added, report.updated, index.count()) == (0, 3, 3)
+        assert index.get(folder / "00.png").labels == ("mine",)
 
 
 def test_no_room_for_the_file(start, folder, undisturbed, tmp_path):

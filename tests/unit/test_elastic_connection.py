@@ -162,6 +162,7 @@ BAD_REQUEST, TOO_OLD = elasticsearch.BadRequestError, {"type": "media_type_heade
 NO_INDEX = {"type": "index_not_found_exception"}
 DENIED = {"type": "security_exception", "reason": "action [x] is unauthorized"}
 BLOCKED = {"type": "cluster_block_exception", "reason": "index read-only"}
+FORGOTTEN = {"root_cause": [{"type": "search_context_missing_exception", "reason": "No search"}]}
 FULL = {"type": "outer", "root_cause": [], "reason": "", "caused_by": {"reason": "many buckets"}}
 PLAIN_HTTP = "[SSL: WRONG_VERSION_NUMBER] wrong version number (_ssl.c:1006)"
 CAUSES = {"reason": "outer", "root_cause": [{"reason": "too many clauses"}]}
@@ -176,6 +177,7 @@ CAUSES = {"reason": "outer", "root_cause": [{"reason": "too many clauses"}]}
             ServerError,
             "pets: y (status 404)",
         ),
+        (failure(NOT_FOUND, 404, FORGOTTEN), ServerError, "restarted while it was read, or that"),
         (failure(UNKNOWN, 401, {}), ServerError, "refuses us (401): give credentials by IMGSEARCH"),
         (failure(REFUSED, 403, {}), ServerError, "refuses us (403): take a block off the index ("),
         (failure(BAD_REQUEST, 400, FULL), ServerError, "pets: many buckets (status 400)"),

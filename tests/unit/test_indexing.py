@@ -23,7 +23,7 @@ from imgsearch_es.errors import (
     ShortageError,
     SourceError,
 )
-from imgsearch_es.indexing import STAGES, IndexReport, folder_label, gone, run
+from imgsearch_es.indexing import STAGES, IndexReport, folder_label, gone, read, run
 from imgsearch_es.pictures import images
 from imgsearch_es.pictures.files import Limits, picture_id
 from imgsearch_es.retrieval.ledger import Rejected
@@ -156,6 +156,42 @@ def test_prune_takes_odd_names_and_keeps_what_the_walk_passes_over(index, photos
     assert index.add(photos, prune=True).removed == 0
     place.unlink()
     assert counts(index.add(photos, prune=True)) == (0, 0, 12, 1, 0)
+
+
+def test_prune_keeps_what_is_moved_while_it_runs(index, photos):
+    cat, other = photos / "cats" / "cat.0.png", photos / "dogs" / "moved.png"
+    index.label([cat], add=["mine"])
+
+    def move(report, total):
+        if report.found == 12 and cat.exists():
+            cat.rename(other)
+
+    assert counts(index.add(photos, prune=True, progress=move)) == (0, 0, 12, 0, 0)
+    assert index.add(photos, prune=True).moved == 1
+    assert index.get(other).labels == ("cats", "mine")
+
+
+def test_prune_keeps_what_is_labeled_where_a_picture_moved_on_before_it_was_read(
+    index, photos, monkeypatch
+):
+    index.label([photos / "cats" / "cat.0.png"], add=["mine"])
+    index.update(photos / "dogs" / "dog.0.png", labels=[], metadata={})
+    (photos / "dogs" / "dog.0.png").unlink()
+    moved = (photos / "cats" / "cat.0.png").rename(photos / "dogs" / "moved.png")
+    real = read.read_bytes
+
+    def late(uri, *rest):
+        if uri == str(moved):
+            moved.rename(photos / "dogs" / "on.png")
+        return real(uri, *rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(read, "read_bytes", late)
+        report = index.add(photos, prune=True)
+    assert (report.removed, index.count()) == (1, 11)
+    assert f"nothing with labels or metadata was removed: {moved} vanished" in report.kept[0]
+    assert index.add(photos, prune=True).moved == 1
+    assert index.get(photos / "dogs" / "on.png").labels == ("cats", "mine")
 
 
 def test_prune_refuses_where_a_drive_may_not_be_mounted(index, photos):

@@ -187,6 +187,8 @@ def translated(address: Address) -> Iterator[None]:
         limits = " (http.max_content_length; of a proxy before it, such as client_max_body_size)"
         too_large = f"the request is larger than the server takes{limits}: "
         means = too_large if error.meta.status == TOO_LARGE else ""
+        if "search_context_missing" in str(error.body):
+            means = "the server was restarted while it was read, or that took too long: try again; "
         raise ServerError(f"{address}: {means}{reason_of(error)}") from error
     except helpers.ScanError as error:
         raise ServerError(f"{address}: a part of the index does not answer ({error})") from error
