@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import signal
 import sys
@@ -22,7 +23,7 @@ from imgsearch_es.analysis.analyzer import Analyzer
 from imgsearch_es.analysis.decoding import AREA, LARGE, Decoded, Refused
 from imgsearch_es.analysis.decoding.process import NoWorkerError, WorkerLostError, WorkerProcess
 from imgsearch_es.analysis.filters import Preparation, create_image_filter
-from imgsearch_es.errors import AnalyzerError, ImageError
+from imgsearch_es.errors import AnalyzerError, ImageError, ShortageError
 from imgsearch_es.indexing.find import Found, Options
 from imgsearch_es.indexing.read import Readers
 from imgsearch_es.indexing.report import Stages
@@ -188,6 +189,18 @@ def test_a_worker_that_keeps_memory_of_a_picture_gives_way_to_a_new_one(worker, 
     second = there._process.pid
     there.decode_files([str(photos / "00.png")])
     assert there._process.pid == second
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nothing says what it takes")
+def test_a_decoder_that_takes_its_memory_when_it_is_made_is_refused(worker):
+    """WebP's takes two canvases before anybody knows how large they are: once filled, for good."""
+    pages, file = [Image.new("RGB", (8, 8), color) for color in ("red", "blue")], io.BytesIO()
+    pages[0].save(file, "WEBP", save_all=True, append_images=pages[1:])
+    data, side = bytearray(file.getvalue()), 13_000
+    data[24:30] = 2 * (side - 1).to_bytes(3, "little")  # of the canvas, where the pages are small
+    with pytest.raises(ImageError, match=r"its decoder takes more than 300 MB") as caught:
+        worker().decode(bytes(data), "a.webp")
+    assert not isinstance(caught.value, ShortageError)  # another try would end as this one
 
 
 @pytest.fixture

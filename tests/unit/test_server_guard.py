@@ -7,6 +7,7 @@ import hmac
 import http.client
 import json
 import logging
+import re
 import socket
 import subprocess
 import sys
@@ -281,6 +282,33 @@ def test_a_body_of_two_lengths_ends_the_connection(client):
         )
         answers = read.read()
     assert (answers.count(b"HTTP/1.1 "), answers[:12]) == (1, b"HTTP/1.1 400")
+
+
+@pytest.mark.parametrize(
+    ("head", "options", "status"),
+    [
+        (b"GET / HTTP/1.1\r\nHost: evil.example", {}, b"400"),
+        (b"POST / HTTP/1.1\r\nHost: localhost\r\nOrigin: http://evil.example", {}, b"403"),
+        (b"GET /health HTTP/1.1\r\nHost: localhost", {"rate": 0.001, "burst": 1}, b"429"),
+    ],
+)
+def test_many_requests_sent_at_once_end_with_the_first_that_is_refused_for_nothing(
+    start, head, options, status
+):
+    with (
+        start(**options) as client,
+        socket.create_connection(client.address, timeout=PATIENCE) as flood,
+        flood.makefile("rb") as read,
+    ):
+        flood.sendall(50 * (head + b"\r\n\r\n"))
+        answers = re.findall(rb"HTTP/1\.1 (\d+)", read.read())
+    assert answers == [b"200", status][-len(answers) :]
+
+
+def test_who_sends_too_much_hears_why_although_the_connection_ends(start):
+    with start(rate=0.001, burst=1) as client:
+        assert client.get("/health").status == 200
+        assert client.upload("/api/v1/uploads", bytes(9_000_000)).status == 429
 
 
 def test_bodies_that_are_on_their_way_have_room_for_others(start, monkeypatch, word):

@@ -183,7 +183,10 @@ class _Worker:
             if pixels > LARGE and not self._is_turn:
                 raise LargeError(uri, pixels)
             if has is not None:
-                _limit_data(has + 4 * pixels + _MARGIN)  # Pillow's RGB has four bytes
+                most = has + 4 * pixels + _MARGIN  # Pillow's RGB has four bytes
+                if (_data_bytes() or 0) > most:  # WebP's decoder took it before this was known
+                    raise ImageError(uri, _TOO_MUCH)
+                _limit_data(most)
 
         size = self._prepare.decode_size
         try:

@@ -122,9 +122,10 @@ class Body:
     def __init__(self, scope: Scope, receive: Receive) -> None:
         self._receive = receive
         asked = Headers(scope=scope)
-        ends = scope["http_version"] == "1.0" or "close" in asked.get("connection", "").lower()
-        # Of one that stays the rest is read anyway; who waits to be asked for it does not send it.
-        self._is_done = not ends or "expect" in asked
+        self._ends = (
+            scope["http_version"] == "1.0" or "close" in asked.get("connection", "").lower()
+        )
+        self._is_done = "expect" in asked  # who waits to be asked for it does not send it
 
     async def receive(self) -> Message:
         """As of ASGI."""
@@ -132,10 +133,13 @@ class Body:
         self._is_done |= not message.get("more_body", False)
         return message
 
-    async def take_rest(self) -> None:
-        """Read it and keep nothing, for as long as a client may take."""
+    async def take_rest(self, *, closes: bool) -> None:
+        """Read it and keep nothing, for as long as a client may take.
+
+        Of a connection that neither client nor answer closes it is read anyway.
+        """
         with anyio.move_on_after(_REST_SECONDS):
-            while not self._is_done:
+            while (closes or self._ends) and not self._is_done:
                 await self.receive()
 
 

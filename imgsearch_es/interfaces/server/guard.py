@@ -56,6 +56,8 @@ _MULTIPART_BYTES = 64 * 1024
 _JSON_BYTES = 2 * 1024**2
 """Of a body that is no form, twice what metadata may have: it is kept in memory whole."""
 _REASONS = {400: "host", 401: "token", 403: "origin", 413: "size", 429: "rate", 504: "time"}
+_CLOSE = {"Connection": "close"}
+"""With what costs a client nothing: many requests sent at once end with the first such answer."""
 _PICTURES = (1, 2, 4, 8, 16, 32)
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 
@@ -246,7 +248,7 @@ class Guard:
         if name in self._hosts or _is_address(name):
             return None
         message = "this server is not known by that name: start it with --host-name NAME"
-        return ProblemError(400, "UnknownHost", message)
+        return ProblemError(400, "UnknownHost", message, _CLOSE)
 
     def _check_rate(self, scope: Scope) -> ProblemError | None:
         cheap = scope["path"].startswith(("/thumbnails/", _OPEN_FOLDER))
@@ -255,7 +257,8 @@ class Guard:
             return None
         seconds = str(max(1, round(wait + 0.5)))
         message = f"too many requests: wait {seconds} s"
-        return ProblemError(429, "TooManyRequests", message, {"Retry-After": seconds})
+        headers = {**_CLOSE, "Retry-After": seconds}
+        return ProblemError(429, "TooManyRequests", message, headers)
 
     def _check_token(self, path: str, headers: Headers) -> ProblemError | None:
         """Where other machines reach the server, reading needs the token, too."""
@@ -269,7 +272,7 @@ class Guard:
         if "content-length" in headers and "transfer-encoding" in headers:
             # A proxy may go by the one and we by the other: what follows is perhaps no request.
             message = "a body has a Content-Length or a Transfer-Encoding, not both"
-            return ProblemError(400, "BadRequest", message, {"Connection": "close"})
+            return ProblemError(400, "BadRequest", message, _CLOSE)
         most = self._most_bytes(headers)
         return _too_large(most) if int(length) > most else None
 
@@ -340,12 +343,12 @@ class _Answer:
         if self.refusal is not None:
             return
         if message["type"] == "http.response.start":
+            headers = MutableHeaders(raw=list(message.get("headers", [])))
             if message["status"] < 500:
-                await self._body.take_rest()
+                await self._body.take_rest(closes="connection" in headers)
             self.began, self.status = time.perf_counter(), message["status"]
             if self.deadline is not None:
                 self.deadline.deadline = float("inf")
-            headers = MutableHeaders(raw=list(message.get("headers", [])))
             for name, value in {**SECURITY_HEADERS, "Cache-Control": "no-store"}.items():
                 headers.setdefault(name, value)
             message = {**message, "headers": headers.raw}
@@ -365,7 +368,7 @@ def _check_origin(method: str, headers: Headers) -> ProblemError | None:
     origin, host = headers.get("origin"), headers.get("host", "")
     foreign = headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none")
     if foreign or (origin is not None and origin.partition("://")[2] != host):
-        return ProblemError(403, "ForeignOrigin", "requests of other web pages are refused")
+        return ProblemError(403, "ForeignOrigin", "requests of other web pages are refused", _CLOSE)
     return None
 
 
