@@ -40,6 +40,11 @@ class _Interrupt:
         self.came = True
         raise KeyboardInterrupt
 
+    def check(self) -> None:
+        """Raise it again: for a command that only a signal ends, as an import may have lost it."""
+        if self.came:
+            raise KeyboardInterrupt
+
 
 interrupt = _Interrupt()
 RAISING: tuple[Any, ...] = (signal.default_int_handler, interrupt)

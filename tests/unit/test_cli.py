@@ -22,6 +22,7 @@ from imgsearch_es import ImageIndex
 from imgsearch_es.interfaces.cli import app
 from imgsearch_es.interfaces.cli.output import printable, say
 from imgsearch_es.retrieval.strategies import STRATEGIES
+from imgsearch_es.stores.interrupts import STOPPED, interrupt
 
 COMMANDS = (
     "demo", "doctor", "models", "index", "watch", "remove", "stats", "rejected", "search",
@@ -647,6 +648,22 @@ def test_a_manifest_that_is_too_deep(run, place, tmp_path):
     (tmp_path / "deep.json").write_text("[" * 100_000)
     said = sentence(run("evaluate", "--manifest", tmp_path / "deep.json", "-i", place, code=1))
     assert "deep.json is no JSON" in said
+
+
+@pytest.mark.parametrize("command", [("watch", "pets"), ("serve", "--port", 0)])
+def test_a_signal_that_an_import_swallowed_ends_what_signals_alone_end(
+    run, place, photos, monkeypatch, command
+):
+    monkeypatch.setattr(interrupt, "came", True)
+    monkeypatch.chdir(photos)
+    (photos / "pets").mkdir()
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.getsignal(number) for number in numbers]
+    try:
+        assert STOPPED in run(*command, "-i", place, code=130).stderr
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
 
 
 @pytest.mark.parametrize("command", ["search --vector /dev/zero", "evaluate --manifest /dev/zero"])

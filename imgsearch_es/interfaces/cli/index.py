@@ -31,7 +31,7 @@ from imgsearch_es.interfaces.cli.output import (
     warn,
 )
 from imgsearch_es.pictures.sources import kind_by_name
-from imgsearch_es.stores.interrupts import STOPPED, Ending
+from imgsearch_es.stores.interrupts import STOPPED, Ending, interrupt
 
 if TYPE_CHECKING:
     from imgsearch_es.index import ImageIndex
@@ -189,6 +189,7 @@ def watch(
 
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, Ending(watcher.stop))
+        interrupt.check()
         report = watcher.run()
     answer(report)
     say(f"{target.location}: {report}")

@@ -35,6 +35,7 @@ from imgsearch_es.interfaces.server.connections import (
 )
 from imgsearch_es.interfaces.server.guard import Guard, ServerSettings
 from imgsearch_es.interfaces.server.services import Services, services_of
+from imgsearch_es.stores.interrupts import interrupt
 
 _DESCRIPTION = """
 Image search with a classifier as the analyzer. Answers are what the command line prints with
@@ -183,6 +184,7 @@ class _Server(uvicorn.Server):
         asked = (signal.SIGINT, signal.SIGTERM)
         before = {number: signal.signal(number, self.handle_exit) for number in asked}
         try:
+            interrupt.check()
             yield
         finally:
             for number, handler in before.items():
