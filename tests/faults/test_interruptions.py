@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from imgsearch_es import ImageIndex
-from tests.conftest import PATIENCE
+from tests.conftest import PATIENCE, python
 from tests.fakes import FakeModel, pictures
 from tests.faults.conftest import ALL, PICTURES, content, finish, wait_for_pictures
 
@@ -157,3 +157,29 @@ def ended(process: int) -> bool:
         time.sleep(0.05)
     os.kill(process, signal.SIGKILL)
     return False
+
+
+_IMPORTED = """
+import os, signal, sys
+
+def watch(frame, event, argument):
+    above = frame.f_back
+    while above and above.f_code.co_filename.endswith("enum.py"):
+        above = above.f_back
+    if frame.f_code.co_filename.endswith("enum.py") and above.f_code.co_name == CALLS:
+        sys.setprofile(None)
+        os.kill(os.getpid(), signal.SIGINT)
+
+CALLS = "_call_with_frames_removed"  # an extension calls
+signal.signal(signal.SIGINT, signal.default_int_handler)
+sys.setprofile(watch)
+try:
+    import imgsearch_es.stores.embedded
+except KeyboardInterrupt:
+    print("duckdb" in sys.modules)
+"""
+
+
+def test_ctrl_c_while_duckdb_is_imported_waits_until_it_is():
+    run = python("-c", _IMPORTED)
+    assert (run.returncode, run.stdout, run.stderr) == (0, "True\n", "")
