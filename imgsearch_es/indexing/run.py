@@ -86,7 +86,10 @@ class _Stop:
                 continue
             taken[number] = handler
             signal.signal(number, self._handle)
+        asked = any(isinstance(each, Ending) and each.asked for each in taken.values())
         try:
+            if asked and not self.requested:
+                self._handle(signal.SIGTERM, None)
             yield
         finally:
             for number, handler in taken.items():

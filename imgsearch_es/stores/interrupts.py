@@ -54,14 +54,17 @@ RAISING: tuple[Any, ...] = (signal.default_int_handler, interrupt)
 class Ending:
     """A handler that asks a program to end, and by the second Ctrl-C ends it at once.
 
-    A run in between takes the signals, calls ``ask`` and ends in good order.
+    A run in between takes the signals, calls ``ask`` and ends in good order; so does one that
+    begins when it was ``asked`` already.
     """
 
     def __init__(self, ask: Callable[[], None]) -> None:
         self.ask = ask
+        self.asked = False
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
         """Called by Python when the signal comes."""
+        self.asked = True
         self.ask()
         signal.signal(signal.SIGINT, signal.default_int_handler)
 

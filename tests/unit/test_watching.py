@@ -122,6 +122,23 @@ def test_a_signal_ends_what_is_being_added_and_nothing_is_removed(
     assert all(index.get(path).labels == ("pet",) for path in cats)
 
 
+def test_what_is_begun_after_a_signal_ends_at_once(index, fake_model, photos, monkeypatch):
+    watcher = Watcher(index, [photos])
+    watcher._synchronize(photos)
+    for seed in range(200):
+        noise(seed).save(photos / f"{seed}.png")
+    ending = Ending(watcher.stop)
+    before = signal.signal(signal.SIGTERM, ending)
+    try:
+        ending(signal.SIGTERM, None)
+        watcher._synchronize(photos)
+        assert signal.getsignal(signal.SIGTERM) is ending
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    assert watcher.report.added < 200
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere every name is in UTF-8")
 def test_a_name_that_is_no_utf_8_does_not_have_all_read_again_and_again(index, photos, monkeypatch):
     pause = property(lambda _: 0.1, lambda _, seconds: None)

@@ -187,8 +187,9 @@ def watch(
             tell=warn if json_only.get() else say,
         )
 
+        ending = Ending(watcher.stop)
         for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, Ending(watcher.stop))
+            signal.signal(number, ending)
         interrupt.check()
         report = watcher.run()
     answer(report)
