@@ -23,7 +23,7 @@ import pytest
 
 from imgsearch_es.analysis.analyzer import Term
 from imgsearch_es.errors import IndexLockedError, IndexNotFoundError, SchemaError, StoreError
-from imgsearch_es.retrieval.queries import Query
+from imgsearch_es.retrieval.queries import Query, Selection
 from imgsearch_es.stores.base import IndexSettings
 from imgsearch_es.stores.embedded import schema
 from imgsearch_es.stores.embedded.file import WAIT_SECONDS, DatabaseFile
@@ -487,6 +487,16 @@ def test_what_does_not_fit_is_told(store, harm):
         connection.execute(harm)
     with pytest.raises(StoreError, match=r"is harmed inside: .*; `imgsearch verify` says"):
         EmbeddedStore(store.location).search(Query(terms=(Term("cat", 1.0),)))
+
+
+def test_facets_tell_of_terms_that_there_are_not(store):
+    store.write([document("a.jpg", [("cat", 0.5)])])
+    store.close()
+    with duckdb.connect(store.location) as connection:
+        connection.execute("UPDATE documents SET terms = [30000]")
+    for field in ("synsets", "top_synset"):
+        with pytest.raises(StoreError, match=r"is harmed inside: .*; `imgsearch verify` says"):
+            EmbeddedStore(store.location).facets(Selection(), [field], 10)
 
 
 @pytest.mark.parametrize("damage", [lambda b, n: b[:n], lambda b, n: b[:n] + b"\xff" + b[n + 1 :]])

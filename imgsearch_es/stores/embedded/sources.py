@@ -326,6 +326,8 @@ def _facet(
     if field in PERIODS:
         return by_time(counts.items())
     if field in ("synsets", "top_synset"):
+        if not {int(number) for number in counts} <= reader.keys.keys():
+            raise DamagedIndexError("it has terms that its analyzer does not have")
         named = {reader.keys[int(number)]: many for number, many in counts.items()}
         counts = {key: many for key, many in named.items() if not is_color(key)}
     return most_frequent(counts.items(), size)
