@@ -54,6 +54,32 @@ def test_harm_is_found_told_and_put_right(run, asked, index, photos, cat, harm):
     assert index.count() == 12
 
 
+@pytest.mark.parametrize(
+    "harm",
+    [
+        "sha256 = NULL",
+        "sha256 = 'none'",
+        "label = NULL",
+        "metadata = '[1]'",
+        "metadata = '{\"a\":' || repeat('[', 2000) || repeat(']', 2000) || '}'",
+    ],
+)
+def test_a_document_that_cannot_be_read_is_named_or_analyzed_again(index, photos, cat, harm):
+    index.close()
+    with duckdb.connect(index.location) as connection:
+        connection.execute(f"UPDATE documents SET {harm} WHERE id = $1", [picture_id(str(cat))])
+    assert index.verify().counts
+    if "sha256" in harm:
+        assert index.add(photos).updated == 1
+    else:
+        with pytest.raises(StoreError, match="imgsearch verify"):
+            index.add(photos, labels=["pet"])
+        assert index.remove(str(cat)) == 1
+        index.add(photos)
+    assert not index.verify().counts
+    assert index.count() == 12
+
+
 IDS = {
     "another's": "id = (SELECT id FROM documents WHERE document = 9) WHERE document = 2",
     "an earlier one's": "id = (SELECT id FROM documents WHERE document = 2) WHERE document = 9",

@@ -180,7 +180,7 @@ class OpenIndex(Store):
                 [self._file.ids.among(reader.connection, ids)],
             )
         return {
-            key: Known(sha256, tuple(labels), schema.to_metadata(metadata), text)
+            key: Known.readable(sha256, labels, schema.readable_metadata(metadata), text)
             for key, sha256, labels, metadata, text in rows
         }
 
