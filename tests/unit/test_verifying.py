@@ -226,6 +226,16 @@ def test_wrong_settings_repair_nothing(run, index):
     assert Path(index.location).read_bytes() == before
 
 
+def test_a_harmed_count_of_sorted_postings_stops_no_run(index, photos):
+    index.close()
+    with duckdb.connect(index.location) as connection:
+        connection.execute("UPDATE settings SET value = 'x' WHERE name = 'clustered_postings'")
+    assert index.add(photos, labels=["pet"]).updated == 12
+    assert index.verify().counts
+    index.verify(repair=True)
+    assert not index.verify().counts
+
+
 def test_a_damaged_page_is_told_as_that(index):
     index.close()
     path = Path(index.location)
