@@ -210,7 +210,7 @@ def _may_have(seen: bytearray, sha256: str) -> bool:
 
 
 def _probes(seen: bytearray, sha256: str) -> Iterator[tuple[int, int]]:
-    number = int(sha256[:16], 16)
+    number = hash(sha256)  # of a harmed document it is any text
     for place in (number, number >> 24):
         byte, bit = divmod(place % (8 * len(seen)), 8)
         yield byte, 1 << bit

@@ -53,6 +53,8 @@ def member_uri(member: str, archive: str) -> str:
     """The URI of a file in an archive; ArchiveError for a name that cannot be part of one."""
     if "::" in member:
         raise ArchiveError("its name has '::', which separates a member from its archive")
+    if "\0" in member:
+        raise ArchiveError("its name has a null character")
     try:
         member.encode("utf-8")
     except UnicodeEncodeError:

@@ -204,7 +204,7 @@ class Rejected:
     @property
     def said(self) -> tuple[tuple[str, ...], dict[str, Any]] | None:
         """The labels and metadata in ``given``, if there are any."""
-        with suppress(LookupError, TypeError, ValueError):
+        with suppress(LookupError, RecursionError, TypeError, ValueError):
             given = json.loads(self.given)
             return tuple(given["labels"]), dict(given["metadata"])
         return None

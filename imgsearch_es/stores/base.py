@@ -154,6 +154,17 @@ class Known:
     metadata: Mapping[str, Any]
     text: str | None = None
 
+    @classmethod
+    def readable(cls, sha256: object, given: object, metadata: object, text: object) -> Known:
+        """What can be read of what others may have written; ``verify`` tells of the rest."""
+        labels = given if isinstance(given, list) else [given]
+        return cls(
+            sha256 if isinstance(sha256, str) else "",
+            tuple(label for label in labels if isinstance(label, str)),
+            metadata if isinstance(metadata, dict) else {},
+            text if isinstance(text, str) else None,
+        )
+
     @property
     def is_named(self) -> bool:
         """Whether people said something of it."""

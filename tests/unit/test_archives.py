@@ -115,7 +115,7 @@ def test_a_wrong_sidecar_rejects_its_picture_only(new, tmp_path, name, data, rea
 def test_a_name_that_is_no_uri_is_rejected(new, tmp_path):
     shard = tmp_path / "s.tar"
     with tarfile.open(shard, "w", errors="surrogateescape") as archive:
-        for name in ("a::b.png", os.fsdecode(b"\xff.png")):
+        for name in ("a::b.png", os.fsdecode(b"\xff.png"), "é\0.png"):
             info = tarfile.TarInfo(name)
             info.size = len(png(1))
             archive.addfile(info, io.BytesIO(png(1)))
@@ -124,6 +124,7 @@ def test_a_name_that_is_no_uri_is_rejected(new, tmp_path):
         "'\\udcff.png' in it cannot be indexed: its name is no UTF-8",
         "'a::b.png' in it cannot be indexed: its name has '::', which separates a member from "
         "its archive",
+        "'é\\x00.png' in it cannot be indexed: its name has a null character",
     ]
 
 

@@ -454,7 +454,11 @@ def test_a_newer_file_is_refused(store, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "value", ["", "[]", "{}", "no JSON", *(f'{{"schema_version": {n}}}' for n in ('"x"', "0", "1"))]
+    "value",
+    [
+        *("", "[]", "{}", "no JSON", "[" * 100_000),
+        *(f'{{"schema_version": {n}}}' for n in ('"x"', "0", "1", "Infinity")),
+    ],
 )
 def test_damaged_settings_are_told(store, value):
     with duckdb.connect(store.location) as connection:

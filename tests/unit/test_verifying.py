@@ -54,6 +54,32 @@ def test_harm_is_found_told_and_put_right(run, asked, index, photos, cat, harm):
     assert index.count() == 12
 
 
+@pytest.mark.parametrize(
+    "harm",
+    [
+        "sha256 = NULL",
+        "sha256 = 'none'",
+        "label = NULL",
+        "metadata = '[1]'",
+        "metadata = '{\"a\":' || repeat('[', 2000) || repeat(']', 2000) || '}'",
+    ],
+)
+def test_a_document_that_cannot_be_read_is_named_or_analyzed_again(index, photos, cat, harm):
+    index.close()
+    with duckdb.connect(index.location) as connection:
+        connection.execute(f"UPDATE documents SET {harm} WHERE id = $1", [picture_id(str(cat))])
+    assert index.verify().counts
+    if "sha256" in harm:
+        assert index.add(photos).updated == 1
+    else:
+        with pytest.raises(StoreError, match="imgsearch verify"):
+            index.add(photos, labels=["pet"])
+        assert index.remove(str(cat)) == 1
+        index.add(photos)
+    assert not index.verify().counts
+    assert index.count() == 12
+
+
 IDS = {
     "another's": "id = (SELECT id FROM documents WHERE document = 9) WHERE document = 2",
     "an earlier one's": "id = (SELECT id FROM documents WHERE document = 2) WHERE document = 9",
@@ -198,6 +224,16 @@ def test_wrong_settings_repair_nothing(run, index):
     found = run("verify", "--index", index.location, "--repair", code=1)
     assert "first the settings must be right" in found.stdout
     assert Path(index.location).read_bytes() == before
+
+
+def test_a_harmed_count_of_sorted_postings_stops_no_run(index, photos):
+    index.close()
+    with duckdb.connect(index.location) as connection:
+        connection.execute("UPDATE settings SET value = 'x' WHERE name = 'clustered_postings'")
+    assert index.add(photos, labels=["pet"]).updated == 12
+    assert index.verify().counts
+    index.verify(repair=True)
+    assert not index.verify().counts
 
 
 def test_a_damaged_page_is_told_as_that(index):

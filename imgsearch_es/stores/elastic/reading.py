@@ -69,7 +69,7 @@ class Reading(AliasedIndex):
                 return {d.id: Known(d.sha256, d.labels, d.metadata, d.text) for d in found}
         with translated(self._address):
             found_there = waiting.sources_by_id(self.client, self._name, ids, fields)
-            return {key: _known(source) for key, source in found_there}
+            return {key: Known.readable(*map(source.get, fields)) for key, source in found_there}
 
     def by_content(self, hashes: Sequence[str]) -> dict[str, dict[str, str]]:
         first = {"size": SAME, "sort": [{"id": "asc"}], "docvalue_fields": ["uri"]}
@@ -308,18 +308,6 @@ class Reading(AliasedIndex):
 
         for answer in fetching.all_answers(self.client, self._name, body, _KEEP_ALIVE, search):
             yield from answer["hits"]["hits"]
-
-
-def _known(source: Mapping[str, Any]) -> Known:
-    """What can be read of a source that others may have written; ``verify`` tells of the rest."""
-    sha256, given, metadata, text = map(source.get, ("sha256", "label", "metadata", "text"))
-    labels = given if isinstance(given, list) else [given]
-    return Known(
-        sha256 if isinstance(sha256, str) else "",
-        tuple(label for label in labels if isinstance(label, str)),
-        metadata if isinstance(metadata, dict) else {},
-        text if isinstance(text, str) else None,
-    )
 
 
 def _aggregation(field: str, size: int) -> dict[str, Any]:

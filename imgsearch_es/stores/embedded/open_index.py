@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -145,8 +145,10 @@ class OpenIndex(Store):
         return self._file.patient()
 
     def _cluster(self) -> None:
+        clustered = 0
         with self._reading() as reader:
-            clustered = int(schema.read_value(reader.connection, "clustered_postings"))
+            with suppress(KeyError, ValueError):  # harmed: `verify` says so
+                clustered = int(schema.read_value(reader.connection, "clustered_postings"))
             tables = schema.posting_tables(reader.settings)
             count = sum(reader.one(f"SELECT count(*) FROM {table}") for table in tables)
         if count - clustered > max(_SETTLED, clustered // 4):
@@ -180,7 +182,7 @@ class OpenIndex(Store):
                 [self._file.ids.among(reader.connection, ids)],
             )
         return {
-            key: Known(sha256, tuple(labels), schema.to_metadata(metadata), text)
+            key: Known.readable(sha256, labels, schema.readable_metadata(metadata), text)
             for key, sha256, labels, metadata, text in rows
         }
 

@@ -183,7 +183,7 @@ def parse_settings(text: str, location: str) -> IndexSettings:
                 f"{location} was written by a newer imgsearch-es (schema {version}, this one knows "
                 f"{COLOR_SCHEMA}): upgrade this installation"
             )
-    except (TypeError, KeyError, ValueError) as error:
+    except (TypeError, KeyError, OverflowError, RecursionError, ValueError) as error:
         raise _no_index(location) from error
     return read_settings(data, location)
 
@@ -298,7 +298,18 @@ def _to_photo(column: Mapping[str, Any] | None) -> Photo:
 
 def to_metadata(text: str) -> dict[str, Any]:
     """Stored metadata; what is no number of JSON, as earlier versions took it, becomes None."""
-    return dict(_METADATA.decode(text))
+    try:
+        return dict(_METADATA.decode(text))
+    except RecursionError as error:
+        raise ValueError("metadata are nested too deeply") from error
+
+
+def readable_metadata(text: str | None) -> dict[str, Any]:
+    """Stored metadata, or none where they cannot be read."""
+    try:
+        return to_metadata(text or "{}")
+    except (TypeError, ValueError):
+        return {}
 
 
 def stored(reader: Reader, ids: Sequence[str], *, embeddings: bool) -> dict[str, Document]:
