@@ -189,6 +189,8 @@ class IndexSettings:
             synset_fields=data.get("synset_fields", True),
         )
         _check_analyzer(settings.analyzer)
+        if type(settings.weights) is not str or type(settings.embedding_dimensions) is not int:
+            raise TypeError("weights is a text, embedding_dimensions a whole number")
         taught = [TaughtWord.from_dict(word) for word in data.get("taught") or ()]
         settings._check_taught(taught)
         return settings.with_taught(taught)
@@ -216,6 +218,8 @@ def _check_analyzer(config: Mapping[str, Any]) -> None:
     """TypeError or ConfigurationError of a configuration by which no index can be searched."""
     if not isinstance(config["model"]["name"], str):
         raise TypeError("the model's name is a text")
+    if not all(isinstance(each["name"], str) for each in config.get("term_filters", ())):
+        raise TypeError("the name of a term filter is a text")
     asked = config.get("query_terms", 1)
     if type(asked) is not int or asked < 1:
         raise TypeError("query_terms is a whole number above 0")

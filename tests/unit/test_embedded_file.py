@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import signal
 import subprocess
 import sys
@@ -464,6 +465,22 @@ def test_damaged_settings_are_told(store, value):
     with duckdb.connect(store.location) as connection:
         schema.write_value(connection, "settings", value)
     with pytest.raises(SchemaError, match=r"no index of imgsearch|are not those that were wr"):
+        EmbeddedStore(store.location).settings()
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        {"weights": 5},
+        {"embedding_dimensions": "16"},
+        {"analyzer": {"model": {"name": "fake"}, "term_filters": "top_k"}},
+    ],
+)
+def test_settings_of_another_kind_are_told(store, harm):
+    with duckdb.connect(store.location) as connection:
+        settings = json.loads(schema.read_value(connection, "settings"))
+        schema.write_value(connection, "settings", json.dumps({**settings, **harm}))
+    with pytest.raises(SchemaError, match="are not those that were written"):
         EmbeddedStore(store.location).settings()
 
 
