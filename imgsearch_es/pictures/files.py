@@ -302,11 +302,13 @@ def reason(error: BaseException) -> str:
 
 def remote_reason(error: BaseException) -> str:
     """What went wrong far away: fsspec hides it in what caused its error, a missing file."""
-    while error.__cause__ is not None:
+    while isinstance(error.__cause__, Exception):  # and not what a time-out cancels
         error = error.__cause__
     status = getattr(error, "status", None)
     if type(error).__name__ == "TooManyRedirects":
         return "it redirects without end"
+    if type(error).__name__ == "TimeoutError":
+        return "it does not answer in time"
     if isinstance(status, int):
         said = f"the server answers {status} {getattr(error, 'message', '')}".rstrip()
         return f"{said}{_NAME_IT}" if status == HTTPStatus.UNAUTHORIZED else said

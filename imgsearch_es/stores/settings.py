@@ -218,8 +218,9 @@ def _check_analyzer(config: Mapping[str, Any]) -> None:
     """TypeError or ConfigurationError of a configuration by which no index can be searched."""
     if not isinstance(config["model"]["name"], str):
         raise TypeError("the model's name is a text")
-    if not all(isinstance(each["name"], str) for each in config.get("term_filters", ())):
-        raise TypeError("the name of a term filter is a text")
+    for kind in ("image_filters", "term_filters", "embedding_filters"):
+        if not all(isinstance(each["name"], str) for each in config.get(kind, ())):
+            raise TypeError("the name of a filter is a text")
     asked = config.get("query_terms", 1)
     if type(asked) is not int or asked < 1:
         raise TypeError("query_terms is a whole number above 0")

@@ -474,6 +474,7 @@ def test_damaged_settings_are_told(store, value):
         {"weights": 5},
         {"embedding_dimensions": "16"},
         {"analyzer": {"model": {"name": "fake"}, "term_filters": "top_k"}},
+        {"analyzer": {"model": {"name": "fake"}, "image_filters": [3]}},
     ],
 )
 def test_settings_of_another_kind_are_told(store, harm):

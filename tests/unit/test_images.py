@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import io
 import itertools
@@ -877,6 +878,12 @@ def test_a_public_server_sends_nobody_to_a_private_address(monkeypatch):
 )
 def test_who_is_not_known_is_asked_for_the_password(error, names):
     assert ("name the URL with its own again" in files.remote_reason(error)) == names
+
+
+def test_a_server_that_is_silent_is_named_as_that():
+    late, missing = asyncio.TimeoutError(), FileNotFoundError("https://host/a.png")
+    late.__cause__, missing.__cause__ = asyncio.CancelledError(), late  # as aiohttp and fsspec do
+    assert files.remote_reason(missing) == "it does not answer in time"
 
 
 def test_what_comes_too_slowly_is_not_waited_for(monkeypatch):
