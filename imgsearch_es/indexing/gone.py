@@ -34,7 +34,7 @@ def prune(
     store: Store,
     sources: Iterable[ImageSource | PictureList],
     before: Collection[str],
-    rejected: Iterable[str] = (),
+    rejected: Iterable[str],
     tell: Callable[[str], None] = lambda text: None,
 ) -> int:
     """Remove documents below the folders named whose files are gone; gives how many.

@@ -122,7 +122,7 @@ def test_a_signal_ends_what_is_being_added_and_nothing_is_removed(
     assert all(index.get(path).labels == ("pet",) for path in cats)
 
 
-def test_what_is_begun_after_a_signal_ends_at_once(index, fake_model, photos, monkeypatch):
+def test_what_is_begun_after_a_signal_ends_at_once(index, photos):
     watcher = Watcher(index, [photos])
     watcher._synchronize(photos)
     for seed in range(200):
