@@ -20,7 +20,7 @@ from imgsearch_es.pictures.images import ImageSource, Picture
 from imgsearch_es.pictures.manifests import PictureList, find_entries
 from imgsearch_es.pictures.sources import TableRow, is_table, table_rows
 from imgsearch_es.retrieval.documents import Document
-from imgsearch_es.retrieval.ledger import Rejected
+from imgsearch_es.retrieval.ledger import Rejected, naming
 from imgsearch_es.stores.base import Known, Store
 
 Labels = Sequence[str] | str | Callable[[str], Sequence[str] | str] | None
@@ -169,6 +169,7 @@ class Finder:
         )
         self._in_memory = [s for s in sources if not isinstance(s, str | os.PathLike | PictureList)]
         self._tables: list[Any] = [source for source in self._in_memory if is_table(source)]
+        self._may_repeat = bool(lists or self._in_memory)  # folders and archives do not
         self._open_memory = open_memory
         self._on_other = report.pass_over
         self._stages = report.stages
@@ -189,17 +190,27 @@ class Finder:
         self.total = self.found
 
     def _find(self) -> Iterator[Found]:
+        """Each picture once: as a table or list names it, which may say something of it."""
+        seen: dict[int, int] = {}
+        for found in chain(self._in_hand(), self._at_places()):
+            if not self._may_repeat:
+                yield found
+                continue
+            key, said = int(found.id[:16], 16), naming(found.labels or (), found.metadata)
+            if found.error or key not in seen:
+                seen[key] = hash(said)
+                yield found
+                continue
+            if said and hash(said) != seen[key]:
+                self._on_other("named again with other labels or metadata")
+            if self.total is not None:
+                self.total -= 1
+
+    def _at_places(self) -> Iterator[Found]:
         for entry in self._entries:
             yield from self._broken()
             yield Found(entry.uri, error=entry.error, labels=entry.labels, metadata=entry.metadata)
         yield from self._broken()
-        seen: set[str] = set()
-        for found in self._in_hand():
-            if found.error or found.uri not in seen:
-                seen.add(found.uri)
-                yield found
-            elif self.total is not None:
-                self.total -= 1
 
     def _in_all(self) -> int | None:
         """How many pictures from memory there are, where that is known before they are read."""

@@ -79,7 +79,7 @@ class IndexReport:
             and metadata, as its file is gone.
         as_before: those of rejected that were not tried again, as they are unchanged.
         passed_over: files in folders and archives that are no pictures, by kind: {".txt": 3}; rows
-            of datasets that have none.
+            of datasets that have none; what says something else of a picture named before.
         kept: what ``prune`` left, a sentence each: the drive of a folder may not be mounted, or a
             picture moved on before it was read.
         seconds: what the run took.
@@ -100,7 +100,7 @@ class IndexReport:
     stages: Stages = field(default_factory=Stages, compare=False, repr=False)
 
     def pass_over(self, kind: str) -> None:
-        """Count a file that is no picture, or a row of a dataset without one."""
+        """Count something that no document is made of, by its kind."""
         self.passed_over[kind] += 1
 
     @property

@@ -28,7 +28,7 @@ from imgsearch_es.pictures.archives import (
     member_uri,
     read_sidecars,
 )
-from imgsearch_es.pictures.files import Limits, open_archive, opened, picture_id, to_path, to_uri
+from imgsearch_es.pictures.files import Limits, open_archive, opened, to_path, to_uri
 from imgsearch_es.pictures.sources import EXTENSIONS, Wanted, find_images, json_value
 
 _LONGEST = Limits(max_bytes=1 << 40)
@@ -106,10 +106,11 @@ def find_entries(
     on_other: Callable[[str], None] = lambda kind: None,
     videos: bool = False,
 ) -> Iterator[Entry]:
-    """Find the pictures in files, folders, URLs, tar files and lists, each once.
+    """Find the pictures in lists, files, folders, URLs and tar files.
 
-    It takes what ``find_images`` takes, and tar files; SourceError where a place or list does not
-    exist (before anything is yielded) or, later, cannot be read.
+    Only lists name a picture again; they come first, for what they say of it. It takes what
+    ``find_images`` takes, and tar files; SourceError where a place or list does not exist (before
+    anything is yielded) or, later, cannot be read.
     """
     archives, others = [], []
     for uri in dict.fromkeys(map(to_uri, places)):
@@ -126,22 +127,8 @@ def find_entries(
         with _source_errors(one.uri), opened(one.uri, _LONGEST):
             pass  # it is there
 
-    def found() -> Iterator[Entry]:
-        yield from map(Entry, images)
-        for archive in archives:
-            yield from _in_archive(Entry(archive), wanted)
-        for one in lists:
-            yield from one.entries()
-
-    def each_once() -> Iterator[Entry]:
-        seen: set[int] = set()
-        for entry in found():
-            key = int(picture_id(entry.uri)[:16], 16)
-            if key not in seen:
-                seen.add(key)
-                yield entry
-
-    return each_once() if lists else found()  # folders and archives name nothing twice
+    inside = chain.from_iterable(_in_archive(Entry(archive), wanted) for archive in archives)
+    return chain(*(one.entries() for one in lists), map(Entry, images), inside)
 
 
 def _in_archive(archive: Entry, wanted: Wanted) -> Iterator[Entry]:

@@ -132,6 +132,17 @@ def test_a_row_without_a_picture_is_passed_over(fake_model, tmp_path):
         assert str(report).endswith("0 rejected; passed over: 2 without picture")
 
 
+def test_a_dataset_beside_the_folder_of_its_pictures(fake_model, tmp_path):
+    place = tmp_path / "a.png"
+    place.write_bytes(png(0))
+    rows = {"image": [str(place)] * 2, "label": ["cat", "dog"]}
+    dataset = datasets.Dataset.from_dict(rows).cast_column("image", datasets.Image())
+    with ImageIndex(tmp_path / "new.duckdb", model="fake") as index:
+        report = index.add([tmp_path, dataset])
+        assert (report.added, index.get(place).labels) == (1, ("cat",))
+        assert report.passed_over["named again with other labels or metadata"] == 1
+
+
 def test_a_stream_that_breaks_off_says_where_and_goes_on_later(fake_model, tmp_path):
     ends = [ConnectionError("reset by peer"), None]
 

@@ -128,10 +128,12 @@ def test_indexing_a_list(new, photos, tmp_path):
     path = photos / "list.csv"
     path.write_text(
         "path,label,metadata.n\ncats/cat.0.png,tom,1\ncats/cat.1.png,,\n"
-        "cats/../cats/cat.0.png,twice,2\ngone.png,,\n"
+        "cats/../cats/cat.0.png,twice,2\ncats/cat.0.png,,\ngone.png,,\n"
     )
-    report = new.add([PictureList(path), photos / "dogs"], labels="pet", metadata={"by": "me"})
+    sources = [photos / "dogs", photos / "cats" / "cat.1.png", PictureList(path)]
+    report = new.add(sources, labels="pet", metadata={"by": "me"})
     assert (report.added, report.found) == (8, 9)
+    assert report.passed_over["named again with other labels or metadata"] == 1
     assert [entry.uri for entry in report.rejected] == [str(photos / "gone.png")]
     first, second = (new.get(photos / "cats" / f"cat.{i}.png") for i in (0, 1))
     assert (first.labels, dict(first.metadata)) == (("tom",), {"by": "me", "n": 1})
@@ -139,6 +141,13 @@ def test_indexing_a_list(new, photos, tmp_path):
     again = new.add(PictureList(path))
     assert (again.unchanged, again.updated) == (1, 1)  # without by="me", the first has only n
     assert dict(new.get(first.uri).metadata) == {"n": 1}
+
+
+def test_what_a_list_says_holds_also_beside_its_folder(new, photos, tmp_path):
+    (tmp_path / "list.csv").write_text(f"path,label\n{photos}/cats/cat.0.png,tom\n")
+    report = new.add([photos / "cats", PictureList(tmp_path / "list.csv")])
+    assert (report.added, new.count(), dict(report.passed_over)) == (report.found, report.found, {})
+    assert new.get(photos / "cats" / "cat.0.png").labels == ("tom",)
 
 
 def test_a_tar_file_in_a_list_stands_for_its_pictures(new, tmp_path):
