@@ -227,10 +227,10 @@ class WantedAnalyzer:
                 f"{self.thumbnails}: leave thumbnails out, or give them to `imgsearch reindex`"
             )
         if self.photo not in (None, settings.photo):
-            has = {"facts": "no places", "place": "places", "nothing": "no EXIF"}[settings.photo]
+            has = {"facts": "EXIF without places", "place": "EXIF with places"}
             raise ConfigurationError(
-                f"{location} keeps {has} of its photos: leave exif and gps out, or give them to "
-                "`imgsearch reindex`"
+                f"{location} keeps {has.get(settings.photo, 'no EXIF')} of its photos: leave exif "
+                "and gps out, or give them to `imgsearch reindex`"
             )
         asked = self.visual_words
         if asked is None and isinstance(self.analyzer, Analyzer):

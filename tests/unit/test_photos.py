@@ -222,7 +222,7 @@ def test_what_is_kept_is_remembered_and_changed_by_reindex(phone, tmp_path, fake
         index.add(phone / "a.jpg", labels="x")
         assert index.get(phone / "a.jpg").photo.place is None
         assert "reindex --gps" in index.search(where="near:48.14,-11.58,1km").query.hints[0]
-        with pytest.raises(ConfigurationError, match="keeps no places"):
+        with pytest.raises(ConfigurationError, match="keeps EXIF without places"):
             ImageIndex(place, gps=True).count()
         for options, kept in (({"gps": True}, 1), ({"exif": False}, 0), ({"exif": True}, 1)):
             index.reindex(**options)
