@@ -29,11 +29,11 @@ from imgsearch_es.pictures.archives import (
     read_sidecars,
 )
 from imgsearch_es.pictures.files import Limits, open_archive, opened, to_path, to_uri
-from imgsearch_es.pictures.sources import EXTENSIONS, Wanted, find_images, json_value
+from imgsearch_es.pictures.sources import EXTENSIONS, LABELS, Wanted, find_images, json_value
 
 _LONGEST = Limits(max_bytes=1 << 40)
 _METADATA = "metadata."
-_PARQUET = r"SELECT COLUMNS('^(uri|path|label|metadata\..*)$') FROM read_parquet(?)"
+_PARQUET = r"SELECT COLUMNS('^(uri|path|labels?|metadata\..*)$') FROM read_parquet(?)"
 _LONGEST_LINE = 1 << 20
 
 
@@ -55,10 +55,10 @@ class PictureList:
     """A file that names pictures, to be given to ``ImageIndex.add`` as a source.
 
     A text file has one path or URL per line. A CSV (``.csv``) or Parquet file (``.parquet``) has a
-    column ``uri`` or ``path``, and may have ``label`` (one, or a list; in CSV a list is JSON) and
-    columns ``metadata.NAME``, of which numbers and JSON are read as such in CSV (007 is a text). A
-    relative path begins at the folder of the list. A tar file that is named stands for its
-    pictures.
+    column ``uri`` or ``path``, and may have ``label`` or ``labels`` (one, or a list; in CSV a list
+    is JSON) and columns ``metadata.NAME``, of which numbers and JSON are read as such in CSV (007
+    is a text). Other columns are not read. A relative path begins at the folder of the list. A tar
+    file that is named stands for its pictures.
 
     >>> pd.DataFrame({"path": ["photos/coffee.jpg"], "label": ["cup"]}).to_csv("list.csv")
     >>> index.add(PictureList("list.csv")).updated
@@ -250,6 +250,8 @@ def _parquet_rows(uri: str) -> Rows:
 def _check_columns(uri: str, names: Sequence[str]) -> None:
     if twice := [name for name in names if names.count(name) > 1]:
         raise SourceError(f"{uri} has several columns {twice[0]!r}")
+    if set(LABELS) <= set(names):
+        raise SourceError(f"{uri} has a column 'label' and one 'labels': leave one out")
     given = [name for name in ("uri", "path") if name in names]
     if len(given) != 1:
         has = "both" if given else f"neither, but {', '.join(names) or 'nothing'}"
@@ -266,7 +268,8 @@ def _entry(row: Mapping[str, Any], base: str | None) -> Entry:
         for name, value in given.items()
         if name.startswith(_METADATA)
     }
-    labels = _labels(given["label"]) if "label" in given else None
+    label = next((given[name] for name in LABELS if name in given), None)
+    labels = None if label is None else _labels(label)
     return Entry(_absolute(place, base), labels, metadata)
 
 

@@ -49,6 +49,13 @@ def test_a_csv_file(tmp_path):
     ]
 
 
+def test_the_column_may_be_called_labels(tmp_path):
+    (tmp_path / "list.csv").write_text("path,labels\n/a.jpg,tom\n")
+    write_parquet(tmp_path / "list.parquet", "SELECT '/a.jpg' AS path, ['tom'] AS labels")
+    assert entries(tmp_path / "list.csv") == entries(tmp_path / "list.parquet")
+    assert entries(tmp_path / "list.csv")[0].labels == ("tom",)
+
+
 def test_a_parquet_file_keeps_types(tmp_path):
     path = tmp_path / "a[1]*.parquet"  # a name that DuckDB would expand
     write_parquet(
@@ -79,6 +86,7 @@ def test_parquet_of_many_rows(tmp_path):
         ("l.txt", "a.jpg\nb\0.jpg\n", r"l\.txt, line 2: this is no list of paths"),
         ("l.csv", "label\nx\n", r"l\.csv must have a column 'uri' or 'path'; it has neither, but"),
         ("l.csv", "uri,path\na,b\n", r"it has both"),
+        ("l.csv", "uri,label,labels\na,b,c\n", r"has a column 'label' and one 'labels'"),
         ("l.csv", "", r"neither, but nothing"),
         ("l.csv", "uri,uri\na,b\n", r"l\.csv has several columns 'uri'$"),
         ("l.csv", "uri,label\na.jpg,\udcfc\n", r"l\.csv is not in UTF-8: save it as UTF-8$"),
