@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import logging.config
 import os
 import re
 import shlex
@@ -655,6 +656,8 @@ def test_a_signal_that_an_import_swallowed_ends_what_signals_alone_end(
     run, place, photos, monkeypatch, command
 ):
     monkeypatch.setattr(interrupt, "came", True)
+    # It closes the handlers that others have set; absl's closes pytest's own file.
+    monkeypatch.setattr(logging.config, "dictConfig", lambda config: None)
     monkeypatch.chdir(photos)
     (photos / "pets").mkdir()
     numbers = (signal.SIGINT, signal.SIGTERM)
