@@ -10,12 +10,21 @@ from importlib.util import find_spec
 from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any, TypedDict
+from urllib.parse import unquote_to_bytes
 
 from imgsearch_es.analysis.analyzer import Analysis
 from imgsearch_es.analysis.decoding import Decoded
 from imgsearch_es.errors import ConfigurationError, ImageError, MissingDependencyError, pip_install
 from imgsearch_es.indexing.report import IndexReport, Stages
-from imgsearch_es.pictures.files import Limits, in_memory, picture_id, to_path, to_uri
+from imgsearch_es.pictures.archives import split_uri
+from imgsearch_es.pictures.files import (
+    Limits,
+    in_memory,
+    picture_id,
+    to_path,
+    to_uri,
+    url_path,
+)
 from imgsearch_es.pictures.images import ImageSource, Picture
 from imgsearch_es.pictures.manifests import PictureList, find_entries
 from imgsearch_es.pictures.sources import TableRow, is_table, table_rows
@@ -258,14 +267,23 @@ def as_labels(labels: Sequence[str] | str) -> tuple[str, ...]:
 
 
 def folder_label(uri: str) -> tuple[str, ...]:
-    """The name of the folder that a picture is in, as its label.
+    """The name of the folder that a picture is in, as its label; in a tar file perhaps that of it.
 
     >>> folder_label("/photos/cats/tom.jpg")
     ('cats',)
     """
-    path = to_path(uri)
-    name = path.parent.name if path else uri.rpartition("/")[0].rpartition("/")[2]
-    return (os.fsencode(name).decode("utf-8", "replace"),) if name else ()
+    path, inside = to_path(uri), split_uri(uri)
+    if path is not None:
+        name = os.fsencode(path.parent.name).decode("utf-8", "replace")
+    elif inside is not None:
+        member, archive = inside
+        if "/" not in member:
+            return folder_label(archive)
+        name = member.split("/")[-2]
+    else:
+        folders = url_path(uri).partition("://")[2].split("/")[1:-1]  # the first is a host
+        name = unquote_to_bytes(folders[-1]).decode("utf-8", "replace") if folders else ""
+    return (name,) if name else ()
 
 
 _DRIVES = re.compile(r"/(home|mnt|Volumes|net|media(/[^/]+)?|run/media(/[^/]+)?)?")

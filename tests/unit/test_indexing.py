@@ -114,6 +114,10 @@ def test_labels_by_a_function_of_the_uri(new, photos):
     assert folder_label("s3://bucket/cats/a.jpg") == ("cats",)
     assert folder_label("file:///photos/%FF/a.jpg") == ("�",)
     assert folder_label("/a.jpg") == ()
+    assert folder_label("https://host/big%20cats/a.jpg?of=/b/c") == ("big cats",)
+    assert folder_label("https://host/a.jpg") == ()
+    assert folder_label("tar://pets/cats/a.jpg::/photos/x.tar") == ("cats",)
+    assert folder_label("tar://a.jpg::/photos/x.tar") == ("photos",)
 
 
 def test_prune_removes_what_is_gone_below_the_folders_named(new, photos):
