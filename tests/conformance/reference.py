@@ -141,7 +141,7 @@ def _values(document: Document, item: Filter) -> list[Any]:
         best = document.terms[:1]
         return [term.key if field == "top_synset" else term.score for term in best]
     if field == "album":
-        return [document.uri.rpartition("/")[0]]
+        return [folder(document.uri)]
     if field.startswith("score("):
         scores = {term.key: term.score for term in document.postings}
         total = 0.0
@@ -154,6 +154,12 @@ def _values(document: Document, item: Filter) -> list[Any]:
     if field.startswith("metadata."):
         return _leaves(document.metadata, field.removeprefix("metadata."))
     return [getattr(document, field)]
+
+
+def folder(uri: str) -> str:
+    """What a picture lies in; a tar file counts, not the folders in it."""
+    _, colons, archive = uri.removeprefix("tar://").partition("::")
+    return archive if uri.startswith("tar://") and colons else uri.rpartition("/")[0]
 
 
 def _leaves(value: Any, name: str | None) -> list[str]:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from imgsearch_es.analysis.analyzer import Term
 from imgsearch_es.errors import StoreError
+from imgsearch_es.pictures.files import picture_id
 from imgsearch_es.pictures.photo import Photo
 from imgsearch_es.retrieval.conditions import Filter, any_of, parse_filters
 from imgsearch_es.retrieval.documents import Document
@@ -24,7 +25,7 @@ from imgsearch_es.search.suggesting import Suggestion, suggestions
 from imgsearch_es.vocabulary.synsets import imagenet
 from tests.conformance.collections import AWKWARD_NAMES, KEYS, extremes, posteriors
 from tests.conformance.conftest import Case, filled
-from tests.conformance.reference import _is_wanted, _small, _values, having
+from tests.conformance.reference import _is_wanted, _small, _values, folder, having
 from tests.conformance.test_ranking import LAW, conditions
 
 FIELDS = (*VALUE_FIELDS, *BOUNDS)
@@ -81,7 +82,7 @@ def values(document: Document, field: str) -> set[str]:
     if field == "place":
         return set() if document.photo.place is None else {tile(*document.photo.place)}
     if field == "album":
-        return {document.uri.rpartition("/")[0]} - {""}
+        return {folder(document.uri)} - {""}
     if field in ("camera", "lens", "keywords"):
         value = getattr(document.photo, field)
         return set(value) if field == "keywords" else {value} - {""}
@@ -118,6 +119,9 @@ def make_documents() -> list[Document]:
         keywords = (*photo.keywords, *(("Sea", "SEA", "übung")[: number % 4]))
         photo = replace(photo, camera=camera, keywords=keywords)
         document = replace(document, metadata={**document.metadata, **odd}, photo=photo)
+        if number % 9 == 0:
+            uri = f"tar://a/{number}.jpg::/photos/{number % 2}.tar"
+            document = replace(document, uri=uri, id=picture_id(uri))
         made.append(replace(document, width=size, height=size, bytes=weight, labels=labels))
     return made
 

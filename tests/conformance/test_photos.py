@@ -24,6 +24,7 @@ from imgsearch_es.stores.base import Store
 from imgsearch_es.vocabulary.synsets import imagenet
 from tests.conformance.collections import KEYS, posteriors
 from tests.conformance.conftest import Case, answers, filled, ranking
+from tests.conformance.reference import folder
 from tests.conformance.test_verify import IMPORTED
 
 OWN_SETTINGS = IMPORTED
@@ -31,13 +32,15 @@ ODD = ("12", "-3.5e2", "1e400", "0x10", "2024-05-01", "2024-05-01 10:30", "2024-
 
 
 def make_documents() -> list[Document]:
-    first, *others = posteriors(240, seed=5)
+    first, second, *others = posteriors(240, seed=5)
     top = replace(first, uri="/top.jpg", id=picture_id("/top.jpg"))  # in no folder with a name
+    packed = "tar://cats/1.jpg::/photos/3.tar"
+    member = replace(second, uri=packed, id=picture_id(packed))
     return [
         replace(
             d, metadata={**d.metadata, "odd": [ODD[i % len(ODD)], ODD[i % 4]], "n": i % 50 - 25}
         )
-        for i, d in enumerate([top, *others])
+        for i, d in enumerate([top, member, *others])
     ]
 
 
@@ -61,10 +64,6 @@ def meters(document: Document, latitude: float, longitude: float) -> float:
 def inside(d: Document, south: float, west: float, north: float, east: float) -> bool:
     place = d.photo.place
     return place is not None and south <= place[0] <= north and west <= place[1] <= east
-
-
-def folder(document: Document) -> str:
-    return document.uri.rpartition("/")[0]
 
 
 CONDITIONS: dict[str, Any] = {
@@ -94,13 +93,16 @@ CONDITIONS: dict[str, Any] = {
     "within:48.11,179.96,48.15,179.97": lambda d: inside(d, 48.11, 179.96, 48.15, 179.97),
     "within:48.1,179.97,90,-179.5": lambda d: inside(d, 48.1, 179.97, 90, 180),
     "-within:48.11,179.96,48.15,179.97": lambda d: not inside(d, 48.11, 179.96, 48.15, 179.97),
-    "album:/photos/3,/photos": lambda d: folder(d) == "/photos/3",
+    "album:/photos/3,/photos": lambda d: folder(d.uri) == "/photos/3",
     "album:/photos": lambda d: False,
-    "-album:*s/?": lambda d: d.uri == "/top.jpg",
+    "-album:*s/?": lambda d: d.uri == "/top.jpg" or folder(d.uri) == "/photos/3.tar",
+    "album:/photos/3.tar": lambda d: d.uri.startswith("tar://"),
+    "album:*.tar": lambda d: d.uri.startswith("tar://"),
+    "album:tar*": lambda d: False,
     "album:*s/[3]": lambda d: False,
     "album:*": lambda d: d.uri != "/top.jpg",
-    'album:"",/photos/3': lambda d: folder(d) == "/photos/3",
-    "album:/p*3": lambda d: folder(d) == "/photos/3",
+    'album:"",/photos/3': lambda d: folder(d.uri) == "/photos/3",
+    "album:/p*3": lambda d: folder(d.uri) == "/photos/3",
     "metadata.year:>=2003": lambda d: year(d) >= 2003,
     "metadata.year:2001..2003": lambda d: 2001 <= year(d) <= 2003,
     "-metadata.year:>2003": lambda d: not year(d) > 2003,

@@ -262,19 +262,27 @@ def _condition(item: Filter) -> dict[str, Any]:
 
 
 def _in_folder(item: Filter) -> dict[str, Any]:
-    """Whether a picture lies in a folder, and in none within it; "/" counts as none."""
+    """Whether a picture lies in a tar file, or a folder and none within it; "/" counts as none."""
+
+    def matches(*which: dict[str, Any], none: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        return {"bool": {"filter": which, "must_not": none}}
+
+    def regexp(value: str) -> dict[str, Any]:
+        return {"regexp": {"uri": {"value": value, "flags": "NONE"}}}
+
+    in_tar = _pattern("uri", "tar://*::*")
     if item.operator == "wildcard":
         parts = re.split(r"([*?])", str(item.values[0]))
         shown = (re.sub(r"(\W)", r"\\\1", part) if part not in "*?" else part for part in parts)
         pattern = "".join({"*": ".*", "?": "."}.get(part, part) for part in shown)
-        within = {"regexp": {"uri": {"value": f"{pattern}/[^/]*", "flags": "NONE"}}}
-        top = {"regexp": {"uri": {"value": "/[^/]*", "flags": "NONE"}}}
-        return {"bool": {"filter": [within], "must_not": [top]}}
+        within = matches(regexp(f"{pattern}/[^/]*"), none=[regexp("/[^/]*"), in_tar])
+        return _any([within, regexp(f"tar://([^:]|:[^:])*::{pattern}")])
     ways: list[dict[str, Any]] = []
-    for folder in filter(None, map(str, item.values)):
-        within = {"prefix": {"uri": {"value": f"{folder}/"}}}
-        below = {"wildcard": {"uri": {"value": _literal(folder) + "/*/*"}}}
-        ways.append({"bool": {"filter": [within], "must_not": [below]}})
+    for folder in map(_literal, filter(None, map(str, item.values))):
+        below = _pattern("uri", f"{folder}/*/*")
+        ways.append(matches(_pattern("uri", f"{folder}/*"), none=[below, in_tar]))
+        farther = _pattern("uri", f"tar://*::*::{folder}")
+        ways.append(matches(_pattern("uri", f"tar://*::{folder}"), none=[farther]))
     return _any(ways)
 
 

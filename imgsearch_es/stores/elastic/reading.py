@@ -30,10 +30,11 @@ S = TypeVar("S", bound=Selection)
 _LONGEST_PREFIX = 1000
 """Of a prefix query: the server's index.max_regex_length."""
 _FOLDER = (
-    "String uri = doc['uri'].value; int end = uri.lastIndexOf('/'); "
+    "String uri = doc['uri'].value; int end = uri.lastIndexOf('/'); int of = uri.indexOf('::'); "
+    "if (of > 0 && uri.startsWith('tar://')) { return uri.substring(of + 2) } "
     "return end > 0 ? uri.substring(0, end) : null"
 )
-"""The folder of a picture, in Painless."""
+"""The folder or tar file of a picture, in Painless."""
 _SCRIPTED = {"script_score": {"query": {"match_all": {}}, "script": {"source": "1"}}}
 _SCANNED, _KEEP_ALIVE = 500, "10m"
 """Documents in one answer of a scan, and how long the server keeps its view between two."""

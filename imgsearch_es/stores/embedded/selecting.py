@@ -231,7 +231,10 @@ def column_of(field: str) -> str:
     if field in ("taken_at", "camera", "lens", "caption", "keywords"):
         return f"photo.{field}"
     if field == "album":
-        return "nullif(regexp_replace(uri, '/?[^/]*$', ''), '')"
+        return (
+            "CASE WHEN uri LIKE 'tar://%::%' THEN substr(uri, strpos(uri, '::') + 2) "
+            "ELSE nullif(regexp_replace(uri, '/?[^/]*$', ''), '') END"
+        )
     return "scores[1]" if field == "top_score" else field
 
 
