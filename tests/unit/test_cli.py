@@ -530,19 +530,28 @@ def test_a_mistake_in_a_process_of_its_own(tmp_path):
     assert process("search").returncode == 2
 
 
-@pytest.mark.parametrize("command", ["search cat", "search --help"])
-def test_a_reader_that_goes_away_is_no_error(place, command):
+@pytest.mark.parametrize(
+    ("command", "stream", "code"),
+    [
+        ("search cat", "stdout", 0),
+        ("search cat --all", "stdout", 0),
+        ("search --help", "stdout", 0),
+        ("search cat -i none.duckdb", "stderr", 1),
+        ("doctor -i /dev/null", "stdout", 1),  # its work is done, and says that something is wrong
+        ("doctor -i /dev/null --json", "stdout", 1),
+    ],
+)
+def test_a_reader_that_goes_away_changes_no_exit_code(place, command, stream, code):
     reading, writing = os.pipe()
     os.close(reading)
     done = subprocess.run(
         [*IMGSEARCH, *command.split()],
         env={**os.environ, "IMGSEARCH_INDEX": str(place)},
-        stdout=writing,
-        stderr=subprocess.PIPE,
+        **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, stream: writing},
         check=False,
     )
     os.close(writing)
-    assert (done.returncode, done.stderr) == (0, b"")
+    assert (done.returncode, done.stdout or b"", done.stderr or b"") == (code, b"", b"")
 
 
 @pytest.mark.parametrize("form", [(), ("--json",), ("--version",)])

@@ -42,16 +42,31 @@ def answer(value: Any, *, indent: int | None = 2) -> bool:
         value = asdict(value)
     text = json.dumps(value, indent=indent, ensure_ascii=False, default=str)
     safe = (c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)
-    sys.stdout.write("".join(safe) + "\n")
+    try:
+        print("".join(safe), flush=True)
+    except BrokenPipeError:
+        drop_output()
     return True
 
 
 @cache
 def console() -> Console:
-    """Where text goes: colored on a terminal, plain in a pipe."""
+    """Where text goes: colored on a terminal, plain in a pipe.
+
+    A command whose reader goes away, as ``head`` does, does its work to the end.
+    """
     from rich.console import Console
 
-    return Console(highlight=False, emoji=False, width=None if sys.stdout.isatty() else 160)
+    class Patient(Console):
+        def on_broken_pipe(self) -> None:
+            drop_output()
+
+    return Patient(highlight=False, emoji=False, width=None if sys.stdout.isatty() else 160)
+
+
+def drop_output(descriptor: int = 1) -> None:
+    """Let what was not written yet be forgotten; Python would try again at the end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
 
 
 def say(*lines: str) -> None:
@@ -137,8 +152,11 @@ def fail(sentence: str, *, code: int = 1) -> NoReturn:
 
 
 def warn(sentence: str) -> None:
-    """Say something on stderr."""
-    sys.stderr.write(f"imgsearch: {printable(sentence)}\n")
+    """Say something on stderr, if it can be written."""
+    try:
+        sys.stderr.write(f"imgsearch: {printable(sentence)}\n")
+    except OSError:
+        drop_output(2)
 
 
 def printable(text: str) -> str:
