@@ -47,6 +47,7 @@ from imgsearch_es.pictures.archives import (
     split_uri,
     table_of,
 )
+from imgsearch_es.pictures.places import absolute
 
 PathSource = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 
@@ -102,14 +103,6 @@ def saving(path: Path, kind: type[ImgsearchError] = ConfigurationError) -> Itera
             yield draft
     except OSError as error:
         raise kind(f"cannot write {path}: {error.strerror or error}") from error
-
-
-def cache_folder(part: str) -> Path:
-    """A folder below IMGSEARCH_CACHE, or the user's cache folder."""
-    from platformdirs import user_cache_dir
-
-    chosen = os.environ.get("IMGSEARCH_CACHE")
-    return Path(chosen or user_cache_dir("imgsearch_es")).expanduser() / part
 
 
 def check_finite(path: Path) -> None:
@@ -189,7 +182,7 @@ def to_uri(source: PathSource) -> str:
     if _URL.match(text) and not _is_file_url(text):
         return without_credentials(text)
     path = _file_url_path(text) if _is_file_url(text) else os.path.expanduser(text)  # noqa: PTH111
-    path = os.path.abspath(path)  # noqa: PTH100 - pathlib keeps "..", so one file had two URIs
+    path = absolute(path)
     try:
         path.encode("utf-8")
     except UnicodeEncodeError:
