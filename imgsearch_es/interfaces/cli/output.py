@@ -40,7 +40,8 @@ def answer(value: Any, *, indent: int | None = 2) -> bool:
         value = value.to_dict()
     elif is_dataclass(value) and not isinstance(value, type):
         value = asdict(value)
-    text = json.dumps(value, indent=indent, ensure_ascii=False, default=str)
+    is_utf = (sys.stdout.encoding or "utf").lower().startswith("utf")  # else Python's escapes come
+    text = json.dumps(value, indent=indent, ensure_ascii=not is_utf, default=str)
     safe = (c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)
     try:
         print("".join(safe), flush=True)
@@ -198,11 +199,11 @@ class Taken:
         return said if self.html is None else [*said, f"gallery: {hits.to_html(self.html)}"]
 
     def print(self, hits: Hits) -> None:
+        sys.stdout.flush()
         if self.csv:
-            sys.stdout.write(hits.to_csv())
+            sys.stdout.buffer.write(hits.to_csv().encode())
             return
         end = b"\0" if self.null else b"\n"
-        sys.stdout.flush()
         for hit in hits:  # the path as the system has it: its bytes may be no text
             sys.stdout.buffer.write(os.fsencode(hit.path or hit.uri) + end)
         sys.stdout.buffer.flush()
