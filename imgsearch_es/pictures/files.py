@@ -81,18 +81,23 @@ def replacing(path: Path, *, wait: bool = False) -> Iterator[Path]:
     draft = path.with_name(f".{os.getpid()}-{uuid.uuid4().hex[:8]}.{path.name[-50:]}")
     try:
         yield draft
-        with suppress(OSError):  # there is none yet
-            was = path.stat()
-            for owner in ((-1, was.st_gid), (was.st_uid, -1)):
-                with suppress(OSError):  # not ours to give: the second is but for root
-                    os.chown(draft, *owner)
-            draft.chmod(stat.S_IMODE(was.st_mode))
+        permit_as(path, draft)
         if wait or path.exists():  # else a power cut may leave neither the old file nor the new one
             with draft.open("rb") as file:
                 os.fsync(file.fileno())
         draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)
+
+
+def permit_as(path: Path, draft: Path) -> None:
+    """Let those use a draft who may use a file: it gets its owner and permissions."""
+    with suppress(OSError):  # there is no file yet
+        was = path.stat()
+        for owner in ((-1, was.st_gid), (was.st_uid, -1)):
+            with suppress(OSError):  # not ours to give: the second is but for root
+                os.chown(draft, *owner)
+        draft.chmod(stat.S_IMODE(was.st_mode))
 
 
 @contextmanager
