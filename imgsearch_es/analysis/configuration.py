@@ -18,6 +18,7 @@ from typing import Any, ClassVar
 
 from imgsearch_es.analysis.plugins import check_options
 from imgsearch_es.errors import AnalyzerError, ConfigurationError, WeightsError
+from imgsearch_es.pictures import places
 from imgsearch_es.pictures.files import check_finite
 
 DEFAULT_MODEL = "vgg16"
@@ -156,7 +157,7 @@ def relative_to(folder: Path) -> Iterator[None]:
 def absolute(path: str | os.PathLike[str]) -> Path:
     """The absolute path of what a person gave; symbolic links stay."""
     given = _folder.get(Path()) / Path(path).expanduser()
-    return Path(os.path.abspath(given))  # noqa: PTH100 - keeps symlinks
+    return Path(places.absolute(given))
 
 
 def current_folder() -> Path:

@@ -25,6 +25,7 @@ from imgsearch_es.indexing.find import is_gone, looks_unmounted
 from imgsearch_es.indexing.gone import missing, prune, remove_gone, strike_out
 from imgsearch_es.indexing.write import is_no_file
 from imgsearch_es.pictures.files import beginnings, picture_id, reason, to_path, to_uri
+from imgsearch_es.pictures.places import absolute
 from imgsearch_es.pictures.sources import EXTENSIONS, VIDEOS, is_picture
 from imgsearch_es.retrieval.ledger import now, reasons
 
@@ -79,7 +80,7 @@ class Watcher:
         tell: Callable[[str], None] = lambda text: None,
     ) -> None:
         self._index, self._labels, self._video, self._tell = index, labels, video, tell
-        self._folders = [Path(os.path.abspath(folder)) for folder in folders]  # noqa: PTH100
+        self._folders = [Path(absolute(folder)) for folder in folders]
         for folder in self._folders:
             if not folder.is_dir():
                 raise ConfigurationError(f"{folder} is no folder to watch")

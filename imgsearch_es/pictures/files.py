@@ -47,6 +47,7 @@ from imgsearch_es.pictures.archives import (
     split_uri,
     table_of,
 )
+from imgsearch_es.pictures.places import absolute
 
 PathSource = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 
@@ -80,18 +81,23 @@ def replacing(path: Path, *, wait: bool = False) -> Iterator[Path]:
     draft = path.with_name(f".{os.getpid()}-{uuid.uuid4().hex[:8]}.{path.name[-50:]}")
     try:
         yield draft
-        with suppress(OSError):  # there is none yet
-            was = path.stat()
-            for owner in ((-1, was.st_gid), (was.st_uid, -1)):
-                with suppress(OSError):  # not ours to give: the second is but for root
-                    os.chown(draft, *owner)
-            draft.chmod(stat.S_IMODE(was.st_mode))
+        permit_as(path, draft)
         if wait or path.exists():  # else a power cut may leave neither the old file nor the new one
             with draft.open("rb") as file:
                 os.fsync(file.fileno())
         draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)
+
+
+def permit_as(path: Path, draft: Path) -> None:
+    """Let those use a draft who may use a file: it gets its owner and permissions."""
+    with suppress(OSError):  # there is no file yet
+        was = path.stat()
+        for owner in ((-1, was.st_gid), (was.st_uid, -1)):
+            with suppress(OSError):  # not ours to give: the second is but for root
+                os.chown(draft, *owner)
+        draft.chmod(stat.S_IMODE(was.st_mode))
 
 
 @contextmanager
@@ -102,14 +108,6 @@ def saving(path: Path, kind: type[ImgsearchError] = ConfigurationError) -> Itera
             yield draft
     except OSError as error:
         raise kind(f"cannot write {path}: {error.strerror or error}") from error
-
-
-def cache_folder(part: str) -> Path:
-    """A folder below IMGSEARCH_CACHE, or the user's cache folder."""
-    from platformdirs import user_cache_dir
-
-    chosen = os.environ.get("IMGSEARCH_CACHE")
-    return Path(chosen or user_cache_dir("imgsearch_es")).expanduser() / part
 
 
 def check_finite(path: Path) -> None:
@@ -189,7 +187,7 @@ def to_uri(source: PathSource) -> str:
     if _URL.match(text) and not _is_file_url(text):
         return without_credentials(text)
     path = _file_url_path(text) if _is_file_url(text) else os.path.expanduser(text)  # noqa: PTH111
-    path = os.path.abspath(path)  # noqa: PTH100 - pathlib keeps "..", so one file had two URIs
+    path = absolute(path)
     try:
         path.encode("utf-8")
     except UnicodeEncodeError:

@@ -531,19 +531,28 @@ def test_a_mistake_in_a_process_of_its_own(tmp_path):
     assert process("search").returncode == 2
 
 
-@pytest.mark.parametrize("command", ["search cat", "search --help"])
-def test_a_reader_that_goes_away_is_no_error(place, command):
+@pytest.mark.parametrize(
+    ("command", "stream", "code"),
+    [
+        ("search cat", "stdout", 0),
+        ("search cat --all", "stdout", 0),
+        ("search --help", "stdout", 0),
+        ("search cat -i none.duckdb", "stderr", 1),
+        ("doctor -i /dev/null", "stdout", 1),  # its work is done, and says that something is wrong
+        ("doctor -i /dev/null --json", "stdout", 1),
+    ],
+)
+def test_a_reader_that_goes_away_changes_no_exit_code(place, command, stream, code):
     reading, writing = os.pipe()
     os.close(reading)
     done = subprocess.run(
         [*IMGSEARCH, *command.split()],
         env={**os.environ, "IMGSEARCH_INDEX": str(place)},
-        stdout=writing,
-        stderr=subprocess.PIPE,
+        **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, stream: writing},
         check=False,
     )
     os.close(writing)
-    assert (done.returncode, done.stderr) == (0, b"")
+    assert (done.returncode, done.stdout or b"", done.stderr or b"") == (code, b"", b"")
 
 
 @pytest.mark.parametrize("form", [(), ("--json",), ("--version",)])
@@ -561,11 +570,21 @@ def test_streams_that_are_closed(place, word):
     assert subprocess.run(["sh", "-c", line], check=False).returncode == 0
 
 
-def test_a_terminal_that_is_not_utf_8(place, cat):
-    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
-    done = process("search", "--image", cat.parent / "猫.png", "-i", place, env=environment)
+def test_a_terminal_that_is_not_utf_8(run, place, cat, tmp_path):
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii", "IMGSEARCH_INDEX": str(place)}
+    picture = tmp_path / "猫\N{CAT FACE}.png"
+    done = process("search", "--image", picture, env=environment)
     assert done.returncode == 1
-    assert "\\u732b.png: cannot be opened" in sentence(done)
+    assert "\\u732b\\U0001f431.png: cannot be opened" in sentence(done)
+    picture.write_bytes(cat.read_bytes())
+    run("index", picture, "-i", tmp_path / "a.duckdb", "-m", "fake")
+    listed = (*IMGSEARCH, "search", "format:PNG", "-i", str(tmp_path / "a.duckdb"))
+    as_json, as_csv = (
+        subprocess.run([*listed, form], capture_output=True, check=True, env=environment).stdout
+        for form in ("--json", "--csv")
+    )
+    assert json.loads(as_json)["hits"][0]["uri"] == str(picture)
+    assert str(picture) in as_csv.decode()
     done = process("stats", "-i", place, env=environment)
     assert (done.returncode, done.stderr) == (0, "")
 

@@ -141,6 +141,16 @@ def test_every_path_survives_its_uri(name):
     assert os.fsencode(to_path(uri)) == os.path.abspath(b"/" + name)  # noqa: PTH100
 
 
+def test_what_is_above_a_link_is_not_what_its_letters_say(tmp_path, monkeypatch):
+    save(tmp_path / "elsewhere/x.png")
+    (tmp_path / "elsewhere/below").mkdir()
+    (tmp_path / "link").symlink_to("elsewhere/below")
+    monkeypatch.chdir(tmp_path)
+    assert to_uri("link/../x.png") == str(tmp_path / "elsewhere/x.png")
+    (tmp_path / "x.png").symlink_to("elsewhere/x.png")
+    assert to_uri("elsewhere/../x.png") == to_uri("x.png") == str(tmp_path / "x.png")
+
+
 def test_picture_id_is_the_start_of_the_hash_of_the_uri():
     assert picture_id("/a.jpg") == hashlib.sha256(b"/a.jpg").hexdigest()[:32]
 

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import hashlib
+import tempfile
 import threading
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +13,7 @@ from imgsearch_es.analysis.configuration import fingerprint
 from imgsearch_es.analysis.models import applications
 from imgsearch_es.analysis.models.applications import APPLICATIONS
 from imgsearch_es.errors import WeightsError
+from imgsearch_es.pictures.places import cache_folder
 from tests.serving import answering
 
 CONTENT = b"weights" * 1000
@@ -123,3 +126,14 @@ def test_the_cache_of_keras(tmp_path, monkeypatch):
     assert APPLICATIONS["vgg16"].path == (
         tmp_path / ".keras/models/vgg16_weights_tf_dim_ordering_tf_kernels.h5"
     )
+
+
+def test_a_user_without_a_home(tmp_path, monkeypatch):
+    """As in a container, or under another number than any user's."""
+    for name in ("HOME", "XDG_CACHE_HOME", "KERAS_HOME", "IMGSEARCH_CACHE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("pwd.getpwuid", {}.__getitem__)
+    monkeypatch.setattr("os.access", lambda *_: False)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    assert APPLICATIONS["vgg16"].path.is_relative_to(tmp_path)
+    assert cache_folder("runtimes") == Path("/.cache/imgsearch_es/runtimes")

@@ -40,6 +40,18 @@ def make(path: Path, count: int = 400) -> EmbeddedStore:
     return store
 
 
+def test_a_snapshot_is_for_those_who_may_read_the_file(tmp_path):
+    path = tmp_path / "a.duckdb"
+    store = make(path, 20)
+    path.chmod(0o600)
+    owner = (4321, 4321) if os.geteuid() == 0 else (os.getuid(), os.getgid())
+    os.chown(path, *owner)
+    store.write([document("other", [("tabby", 0.8)])])
+    store.finish()
+    info = snapshot_path(path).stat()
+    assert (info.st_mode & 0o777, info.st_uid, info.st_gid) == (0o600, *owner)
+
+
 def found(store: EmbeddedStore, query: Query = QUERY) -> list[tuple[float, str]]:
     return ranking(store.search(query))
 

@@ -15,6 +15,7 @@ import tempfile
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -200,7 +201,9 @@ class ApplicationModel(NetworkModel):
 
 def _keras_cache() -> Path:
     """Keras's rule: KERAS_HOME, else ~/.keras, else (not writable) a temporary folder."""
-    home = Path(os.environ.get("KERAS_HOME") or "~/.keras").expanduser()
+    home = Path("/.keras")
+    with suppress(RuntimeError):  # of a user without a home
+        home = Path(os.environ.get("KERAS_HOME") or "~/.keras").expanduser()
     writable = next(folder for folder in (home, *home.parents) if folder.exists())
     if not os.access(writable, os.W_OK) and not (home / "models").is_dir():
         home = Path(tempfile.gettempdir(), ".keras")

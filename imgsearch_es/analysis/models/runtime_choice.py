@@ -41,7 +41,7 @@ from imgsearch_es.analysis.models.runtime import (
 )
 from imgsearch_es.analysis.plugins import installed_version, version_of
 from imgsearch_es.errors import AnalyzerError, ConfigurationError, MissingDependencyError
-from imgsearch_es.pictures import files
+from imgsearch_es.pictures import places
 
 if TYPE_CHECKING:
     import keras
@@ -179,7 +179,7 @@ def folder_of(model: Network) -> Path:
 
 def cache_folder() -> Path:
     """Where they are."""
-    return files.cache_folder("runtimes")
+    return places.cache_folder("runtimes")
 
 
 @contextmanager

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import io
-import os
 import re
 import signal
 import sys
@@ -31,7 +30,7 @@ from imgsearch_es.interfaces.cli import (
     serve,
 )
 from imgsearch_es.interfaces.cli.options import by_heading, command
-from imgsearch_es.interfaces.cli.output import fail, print_line
+from imgsearch_es.interfaces.cli.output import drop_output, fail, print_line
 from imgsearch_es.stores.interrupts import STOPPED, end, interrupt
 
 
@@ -44,8 +43,8 @@ class _Commands(TyperGroup):
         except SystemExit as stop:
             if not isinstance(stop.__context__, BrokenPipeError):
                 raise
-            # The reader of our output went away, as `head` does; Click and Rich exit with 1 then.
-            _drop_output()
+            # The reader of line upon line went away, as `head` does; Click exits with 1 then.
+            drop_output()
             sys.exit(0)
         except OSError as error:  # of --help and --version, which are no command
             if error.errno not in _NO_ROOM:
@@ -120,13 +119,8 @@ def _is_lost() -> bool:
         return True
 
 
-def _drop_output() -> None:
-    """Let what was not written yet be forgotten; Python would try again at the end."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-
-
 def _fail_to_write(error: OSError) -> NoReturn:
-    _drop_output()
+    drop_output()
     fail(f"cannot write: {error.strerror}; make room and run the command again")
 
 

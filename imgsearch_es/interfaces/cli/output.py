@@ -40,18 +40,34 @@ def answer(value: Any, *, indent: int | None = 2) -> bool:
         value = value.to_dict()
     elif is_dataclass(value) and not isinstance(value, type):
         value = asdict(value)
-    text = json.dumps(value, indent=indent, ensure_ascii=False, default=str)
+    is_utf = (sys.stdout.encoding or "utf").lower().startswith("utf")  # else Python's escapes come
+    text = json.dumps(value, indent=indent, ensure_ascii=not is_utf, default=str)
     safe = (c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)
-    sys.stdout.write("".join(safe) + "\n")
+    try:
+        print("".join(safe), flush=True)
+    except BrokenPipeError:
+        drop_output()
     return True
 
 
 @cache
 def console() -> Console:
-    """Where text goes: colored on a terminal, plain in a pipe."""
+    """Where text goes: colored on a terminal, plain in a pipe.
+
+    A command whose reader goes away, as ``head`` does, does its work to the end.
+    """
     from rich.console import Console
 
-    return Console(highlight=False, emoji=False, width=None if sys.stdout.isatty() else 160)
+    class Patient(Console):
+        def on_broken_pipe(self) -> None:
+            drop_output()
+
+    return Patient(highlight=False, emoji=False, width=None if sys.stdout.isatty() else 160)
+
+
+def drop_output(descriptor: int = 1) -> None:
+    """Let what was not written yet be forgotten; Python would try again at the end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
 
 
 def say(*lines: str) -> None:
@@ -137,8 +153,11 @@ def fail(sentence: str, *, code: int = 1) -> NoReturn:
 
 
 def warn(sentence: str) -> None:
-    """Say something on stderr."""
-    sys.stderr.write(f"imgsearch: {printable(sentence)}\n")
+    """Say something on stderr, if it can be written."""
+    try:
+        sys.stderr.write(f"imgsearch: {printable(sentence)}\n")
+    except OSError:
+        drop_output(2)
 
 
 def printable(text: str) -> str:
@@ -180,11 +199,11 @@ class Taken:
         return said if self.html is None else [*said, f"gallery: {hits.to_html(self.html)}"]
 
     def print(self, hits: Hits) -> None:
+        sys.stdout.flush()
         if self.csv:
-            sys.stdout.write(hits.to_csv())
+            sys.stdout.buffer.write(hits.to_csv().encode())
             return
         end = b"\0" if self.null else b"\n"
-        sys.stdout.flush()
         for hit in hits:  # the path as the system has it: its bytes may be no text
             sys.stdout.buffer.write(os.fsencode(hit.path or hit.uri) + end)
         sys.stdout.buffer.flush()

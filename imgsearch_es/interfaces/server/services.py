@@ -27,7 +27,7 @@ from imgsearch_es.interfaces.server.pictures import Pictures, ThumbnailCache
 from imgsearch_es.interfaces.server.readiness import LOOK_SECONDS, Readiness
 from imgsearch_es.interfaces.server.schemas import ExplainRequest, FacetsRequest, What
 from imgsearch_es.interfaces.server.uploads import WORKERS, Checker, Upload, Uploads, fetch
-from imgsearch_es.pictures.files import cache_folder
+from imgsearch_es.pictures.places import cache_folder
 from imgsearch_es.retrieval.conditions import WITHIN
 from imgsearch_es.retrieval.facets import FACETS, MONTH, PLACE, YEAR, Facets
 from imgsearch_es.retrieval.feedback import ROCCHIO, Rocchio

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from imgsearch_es.errors import MissingDependencyError
+from imgsearch_es.pictures.files import permit_as
 from imgsearch_es.retrieval.facets import Facets
 from imgsearch_es.retrieval.queries import Query, Selection, counted
 from imgsearch_es.retrieval.scoring import NO_STATISTICS, Statistics
@@ -232,7 +232,7 @@ class EmbeddedStore(OpenIndex):
                 connection.commit()
                 connection.execute("CHECKPOINT")
                 connection.begin()
-            shutil.copymode(path, other)
+            permit_as(path, other)
             if keep:
                 kept = path.with_name(f"{path.name}.old")
                 kept.unlink(missing_ok=True)
@@ -301,6 +301,8 @@ class KeptSnapshot(Generic[Kind]):
             mark = settled_mark_of(self._file)
             if gate.shut():  # else the draft is somebody else's
                 try:
+                    draft.touch()
+                    permit_as(self._file, draft)  # it holds what the file holds
                     write(draft, mark, lambda: not wanted.is_shut())
                     draft.replace(self._path)
                 finally:
