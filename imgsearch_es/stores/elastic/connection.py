@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 import elasticsearch
+from elastic_transport import Urllib3HttpNode
 from elasticsearch import Elasticsearch, helpers
 
 from imgsearch_es.errors import (
@@ -120,10 +121,19 @@ def client_options(
     return options
 
 
+class _Node(Urllib3HttpNode):
+    """A server that is reached anew by a thread that had its client before another closed it."""
+
+    def close(self) -> None:
+        pool, self.pool = self.pool, _Node(self.config).pool
+        pool.close()
+
+
 def connect(address: Address) -> tuple[Elasticsearch, Version]:
     """A client, and the server's version; UnsupportedServerError where we cannot work with it."""
     client = Elasticsearch(
         address.server,
+        node_class=_Node,
         transport_class=PatientTransport,
         retry_on_timeout=False,  # who searches is told after one time-out, not after four
         max_retries=3,
