@@ -206,9 +206,10 @@ def test_a_ray_that_does_not_start_is_said_in_one_sentence(tmp_path, photos, mon
 
     monkeypatch.setattr("ray.is_initialized", lambda: False)
     monkeypatch.setattr("ray.init", slow)
-    with ImageIndex(tmp_path / "index.duckdb", model="fake") as index:
-        with pytest.raises(ConfigurationError, match="Ray does not start on .*: The current node"):
-            index.add(photos, engine="ray")
+    said = r"Ray does not start on .*: The current node"
+    index = ImageIndex(tmp_path / "index.duckdb", model="fake")
+    with pytest.raises(ConfigurationError, match=said):
+        index.add(photos, engine="ray")
 
 
 @pytest.mark.model
