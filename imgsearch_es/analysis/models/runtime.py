@@ -106,6 +106,7 @@ class TensorFlowRuntime:
 
     def __call__(self, pixels: NDArray[np.uint8]) -> Outputs:
         """One forward pass; see `Runtime`."""
+        import_keras()
         with telling("the network does not run", kind=self._error), self._lock:
             posterior, embedding = self.function(pixels)
         return posterior.numpy(), embedding.numpy()
@@ -254,13 +255,22 @@ def _recorded(folder: Path) -> dict[str, str]:
 
 
 def import_keras() -> Any:
-    """Import Keras 3 on TensorFlow, without TensorFlow's messages; safe in many threads."""
+    """Import Keras 3 on TensorFlow, without TensorFlow's messages; safe in many threads.
+
+    Not in a fork of a process that did: TensorFlow would wait for threads that are not there.
+    """
     with _importing:
-        return _import_keras()
+        keras, process = _import_keras()
+    if process != os.getpid():
+        raise AnalyzerError(
+            "this process was forked after TensorFlow was loaded, which does not run in it: start "
+            'processes by "spawn"'
+        )
+    return keras
 
 
 @cache
-def _import_keras() -> Any:
+def _import_keras() -> tuple[Any, int]:
     _check_backend(os.environ.setdefault(_BACKEND, "tensorflow"))
     with _quiet():
         try:
@@ -276,7 +286,7 @@ def _import_keras() -> Any:
         raise MissingDependencyError(f"{found}: pip install --upgrade tensorflow keras")
     _check_backend(keras.config.backend())
     _share_gpus()
-    return keras
+    return keras, os.getpid()
 
 
 def _check_backend(backend: str) -> None:
