@@ -312,7 +312,7 @@ class Store(Protocol):
         """Every document that meets conditions, in no certain order, some at a time.
 
         What is written meanwhile may be among them or not; a document that is replaced meanwhile
-        may come a second time, the newer one last.
+        comes once.
         """
 
     def beside(self) -> Self:

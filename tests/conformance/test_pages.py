@@ -188,8 +188,10 @@ def test_the_point_in_time_is_closed_and_one_that_is_gone_is_told(
         assert (len(list(pages(store, query))), contexts()) == (3, 0)
         reading = pages(store, query)
         next(reading)
+        client = store.client
         store.close()
         reading.close()  # an iterator left over when the index is closed
+        assert client.count(index=fresh_index_name)["count"] == 300  # of another thread
         reading = pages(store, query)
         next(reading)
         assert contexts() > 0

@@ -22,6 +22,7 @@ from imgsearch_es.retrieval.ledger import DEPTH, TEXT_BYTES
 from imgsearch_es.retrieval.queries import Query, Selection
 from imgsearch_es.stores import open_store
 from imgsearch_es.stores.base import Known, Store
+from imgsearch_es.stores.embedded import schema
 from tests.conformance.collections import DIMENSIONS, document, extremes, posteriors
 from tests.conformance.conftest import SETTINGS, filled
 
@@ -164,6 +165,20 @@ def test_of_two_who_change_a_document_at_once_neither_loses(place):
         store.finish()
         assert sorted(store.get([key])[key].labels) == ["mine", "theirs"]
         assert store.change(ids, partial(labeled, "mine")).stored == 0
+
+
+def test_a_document_that_is_changed_while_all_are_read_comes_once(place, monkeypatch):
+    monkeypatch.setattr(schema, "_BLOCK", 4)
+    monkeypatch.setattr(schema, "_FINGERPRINTS", 4)
+    documents = posteriors(12)
+    with filled(place(), documents) as store:
+        ids = sorted(document.id for document in documents)
+        for label, read in ("a", store.documents), ("b", store.fingerprints):
+            reading = read(**({"embeddings": True} if label == "b" else {}))
+            found = [next(reading).id]
+            labeled = partial(replace, labels=(label,))
+            assert store.change(ids[::2], labeled).stored == 6  # some were read, others not yet
+            assert sorted([*found, *(item.id for item in reading)]) == ids
 
 
 def test_a_document_that_moves_takes_along_what_is_said_meanwhile(place):

@@ -199,6 +199,19 @@ def test_mistakes(tmp_path, photos, monkeypatch):  # noqa: F811
             index.add(photos, engine="ray")
 
 
+@pytest.mark.usefixtures("cluster")
+def test_a_ray_that_does_not_start_is_said_in_one_sentence(tmp_path, photos, monkeypatch):  # noqa: F811
+    def slow(**_: object) -> None:  # it raises no other kind then
+        raise Exception("The current node timed out during startup.")
+
+    monkeypatch.setattr("ray.is_initialized", lambda: False)
+    monkeypatch.setattr("ray.init", slow)
+    said = r"Ray does not start on .*: The current node"
+    index = ImageIndex(tmp_path / "index.duckdb", model="fake")
+    with pytest.raises(ConfigurationError, match=said):
+        index.add(photos, engine="ray")
+
+
 @pytest.mark.model
 @pytest.mark.usefixtures("cluster")
 def test_a_real_model(tmp_path):

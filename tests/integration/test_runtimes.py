@@ -105,13 +105,32 @@ print(analysis.terms[0].key, sorted(loaded))
     assert (done.stdout, done.stderr) == (f"{expected.terms[0].key} []\n", "")
 
 
+def test_a_fork_of_a_process_that_analyzed_analyzes_the_same(analyzers, pixels, tmp_path):
+    np.save(tmp_path / "pixels.npy", pixels)
+    program = f"""
+import os, signal
+import numpy as np
+from imgsearch_es.analysis.analyzer import Analyzer
+model = Analyzer("efficientnet-lite0", runtime="openvino").model
+pixels = np.load({str(tmp_path / "pixels.npy")!r})
+def found():
+    return [model.predict(some).posterior.tolist() for some in (pixels, pixels[:1])]
+before = found()
+if not os.fork():
+    signal.alarm(60)
+    os._exit(found() != before)
+print(os.wait()[1])
+"""
+    assert python("-c", program).stdout == "0\n"
+
+
 def test_it_computes_with_float32_whatever_the_processor_offers(analyzers, pixels):
     predict(analyzers["openvino"], pixels[:1])
     predict(analyzers["openvino"], pixels)
     runtime = analyzers["openvino"].model._runtime
     kinds = [
         compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
-        for compiled in (runtime._single, runtime._compiled)
+        for compiled in (*runtime._single.values(), *runtime._compiled.values())
     ]
     assert kinds == ["f32", "f32"]
 

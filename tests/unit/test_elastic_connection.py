@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import traceback
+from http.server import BaseHTTPRequestHandler
 
 import elasticsearch
 import pytest
@@ -22,6 +23,8 @@ from imgsearch_es.stores import open_store
 from imgsearch_es.stores.elastic import connection
 from imgsearch_es.stores.elastic.connection import connect, parse_address, translated
 from imgsearch_es.stores.elastic.store import ElasticStore
+from tests.conftest import python
+from tests.serving import answering
 
 SECRET = "hush-hush"  # noqa: S105
 NAMES = ("API_KEY", "USERNAME", "PASSWORD", "CA_CERTS")
@@ -256,3 +259,38 @@ def test_a_server_that_hangs_is_asked_once():
         server.accept()[0].close()
         with pytest.raises(BlockingIOError):
             server.accept()
+
+
+FORKING = """
+import os, sys
+from imgsearch_es.stores.elastic.connection import connect, parse_address
+client, _ = connect(parse_address(sys.argv[1]))
+if not os.fork():
+    client.info()
+    os._exit(0)
+os.wait()
+client.info()
+"""
+
+
+def test_a_forked_process_reads_no_answer_of_its_parent():
+    asked_by = []
+
+    class Server(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            asked_by.append(self.client_address)
+            self.send_response(200)
+            self.send_header("X-Elastic-Product", "Elasticsearch")
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", "30")
+            self.end_headers()
+            self.wfile.write(b'{"version": {"number": "9.0"}}')
+
+    with answering(Server) as server:
+        url = f"http://127.0.0.1:{server.server_port}/pets"
+        run = python("-c", FORKING, url)
+    assert run.returncode == 0, run.stderr
+    first, forked, last = asked_by
+    assert first == last != forked

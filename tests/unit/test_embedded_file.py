@@ -237,6 +237,13 @@ def test_who_waits_to_read_says_for_whom(path, process, caplog, monkeypatch):
     reader.close()
 
 
+def test_who_waited_until_another_thread_was_done_says_so(file):
+    assert count(file) == 1  # the file is kept for a while
+    with file._changed:
+        assert file.opened.is_attached
+        assert file._holder() == "another thread of this process"
+
+
 def test_busy_readers_make_room_for_a_writer(file, process, path):
     """Each alone frees the file now and then; two of them never did at the same time."""
     for _ in range(2):

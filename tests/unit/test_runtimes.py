@@ -12,7 +12,7 @@ import pytest
 
 from imgsearch_es import ImageIndex
 from imgsearch_es.analysis.analyzer import Analyzer
-from imgsearch_es.analysis.models import runtime_choice
+from imgsearch_es.analysis.models import runtime, runtime_choice
 from imgsearch_es.analysis.models.base import NetworkModel
 from imgsearch_es.analysis.models.runtime_choice import differences, known_choices, probe_pictures
 from imgsearch_es.errors import AnalyzerError, ConfigurationError, MissingDependencyError
@@ -264,6 +264,12 @@ def test_a_network_that_cannot_be_built(monkeypatch):
     monkeypatch.setattr("imgsearch_es.analysis.models.base.import_keras", lambda: None)
     with pytest.raises(AnalyzerError, match="network of network cannot be built: no such layer"):
         Network().checked_network()
+
+
+def test_tensorflow_is_refused_in_a_fork_where_it_would_wait_for_ever(monkeypatch):
+    monkeypatch.setattr(runtime, "_import_keras", lambda: (None, os.getppid()))
+    with pytest.raises(AnalyzerError, match='start processes by "spawn"'):
+        runtime.import_keras()
 
 
 def test_differences():

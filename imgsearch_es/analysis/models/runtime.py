@@ -14,6 +14,7 @@ import re
 import sys
 import tempfile
 import threading
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -106,6 +107,7 @@ class TensorFlowRuntime:
 
     def __call__(self, pixels: NDArray[np.uint8]) -> Outputs:
         """One forward pass; see `Runtime`."""
+        import_keras()
         with telling("the network does not run", kind=self._error), self._lock:
             posterior, embedding = self.function(pixels)
         return posterior.numpy(), embedding.numpy()
@@ -130,9 +132,10 @@ class OpenVINORuntime:
         self._lengths = [int(output.shape[1]) for output in network.outputs]
         self.folder = folder
         self._lock = threading.Lock()
-        self._single: Any = None
-        self._compiled: Any = None
-        self._queues: list[Any] = []
+        # By process, as a fork has none of the threads that run what its parent compiled.
+        self._single: dict[int, Any] = {}
+        self._compiled: dict[int, Any] = {}
+        self._queues = defaultdict[int, list[Any]](list)
 
     def __call__(self, pixels: NDArray[np.uint8]) -> Outputs:
         """One forward pass; see `Runtime`."""
@@ -141,9 +144,9 @@ class OpenVINORuntime:
 
     def _one(self, pixels: NDArray[np.uint8]) -> Outputs:
         with self._lock:
-            if self._single is None:
-                self._single = self._compile("LATENCY", streams=1)
-            posterior, embedding = self._single(pixels).values()
+            if (process := os.getpid()) not in self._single:
+                self._single[process] = self._compile("LATENCY", streams=1)
+            posterior, embedding = self._single[process](pixels).values()
             return posterior.copy(), embedding.copy()
 
     def _many(self, pixels: NDArray[np.uint8]) -> Outputs:
@@ -159,17 +162,17 @@ class OpenVINORuntime:
                 request.set_output_tensor(i, tensor(output[row : row + 1], shared_memory=True))
             queue.start_async()
         queue.wait_all()
-        self._queues.append(queue)  # one that failed is not used again
+        self._queues[os.getpid()].append(queue)  # one that failed is not used again
         return outputs[0], outputs[1]
 
     def _free_queue(self) -> Any:
         """One that no other thread uses; all of them give work to the same streams."""
         with self._lock:
-            if self._compiled is None:
-                self._compiled = self._compile("THROUGHPUT", streams=cores())
-            if self._queues:
-                return self._queues.pop()
-            return import_openvino().AsyncInferQueue(self._compiled, 2 * cores())
+            if (process := os.getpid()) not in self._compiled:
+                self._compiled[process] = self._compile("THROUGHPUT", streams=cores())
+            if queues := self._queues[process]:
+                return queues.pop()
+            return import_openvino().AsyncInferQueue(self._compiled[process], 2 * cores())
 
     def _compile(self, hint: str, streams: int) -> Any:
         options = {
@@ -254,13 +257,22 @@ def _recorded(folder: Path) -> dict[str, str]:
 
 
 def import_keras() -> Any:
-    """Import Keras 3 on TensorFlow, without TensorFlow's messages; safe in many threads."""
+    """Import Keras 3 on TensorFlow, without TensorFlow's messages; safe in many threads.
+
+    Not in a fork of a process that did: TensorFlow would wait for threads that are not there.
+    """
     with _importing:
-        return _import_keras()
+        keras, process = _import_keras()
+    if process != os.getpid():
+        raise AnalyzerError(
+            "this process was forked after TensorFlow was loaded, which does not run in it: start "
+            'processes by "spawn"'
+        )
+    return keras
 
 
 @cache
-def _import_keras() -> Any:
+def _import_keras() -> tuple[Any, int]:
     _check_backend(os.environ.setdefault(_BACKEND, "tensorflow"))
     with _quiet():
         try:
@@ -276,7 +288,7 @@ def _import_keras() -> Any:
         raise MissingDependencyError(f"{found}: pip install --upgrade tensorflow keras")
     _check_backend(keras.config.backend())
     _share_gpus()
-    return keras
+    return keras, os.getpid()
 
 
 def _check_backend(backend: str) -> None:

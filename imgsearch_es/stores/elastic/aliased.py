@@ -369,10 +369,10 @@ class AliasedIndex(Store):
         return self.client.search(index=self._name, **WHOLE_INDEX, **options)
 
     def close(self) -> None:
-        if "_connection" in self.__dict__:
-            waiting.patience_of(self.client).end()
-            self.client.close()
-            del self.__dict__["_connection"]
+        client, _ = self.__dict__.pop("_connection", (None, None))
+        if client is not None:
+            waiting.patience_of(client).end()
+            client.close()
 
 
 def _own_alias(index: str) -> str:

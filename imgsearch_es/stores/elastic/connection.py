@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 import elasticsearch
+from elastic_transport import NodeConfig, Urllib3HttpNode
 from elasticsearch import Elasticsearch, helpers
 
 from imgsearch_es.errors import (
@@ -120,10 +121,37 @@ def client_options(
     return options
 
 
+class _Node(Urllib3HttpNode):
+    """A server, reached anew by who had the client before it was closed, and by a forked process.
+
+    For that one would read from its parent's connections, also what its parent asked for.
+    """
+
+    _of_parent: object = None
+    """Kept, as it would be closed by a lock that a thread of the parent may have."""
+
+    def __init__(self, config: NodeConfig) -> None:
+        super().__init__(config)
+        self._process = os.getpid()
+
+    def perform_request(self, *request: Any, **options: Any) -> Any:
+        if self._process != os.getpid():
+            self._of_parent, self._process = self._anew(), os.getpid()
+        return super().perform_request(*request, **options)
+
+    def close(self) -> None:
+        self._anew().close()
+
+    def _anew(self) -> Any:
+        old, self.pool = self.pool, _Node(self.config).pool
+        return old
+
+
 def connect(address: Address) -> tuple[Elasticsearch, Version]:
     """A client, and the server's version; UnsupportedServerError where we cannot work with it."""
     client = Elasticsearch(
         address.server,
+        node_class=_Node,
         transport_class=PatientTransport,
         retry_on_timeout=False,  # who searches is told after one time-out, not after four
         max_retries=3,

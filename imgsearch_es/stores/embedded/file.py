@@ -269,7 +269,7 @@ class DatabaseFile:
 
     def _holder(self) -> str:
         with self._changed:
-            if self._readers or (self._writer is not None and self.opened.is_attached):
+            if self._readers or self.opened.is_attached:
                 return "another thread of this process"
             if not self.opened.holder and self.opened.attach(read_only=True):
                 self.opened.detach()

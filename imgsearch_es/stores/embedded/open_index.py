@@ -32,6 +32,7 @@ from imgsearch_es.stores.inspecting import Harm, Inspected
 from imgsearch_es.stores.settings import fitted
 
 T = TypeVar("T")
+Each = TypeVar("Each", Document, Fingerprint)
 _SETTLED = 100_000
 """Postings written out of order that are not worth rewriting the table for."""
 _SORTED_AT_ONCE = 64_000_000
@@ -214,10 +215,10 @@ class OpenIndex(Store):
         return {"store": f"embedded, DuckDB {duckdb.__version__}"}
 
     def fingerprints(self, *, embeddings: bool) -> Iterator[Fingerprint]:
-        return self._in_blocks(partial(schema.next_fingerprints, embeddings=embeddings))
+        return _once(self._in_blocks(partial(schema.next_fingerprints, embeddings=embeddings)))
 
     def documents(self, filters: Sequence[Filter] = ()) -> Iterator[Document]:
-        return self._in_blocks(partial(schema.next_documents, filters=filters))
+        return _once(self._in_blocks(partial(schema.next_documents, filters=filters)))
 
     def _in_blocks(self, read: Callable[[Reader, int], tuple[list[T], int | None]]) -> Iterator[T]:
         """Read from one number of a document to the next; the file is free between the blocks."""
@@ -319,6 +320,15 @@ class OpenIndex(Store):
 
     def _forget(self) -> None:
         self._settings = self._identity = None
+
+
+def _once(items: Iterator[Each]) -> Iterator[Each]:
+    """Each id the first time: what is changed meanwhile gets a number that is still to come."""
+    given = set[str]()
+    for item in items:
+        if item.id not in given:
+            given.add(item.id)
+            yield item
 
 
 _FIELDS = ("uri", "reason", "rejected_at", "sha256", "tried_with", "given", "checksum")
