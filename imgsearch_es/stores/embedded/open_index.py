@@ -324,10 +324,10 @@ class OpenIndex(Store):
 
 def _once(items: Iterator[Each]) -> Iterator[Each]:
     """Each id the first time: what is changed meanwhile gets a number that is still to come."""
-    given = set[str]()
+    given = set[int]()  # some 65 bytes of each
     for item in items:
-        if item.id not in given:
-            given.add(item.id)
+        if (key := hash(item.id)) not in given:
+            given.add(key)
             yield item
 
 
