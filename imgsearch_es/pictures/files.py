@@ -383,7 +383,7 @@ def _check_regular(info: os.stat_result, uri: str, limits: Limits) -> None:
     if stat.S_ISDIR(info.st_mode):
         raise ImageError(uri, "is a folder")
     if not stat.S_ISREG(info.st_mode):
-        raise ImageError(uri, "not a regular file but a FIFO, socket or device")
+        raise ImageError(uri, "is not a regular file but a FIFO, socket or device")
     check_size(info.st_size, uri, limits)
 
 

@@ -145,7 +145,7 @@ def test_a_pipe_or_device_that_is_named(index, top):
     report = index.add([top, top / "pipe.jpg", "/dev/zero"])
     assert (report.found, report.added) == (22, 20)
     reasons = {entry.uri: entry.reason for entry in report.rejected}
-    special = "not a regular file but a FIFO, socket or device"
+    special = "is not a regular file but a FIFO, socket or device"
     assert reasons == {str(top / "pipe.jpg"): special, "/dev/zero": special}
 
 
