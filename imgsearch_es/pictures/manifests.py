@@ -29,7 +29,14 @@ from imgsearch_es.pictures.archives import (
     read_sidecars,
 )
 from imgsearch_es.pictures.files import Limits, open_archive, opened, to_path, to_uri
-from imgsearch_es.pictures.sources import EXTENSIONS, LABELS, Wanted, find_images, json_value
+from imgsearch_es.pictures.sources import (
+    EXTENSIONS,
+    INTEGERS,
+    LABELS,
+    Wanted,
+    find_images,
+    json_value,
+)
 
 _LONGEST = Limits(max_bytes=1 << 40)
 _METADATA = "metadata."
@@ -217,7 +224,7 @@ def typed(cell: str) -> Any:
         value = json.loads(cell, parse_constant=str)
     except (ValueError, RecursionError):
         return cell
-    is_long = isinstance(value, int) and value.bit_length() > 63  # more than an index can have
+    is_long = isinstance(value, int) and value not in INTEGERS
     is_json = value is not None and json.dumps(value, ensure_ascii=False) == cell
     return value if is_json and not is_long else cell  # 007 and 1.50 stay as they are
 

@@ -287,6 +287,8 @@ def _list_remote(
 
 
 LABELS = ("label", "labels")
+INTEGERS = range(-(2**63), 2**64)
+"""Whole numbers that an index can have: what DuckDB reads from JSON exactly."""
 _PLAIN = str | int | float | bool
 
 

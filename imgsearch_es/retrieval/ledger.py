@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from imgsearch_es.errors import ConfigurationError
 from imgsearch_es.pictures.files import in_memory, picture_id
+from imgsearch_es.pictures.sources import INTEGERS
 
 TEXT_BYTES = 32_766
 """Of a keyword, in UTF-8: Lucene's longest term. A metadata value stands there with its path."""
@@ -29,8 +30,6 @@ OWN_BYTES = 1_000_000
 """Of all labels, and of all metadata with their paths. 512 documents are written at once."""
 LONGEST_FEATURE = 2.0**62
 """Of a deep feature: Elasticsearch squares differences in float32, which ends at 2^128."""
-_INTEGERS = range(-(2**63), 2**64)
-"""What DuckDB reads from JSON exactly."""
 
 
 def check_own(labels: Sequence[str], metadata: Mapping[str, Any]) -> None:
@@ -87,7 +86,7 @@ def _leaves(value: object, path: str, depth: int) -> Iterator[tuple[str, str]]:
     elif value is None or isinstance(value, str):
         yield path, value or ""
     elif isinstance(value, int):
-        if value not in _INTEGERS:
+        if value not in INTEGERS:
             raise ConfigurationError(f"{_named(path)} has more than 64 bits: give it as a text")
         yield path, str(value)
     elif isinstance(value, float):

@@ -39,12 +39,12 @@ def test_a_csv_file(tmp_path):
     path.write_text(
         "path,label,metadata.camera,metadata.year,other\n"
         'a.jpg,cat,"X, Y",2001,zzz\n'
-        'b.jpg,"[""cat"", ""sofa""]",,,\n'
+        'b.jpg,"[""cat"", ""sofa""]",-9223372036854775808,18446744073709551616,\n'
         "c.jpg,,,,\n"
     )
     assert entries(path) == [
         Entry(f"{tmp_path}/a.jpg", ("cat",), {"camera": "X, Y", "year": 2001}),
-        Entry(f"{tmp_path}/b.jpg", ("cat", "sofa"), {}),
+        Entry(f"{tmp_path}/b.jpg", ("cat", "sofa"), {"camera": -(2**63), "year": str(2**64)}),
         Entry(f"{tmp_path}/c.jpg", None, {}),
     ]
 
