@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from imgsearch_es.analysis.configuration import given_file
 from imgsearch_es.analysis.models.networks import FEATURE, PIXELS, is_parallel, load_network
-from imgsearch_es.analysis.models.runtime import import_keras
+from imgsearch_es.analysis.models.runtime import import_keras, in_float32
 from imgsearch_es.errors import AnalyzerError, ConfigurationError
 from imgsearch_es.pictures.files import saving
 
@@ -51,6 +51,7 @@ _SHARED = "shared_object_id"
 """By this key the file says which of its parts share an object."""
 
 
+@in_float32()
 def build_head(
     dimensions: int,
     layers: Sequence[int] = LAYERS,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from itertools import product
@@ -67,6 +69,27 @@ def test_openvino_gives_tensorflows_scores_and_features(analyzers, pixels):
     assert max(differences(reference, other).values()) < TOLERANCE
     assert (reference[0].argmax(axis=1) == other[0].argmax(axis=1)).all()
     assert analyzers["openvino"].model.choice.agrees
+
+
+def test_what_a_program_sets_for_its_own_networks_changes_nothing(analyzers, pixels):
+    expected = predict(analyzers["tensorflow"], pixels)
+    program = f"""
+import sys
+import keras, numpy as np
+from imgsearch_es.analysis.analyzer import Analyzer
+keras.config.set_dtype_policy("mixed_bfloat16")
+keras.config.set_floatx("float16")
+keras.config.set_image_data_format("channels_first")
+pixels = np.frombuffer(sys.stdin.buffer.read(), np.uint8).reshape({pixels.shape})
+found = Analyzer("efficientnet-lite0", runtime="tensorflow").model.predict(pixels)
+sys.stdout.buffer.write(found.posterior.tobytes() + found.embedding.tobytes())
+assert keras.config.dtype_policy().name == "mixed_bfloat16"
+assert (keras.config.floatx(), keras.config.image_data_format()) == ("float16", "channels_first")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], input=pixels.tobytes(), capture_output=True, check=True
+    )
+    assert done.stdout == b"".join(output.tobytes() for output in expected)
 
 
 def test_a_picture_scores_the_same_alone_and_among_others(analyzers, pixels):

@@ -87,3 +87,7 @@ def test_a_keyword_search_loads_no_model(tmp_path):
     store.close()
     command = f"import sys; sys.argv = ['imgsearch', 'search', 'dog', '-i', {location!r}]\n{MAIN}"
     assert loaded_by(command) == set()
+
+
+def test_a_program_in_which_numpy_raises():
+    loaded_by("import numpy; numpy.seterr(all='raise')\nimport imgsearch_es.stores.embedded.store")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -261,7 +262,7 @@ def test_the_runtime_is_no_part_of_the_configuration(world, fake_model, tmp_path
 
 
 def test_a_network_that_cannot_be_built(monkeypatch):
-    monkeypatch.setattr("imgsearch_es.analysis.models.base.import_keras", lambda: None)
+    monkeypatch.setattr("imgsearch_es.analysis.models.base.in_float32", nullcontext)
     with pytest.raises(AnalyzerError, match="network of network cannot be built: no such layer"):
         Network().checked_network()
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from imgsearch_es.analysis.configuration import DeepFeature
 from imgsearch_es.analysis.models.networks import class_weights, layer_shapes, with_deep_feature
-from imgsearch_es.analysis.models.runtime import Runtime, import_keras, telling
+from imgsearch_es.analysis.models.runtime import Runtime, in_float32, telling
 from imgsearch_es.analysis.models.runtime_choice import Choice, check_runtime, open_runtime
 from imgsearch_es.errors import AnalyzerError
 from imgsearch_es.vocabulary.synsets import Vocabulary, imagenet
@@ -184,8 +184,7 @@ class NetworkModel(RunModel):
 
     def checked_network(self) -> keras.Model:
         """What `build_network` gives with the deep feature wanted, and errors of ours."""
-        import_keras()
-        with telling(f"the network of {self.name} cannot be built", kind=ValueError):
+        with in_float32(), telling(f"the network of {self.name} cannot be built", kind=ValueError):
             network = self.build_network()
             if self.deep_feature.is_default:
                 return network
@@ -198,13 +197,13 @@ class NetworkModel(RunModel):
 
     def layers(self) -> dict[str, tuple[int | None, ...]]:
         """The layers that a deep feature can be taken from, with their outputs' shapes."""
-        import_keras()
-        return layer_shapes(self.build_network())
+        with in_float32():
+            return layer_shapes(self.build_network())
 
     def class_weights(self) -> NDArray[np.float32] | None:
         """Of each number of its own deep feature in each class, (dimensions, classes); or None."""
-        import_keras()
-        return class_weights(self.build_network()) if self.deep_feature.is_default else None
+        with in_float32():
+            return class_weights(self.build_network()) if self.deep_feature.is_default else None
 
     def use_runtime(self, name: str) -> None:
         """Run on one of `RUNTIMES`, whatever IMGSEARCH_RUNTIME says."""

@@ -53,7 +53,7 @@ NETWORK = "network.xml"
 """A converted network in its folder; its weights lie beside it (network.bin)."""
 _CHECKSUMS = "checksums.json"
 _TELEMETRY = "openvino_telemetry"
-_importing = threading.Lock()
+_importing, _setting = threading.Lock(), threading.RLock()
 _log = logging.getLogger(__name__)
 
 
@@ -97,7 +97,8 @@ class TensorFlowRuntime:
         import tensorflow as tf
 
         def run(pixels: tf.Tensor) -> list[tf.Tensor]:
-            outputs = network(tf.cast(pixels, tf.float32), training=False)
+            with in_float32():
+                outputs = network(tf.cast(pixels, tf.float32), training=False)
             return [tf.cast(output, tf.float32) for output in outputs]
 
         self._error: type[Exception] = tf.errors.OpError
@@ -269,6 +270,21 @@ def import_keras() -> Any:
             'processes by "spawn"'
         )
     return keras
+
+
+@contextmanager
+def in_float32() -> Iterator[None]:
+    """Whatever the program or keras.json sets for networks, those made within have the defaults."""
+    config, names = import_keras().config, ("dtype_policy", "floatx", "image_data_format")
+    with _setting:
+        before = [getattr(config, name)() for name in names]
+        try:
+            for name, value in zip(names, ("float32", "float32", "channels_last"), strict=True):
+                getattr(config, f"set_{name}")(value)
+            yield
+        finally:
+            for name, value in zip(names, before, strict=True):
+                getattr(config, f"set_{name}")(value)
 
 
 @cache

@@ -33,7 +33,8 @@ from imgsearch_es.retrieval.dense import Vectors, direction
 from imgsearch_es.retrieval.queries import Query
 from imgsearch_es.stores.embedded.sections import Sections, SnapshotError
 
-ABOVE_0: np.float32 = np.nextafter(np.float32(0), np.float32(1))
+ABOVE_0: np.float32 = np.uint32(1).view(np.float32)
+"""The least number; NumPy may be set to raise where it is computed."""
 _FIRST = 32
 """Blocks that are added up first; more where many hits are wanted."""
 _SLACK = 1 + 2.0**-40
