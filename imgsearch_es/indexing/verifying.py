@@ -248,8 +248,9 @@ class Verifier:
         held.sort(key=lambda each: each[0].document is not None)  # of two the last one is kept
         report.repaired += self._write(waiting) + self._write(held)
         self._progress(report.documents, report.documents)
-        if not report.is_whole and not report.repaired and mark != self._store.mark():
-            report.unchecked.append(_BUSY)
+        if not report.is_whole and not report.repaired:
+            is_other = mark != self._store.mark() or settings != known_settings(self._store)
+            report.unchecked += [_BUSY] if is_other else []
         keys = settings.vocabulary.keys
         found = self._store.statistics(keys) if report.is_whole else None
         if found is not None and mark == self._store.mark():

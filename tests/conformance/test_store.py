@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from imgsearch_es.analysis.analyzer import Term
+from imgsearch_es.analysis.terms import TaughtWord
 from imgsearch_es.errors import IndexNotFoundError, StoreError
 from imgsearch_es.retrieval.conditions import parse_filters
 from imgsearch_es.retrieval.documents import Document
@@ -22,6 +23,7 @@ from imgsearch_es.retrieval.ledger import DEPTH, TEXT_BYTES
 from imgsearch_es.retrieval.queries import Query, Selection
 from imgsearch_es.stores import open_store
 from imgsearch_es.stores.base import Known, Store
+from imgsearch_es.stores.elastic.aliased import TRUSTED_SECONDS
 from imgsearch_es.stores.embedded import schema
 from tests.conformance.collections import DIMENSIONS, document, extremes, posteriors
 from tests.conformance.conftest import SETTINGS, filled
@@ -165,6 +167,36 @@ def test_of_two_who_change_a_document_at_once_neither_loses(place):
         store.finish()
         assert sorted(store.get([key])[key].labels) == ["mine", "theirs"]
         assert store.change(ids, partial(labeled, "mine")).stored == 0
+
+
+def test_what_is_changed_for_a_word_taught_meanwhile_does_not_count(place):
+    documents = posteriors(2)
+    weights = np.ones(DIMENSIONS, np.float32)
+    word = TaughtWord("bright", "bright_taught", 1000, weights, 0.1, ("/a",))
+    with filled(place(), documents) as store:
+        store.change_taught(lambda settings: settings.with_taught([word]))
+
+        def labeled(found: Document) -> Document:
+            return replace(found, labels=("new",)) if found.id == documents[0].id else found
+
+        assert store.change([document.id for document in documents], labeled).stored == 1
+
+
+@pytest.mark.node
+def test_others_ask_the_server_themselves_until_one_has_its_answer(
+    elasticsearch_url, fresh_index_name, monkeypatch
+):
+    with filled(f"{elasticsearch_url}/{fresh_index_name}", []) as store:
+        ask = store.client.indices.get
+
+        def looked(**options):
+            assert store._looked_at == -TRUSTED_SECONDS
+            return ask(**options)
+
+        monkeypatch.setattr(store.client.indices, "get", looked)
+        store._looked_at = -TRUSTED_SECONDS
+        store._look_for_taught()
+        assert store._looked_at > 0
 
 
 def test_a_document_that_is_changed_while_all_are_read_comes_once(place, monkeypatch):

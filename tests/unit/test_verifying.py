@@ -134,6 +134,14 @@ def test_harm_while_others_write_is_told_as_that(index, monkeypatch):
         assert any("others wrote" in text for text in index.verify().unchecked) == write
 
 
+def test_a_word_taught_meanwhile_is_told_as_that(index, monkeypatch):
+    like = [document.id for document in index][:2]
+    monkeypatch.setattr(index.store, "glance", lambda: index.teach("thing", like) and [])
+    report = index.verify()
+    assert report.counts
+    assert any("others wrote" in text for text in report.unchecked)
+
+
 def test_a_file_of_before_there_were_checksums(index, cat):
     index.close()
     with duckdb.connect(index.location) as connection:

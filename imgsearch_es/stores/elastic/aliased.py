@@ -119,12 +119,13 @@ class AliasedIndex(Store):
 
     def stored_settings(self) -> IndexSettings | None:
         if self._settings is None:
-            client = self.client
+            client, asked_at = self.client, time.monotonic()
             with translated(self._address):
                 if not client.indices.exists(index=self._name):
                     return None
                 found = client.indices.get(index=self._name, features=["aliases", "mappings"])
             self._remember(dict(found))
+            self._looked_at = asked_at
         return self._settings
 
     def renew(self) -> None:
@@ -139,7 +140,7 @@ class AliasedIndex(Store):
         wanted = [
             f"*.mappings._meta.imgsearch_es.{name}" for name in ("schema_version", "checksum")
         ]
-        self._looked_at = time.monotonic()
+        before, asked_at = self._looked_at, time.monotonic()
         with translated(self._address):
             found = self.client.indices.get(
                 index=self._name,
@@ -147,6 +148,8 @@ class AliasedIndex(Store):
                 ignore_unavailable=True,
                 filter_path=["*.aliases", *wanted],
             )
+        if self._looked_at == before:  # else another thread knows better
+            self._looked_at = asked_at
         index = self._only(found)
         if index is not None and index == self._index and self._settings is not None:
             meta = found[index].get("mappings", {}).get("_meta", {})
@@ -189,7 +192,7 @@ class AliasedIndex(Store):
             built = (name for name in facts["aliases"] if name.startswith(f"{index}{_BUILT}"))
             usual = own if own in facts["aliases"] else self._name
             self._written_as = next(built, usual) if self._name == index else usual
-        self._index, self._looked_at = index, time.monotonic()
+        self._index = index
         shown_by = facts["aliases"].get(self._name, {})
         self._is_part = not shown_by.keys().isdisjoint(("filter", "search_routing"))
         self._neighbors, self._impacts = Neighbors.of(properties), impacts_in(properties)

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial, partialmethod
 from itertools import islice
 from typing import Any
@@ -210,7 +211,7 @@ class Writing(Reading):
         }
 
     def _rewrite(self, ids: Sequence[str]) -> int:
-        report = self.change(ids, lambda document: document)
+        report = self.change(ids, replace)
         for uri, reason in report.rejected:
             raise StoreError(f"{uri} cannot be written: {reason}")
         return report.stored
@@ -218,6 +219,7 @@ class Writing(Reading):
     def change(self, ids: Sequence[str], change: Callable[[Document], Document]) -> WriteReport:
         """By the numbers that the server gives each change: again where somebody else was first."""
         stored, refused, left, late = set[str](), dict[str, str](), [*ids], set[str]()
+        asked = set[str]()  # others are written for the sake of a word taught meanwhile
         for _ in range(_ATTEMPTS):
             self._look_for_taught()
             settings = known_settings(self)
@@ -225,7 +227,9 @@ class Writing(Reading):
             hits = self._as_they_are(left)
             numbers = {hit["_id"]: (hit["_seq_no"], hit["_primary_term"]) for hit in hits}
             old = [fetching.whole_document_of(hit) for hit in hits]
-            new = fitted([change(document) for document in old], settings)
+            made = [change(document) for document in old]
+            asked |= {a.id for a, b in zip(old, made, strict=True) if a is not b}
+            new = fitted(made, settings)
             differ = {b: a.id for a, b in zip(old, new, strict=True) if a is not b}
             # What came too late by its number was written, if its answer was lost.
             stored |= late & ({hit["_id"] for hit in hits} - set(differ.values()))
@@ -240,7 +244,7 @@ class Writing(Reading):
             if self._has_other_words(settings):
                 left = [*ids, *(document.id for document in moved)]
             if not left:
-                return WriteReport(len(stored), [*refused.items()])
+                return WriteReport(len(stored & asked), [*refused.items()])
             self.finish()
         raise self._busy()
 
