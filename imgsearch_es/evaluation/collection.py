@@ -223,7 +223,8 @@ def read_topics(path: str | os.PathLike[str], collection: Collection) -> dict[st
     """
     source = Path(path).expanduser()
     topics: dict[str, Topic] = {}
-    for where, row in read_rows(source, ["query"], "\t" if ".tsv" in source.suffixes else ","):
+    delimiter = "\t" if ".tsv" in source.suffixes else ","
+    for where, row in read_rows(source, ["query"], ["image", "text"], delimiter):
         query, image = row["query"], row.get("image")
         if not query or query in topics:
             raise EvaluationError(f"{where}: the query {query!r} is empty or comes a second time")
