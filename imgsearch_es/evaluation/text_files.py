@@ -88,7 +88,7 @@ def read_rows(
                 raise EvaluationError(f"{path}, line 1: a column {name!r}: call it {known!r}")
         for row in rows:
             where = f"{path}, line {rows.line_num}"
-            if any(map(str.strip, row.pop(None, []))):  # type: ignore[call-overload]
+            if any(map(str.strip, row.pop(None, []))):
                 raise EvaluationError(
                     f"{where}: it has more fields than the heading: put one with a {delimiter!r} "
                     "into quotes"

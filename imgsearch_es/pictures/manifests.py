@@ -260,7 +260,7 @@ def _parquet_rows(uri: str) -> Rows:
 
 
 def _check_columns(uri: str, names: Sequence[str]) -> None:
-    for name in set(names) - set(filter(re.compile(_COLUMNS).match, names)):
+    for name in (name for name in names if not re.match(_COLUMNS, name)):
         known = name.strip().lower()
         if re.match(_COLUMNS, known) and known not in names:
             raise SourceError(f"{uri} has a column {name!r}: call it {known!r}")
