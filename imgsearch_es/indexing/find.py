@@ -87,6 +87,8 @@ class Options:
     video: bool = False
 
     def __post_init__(self) -> None:
+        if self.labels is not None and not callable(self.labels):
+            object.__setattr__(self, "labels", as_labels(self.labels))  # perhaps of an iterator
         for name in ("batch_size", "workers"):
             number = getattr(self, name)
             if number is not None and not (isinstance(number, int) and number >= 1):
@@ -260,9 +262,13 @@ def look_up(store: Store, groups: Iterable[Sequence[Found]], stages: Stages) -> 
 
 
 def as_labels(labels: Sequence[str] | str) -> tuple[str, ...]:
-    """One label or several, as several."""
+    """One label or several, as several; those of a set in the same order in each process."""
+    if isinstance(labels, Mapping):
+        raise ConfigurationError("labels are a text or several; by URI they are a function of it")
     if not isinstance(labels, Iterable):
         raise ConfigurationError(f"labels are a text or several, not {labels!r}")
+    if isinstance(labels, set | frozenset):
+        labels = sorted(labels, key=str)
     return (labels,) if isinstance(labels, str) else tuple(labels)
 
 
