@@ -35,6 +35,8 @@ from imgsearch_es.stores.base import Known, Store
 Labels = Sequence[str] | str | Callable[[str], Sequence[str] | str] | None
 Metadata = Mapping[str, Any] | Callable[[str], Mapping[str, Any]] | None
 DEFAULT_LIMITS = Limits()
+NAMED_AGAIN = "named again with other labels or metadata"
+"""What a report calls pictures of which a second list, or row, says something else."""
 _AHEAD = 65_536
 """Names found before they are needed, so that the number of pictures is soon known ..."""
 _FEW_AHEAD = 32
@@ -213,7 +215,7 @@ class Finder:
                 yield found
                 continue
             if said and hash(said) != seen[key]:
-                self._on_other("named again with other labels or metadata")
+                self._on_other(NAMED_AGAIN)
             if self.total is not None:
                 self.total -= 1
 
