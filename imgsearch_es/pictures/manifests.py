@@ -297,7 +297,8 @@ def _object(value: Any) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise ValueError(f"the metadata {value!r:.60} is no JSON object")
     named: dict[str, Any] = json_value(found, "metadata")
-    return named
+    # a struct has the names of all rows
+    return {k: v for k, v in named.items() if v is not None or isinstance(value, str)}
 
 
 def _labels(value: Any) -> tuple[str, ...]:

@@ -61,7 +61,9 @@ def test_metadata_may_be_one_object_as_in_an_export(tmp_path):
     (tmp_path / "list.csv").write_text(text)
     select = """SELECT 'a.jpg' AS path, '{"a": [1]}' AS metadata, 2001 AS "metadata.Year" """
     write_parquet(tmp_path / "list.parquet", f"{select} UNION ALL SELECT 'b.jpg', NULL, NULL")
-    write_parquet(tmp_path / "struct.parquet", "SELECT 'a.jpg' AS path, {'a': [1]} AS metadata")
+    write_parquet(
+        tmp_path / "struct.parquet", "SELECT 'a.jpg' AS path, {'a': [1], 'b': NULL} AS metadata"
+    )
     for name in ("list.csv", "list.parquet"):
         found = [entry.metadata for entry in entries(tmp_path / name)]
         assert found == [{"a": [1], "Year": 2001}, {}]
