@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast, overload
 from imgsearch_es.analysis.analyzer import Analysis, Analyzer
 from imgsearch_es.analysis.terms import word_vector
 from imgsearch_es.errors import ConfigurationError, ImageError, QueryError
-from imgsearch_es.indexing import Indexer, IndexReport, Options, Progress, as_labels, is_gone
+from imgsearch_es.indexing import Indexer, IndexReport, Options, Progress, is_gone
 from imgsearch_es.indexing.find import AddOptions
 from imgsearch_es.indexing.kept_index import PathLike
 from imgsearch_es.indexing.report import shown
@@ -141,7 +141,7 @@ class ImageIndex(LearningIndex):
                 once all that was analyzed is stored.
         """
         given = Options(**options, engine=engine, runtime=self._wanted.runtime)
-        labels = () if given.labels is None or callable(given.labels) else as_labels(given.labels)
+        labels = () if given.labels is None or callable(given.labels) else given.labels
         check_own(labels, {} if callable(given.metadata) else given.metadata or {})
         pictures = cast(list[ImageSource | PictureList], several(cast(QueryImages, sources)))
         if self.exists and not self._settings().has_model:  # raises when another one was asked for

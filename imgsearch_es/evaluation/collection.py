@@ -69,11 +69,11 @@ class Collection:
 
     def __init__(self, documents: Iterable[Document]) -> None:
         found: dict[str, Item] = {}
-        self._docnos: dict[str, str] = {}
+        docnos: list[tuple[str, str]] = []
         for d in documents:
             found[d.id] = Item(d.id, d.uri, d.uri, d.sha256, d.labels, _analysis(d))
-            if DOCNO in d.metadata:
-                self._docnos[str(d.metadata[DOCNO])] = d.id
+            docnos += [(str(d.metadata[DOCNO]), d.id)] if DOCNO in d.metadata else []
+        self._docnos = _unique(docnos)
         uris = [item.uri for item in found.values()]
         shared = os.path.commonprefix(uris).rpartition("/")  # noqa: RUF071  (cut at a slash; URLs)
         start = len(shared[0] + shared[1])
@@ -223,7 +223,8 @@ def read_topics(path: str | os.PathLike[str], collection: Collection) -> dict[st
     """
     source = Path(path).expanduser()
     topics: dict[str, Topic] = {}
-    for where, row in read_rows(source, ["query"], "\t" if ".tsv" in source.suffixes else ","):
+    delimiter = "\t" if ".tsv" in source.suffixes else ","
+    for where, row in read_rows(source, ["query"], ["image", "text"], delimiter):
         query, image = row["query"], row.get("image")
         if not query or query in topics:
             raise EvaluationError(f"{where}: the query {query!r} is empty or comes a second time")

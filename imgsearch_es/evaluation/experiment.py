@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import KW_ONLY, dataclass, replace
 from pathlib import Path
@@ -132,7 +132,8 @@ def evaluate(request: EvaluationRequest) -> Evaluation:
         if system.reach < reach
     )
     clusters, few = task.clusters()
-    notes = (*task.notes, *few, *questions.notes, *shallow)
+    unread = (note for run in given.values() for note in _unread(run, task, collection))
+    notes = (*task.notes, *few, *questions.notes, *shallow, *unread)
     settings, store = known_settings(index.store), index.store.features()
     about = {"location": index.location, "analyzer": dict(settings.analyzer)}
     about |= {"weights": settings.weights, "store": store}
@@ -148,6 +149,16 @@ def _read_run(run: RunLike, task: Task, collection: Collection) -> Run:
     if not set(task.judgements.queries) & found.rankings.keys():
         raise EvaluationError(f"the run {found.name} answers none of the queries")
     return found
+
+
+def _unread(run: Run, task: Task, collection: Collection) -> Iterator[str]:
+    """What to say of a run of another program that does not fit the queries or the index."""
+    queries = task.judgements.queries
+    if missing := len(set(queries) - run.rankings.keys()):
+        yield f"the run {run.name} does not answer {missing} of the queries: they count as zero"
+    found = {document for query in queries for document in run.documents(query)}
+    if others := found - collection.by_id.keys():
+        yield f"{len(others)} pictures of the run {run.name} the index lacks, such as {min(others)}"
 
 
 # -- the hardest queries ---------------------------------------------------------------------------

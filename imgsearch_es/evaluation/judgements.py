@@ -40,6 +40,8 @@ JUNK = -1
 HIGHEST = 1_000_000
 """The highest grade: trec_eval's programs count grades in a list as long as that."""
 _NO_GRADE = f"is no whole number from {-HIGHEST:,} to {HIGHEST:,}"
+_NOT_READ = {"label", "rel", "relevance", "score"}
+"""What others call a column of grades: without one, all would be relevant."""
 Row = tuple[str, str, str, int | None]
 """Where it stands, query, document and grade; None for junk."""
 
@@ -317,7 +319,11 @@ def _qrels_rows(path: str | os.PathLike[str], junk: int | None) -> Iterator[Row]
 
 
 def _csv_rows(path: str | os.PathLike[str]) -> Iterator[Row]:
-    for where, row in read_rows(path, ("query", "document")):
+    for where, row in read_rows(path, ("query", "document"), ("grade",)):
+        if "grade" not in row and (other := row.keys() & _NOT_READ):
+            raise EvaluationError(
+                f"{path}, line 1: the column {min(other)!r} is not read: call it grade or remove it"
+            )
         if not row["query"] or not row["document"]:
             raise EvaluationError(f"{where}: a query or document is missing")
         text = row.get("grade") or "1"

@@ -121,6 +121,8 @@ class System:
         numbers: dict[str, float] = {}
         for option in options:
             key, sign, value = option.partition("=")
+            if key in numbers:
+                raise QueryError(f"{name} says {key} twice")
             if sign and key:
                 numbers[key] = _number(value, name)
             elif option != "rrf":

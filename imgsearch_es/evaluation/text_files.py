@@ -63,19 +63,39 @@ def read_lines(path: str | os.PathLike[str]) -> list[tuple[int, str]]:
 
 
 def read_rows(
-    path: str | os.PathLike[str], columns: Sequence[str], delimiter: str = ","
+    path: str | os.PathLike[str],
+    columns: Sequence[str],
+    more: Sequence[str] = (),
+    delimiter: str = ",",
 ) -> Iterator[tuple[str, dict[str, str]]]:
-    """The rows of a CSV whose first line names its columns, each with where it stands."""
-    rows = csv.DictReader(io.StringIO(read_text(path), newline=""), delimiter=delimiter)
+    """The rows of a CSV whose first line names its columns, each with where it stands.
+
+    It has these ``columns``, and may have ``more``.
+    """
+    text = io.StringIO(read_text(path), newline="")
+    rows = csv.DictReader(text, delimiter=delimiter, strict=True)
     try:
         if missing := [name for name in columns if name not in (rows.fieldnames or ())]:
             raise EvaluationError(
                 f"{path}, line 1: no column {' or '.join(missing)}: the first line names them"
             )
+        names = list(filter(None, rows.fieldnames or ()))
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise EvaluationError(f"{path}, line 1: several columns {twice[0]!r}")
+        for name in names:
+            known = name.strip().lower()
+            if known != name and known in more and known not in names:
+                raise EvaluationError(f"{path}, line 1: a column {name!r}: call it {known!r}")
         for row in rows:
+            where = f"{path}, line {rows.line_num}"
+            if any(map(str.strip, row.pop(None, []))):
+                raise EvaluationError(
+                    f"{where}: it has more fields than the heading: put one with a {delimiter!r} "
+                    "into quotes"
+                )
             cells = {name: (value or "").strip() for name, value in row.items() if name}
             if any(cells.values()):
-                yield f"{path}, line {rows.line_num}", cells
+                yield where, cells
     except csv.Error as error:
         raise EvaluationError(f"cannot read {path} after line {rows.line_num}: {error}") from error
 

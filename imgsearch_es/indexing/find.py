@@ -35,6 +35,8 @@ from imgsearch_es.stores.base import Known, Store
 Labels = Sequence[str] | str | Callable[[str], Sequence[str] | str] | None
 Metadata = Mapping[str, Any] | Callable[[str], Mapping[str, Any]] | None
 DEFAULT_LIMITS = Limits()
+NAMED_AGAIN = "named again with other labels or metadata"
+"""What a report calls pictures of which a second list, or row, says something else."""
 _AHEAD = 65_536
 """Names found before they are needed, so that the number of pictures is soon known ..."""
 _FEW_AHEAD = 32
@@ -87,6 +89,8 @@ class Options:
     video: bool = False
 
     def __post_init__(self) -> None:
+        if self.labels is not None and not callable(self.labels):
+            object.__setattr__(self, "labels", as_labels(self.labels))  # perhaps of an iterator
         for name in ("batch_size", "workers"):
             number = getattr(self, name)
             if number is not None and not (isinstance(number, int) and number >= 1):
@@ -211,7 +215,7 @@ class Finder:
                 yield found
                 continue
             if said and hash(said) != seen[key]:
-                self._on_other("named again with other labels or metadata")
+                self._on_other(NAMED_AGAIN)
             if self.total is not None:
                 self.total -= 1
 
@@ -260,9 +264,13 @@ def look_up(store: Store, groups: Iterable[Sequence[Found]], stages: Stages) -> 
 
 
 def as_labels(labels: Sequence[str] | str) -> tuple[str, ...]:
-    """One label or several, as several."""
+    """One label or several, as several; those of a set in the same order in each process."""
+    if isinstance(labels, Mapping):
+        raise ConfigurationError("labels are a text or several; by URI they are a function of it")
     if not isinstance(labels, Iterable):
         raise ConfigurationError(f"labels are a text or several, not {labels!r}")
+    if isinstance(labels, set | frozenset):
+        labels = sorted(labels, key=str)
     return (labels,) if isinstance(labels, str) else tuple(labels)
 
 

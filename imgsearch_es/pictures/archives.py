@@ -95,6 +95,13 @@ def section(file: BinaryIO, member: Member) -> BinaryIO:
     return io.BufferedReader(_Section(file, member.size))
 
 
+def sidecars_of(name: str) -> tuple[str, str, str]:
+    """What the files may be called that ``read_sidecars`` reads: ``.json``, ``.txt``, ``.cls``."""
+    folder, slash, last = name.rpartition("/")
+    key = f"{folder}{slash}{last.partition('.')[0]}"
+    return f"{key}.json", f"{key}.txt", f"{key}.cls"
+
+
 def read_sidecars(
     file: BinaryIO, table: Mapping[str, Member], name: str
 ) -> tuple[tuple[str, ...] | None, dict[str, Any]]:
@@ -104,19 +111,18 @@ def read_sidecars(
     of ``.cls``, None without; and the fields of ``.json``, with ``txt`` of ``.txt``. ArchiveError
     where one of them is too long, or not what its name says.
     """
-    folder, slash, last = name.rpartition("/")
-    key = f"{folder}{slash}{last.partition('.')[0]}"
+    fields, caption, class_ = sidecars_of(name)
     metadata: dict[str, Any] = {}
-    if (text := _sidecar(file, table, f"{key}.json")) is not None:
+    if (text := _sidecar(file, table, fields)) is not None:
         try:
             metadata = json.loads(text)
         except (ValueError, RecursionError) as error:
-            raise ArchiveError(f"{key}.json beside it is no JSON: {error}") from error
+            raise ArchiveError(f"{fields} beside it is no JSON: {error}") from error
         if not isinstance(metadata, dict):
-            raise ArchiveError(f"{key}.json beside it is no JSON object")
-    if (text := _sidecar(file, table, f"{key}.txt")) is not None:
+            raise ArchiveError(f"{fields} beside it is no JSON object")
+    if (text := _sidecar(file, table, caption)) is not None:
         metadata["txt"] = text.strip()
-    label = _sidecar(file, table, f"{key}.cls")
+    label = _sidecar(file, table, class_)
     return None if label is None else (label.strip(),), metadata
 
 
@@ -127,7 +133,7 @@ def _sidecar(file: BinaryIO, table: Mapping[str, Member], name: str) -> str | No
     if member.size > _LONGEST_SIDECAR:
         raise ArchiveError(f"{name} beside it is longer than {_LONGEST_SIDECAR:,} bytes")
     try:
-        return section(file, member).read().decode("utf-8")
+        return section(file, member).read().decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ArchiveError(f"{name} beside it is no UTF-8") from error
 

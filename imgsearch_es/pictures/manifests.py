@@ -10,6 +10,7 @@ import glob
 import io
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -27,6 +28,7 @@ from imgsearch_es.pictures.archives import (
     is_archive,
     member_uri,
     read_sidecars,
+    sidecars_of,
 )
 from imgsearch_es.pictures.files import Limits, open_archive, opened, to_path, to_uri
 from imgsearch_es.pictures.sources import (
@@ -40,7 +42,8 @@ from imgsearch_es.pictures.sources import (
 
 _LONGEST = Limits(max_bytes=1 << 40)
 _METADATA = "metadata."
-_PARQUET = r"SELECT COLUMNS('^(uri|path|labels?|metadata\..*)$') FROM read_parquet(?)"
+_COLUMNS = r"^(uri|path|labels?|metadata|metadata\..*)$"
+_PARQUET = f"SELECT COLUMNS('{_COLUMNS}') FROM read_parquet(?)"  # noqa: S608
 _LONGEST_LINE = 1 << 20
 
 
@@ -63,9 +66,9 @@ class PictureList:
 
     A text file has one path or URL per line. A CSV (``.csv``) or Parquet file (``.parquet``) has a
     column ``uri`` or ``path``, and may have ``label`` or ``labels`` (one, or a list; in CSV a list
-    is JSON) and columns ``metadata.NAME``, of which numbers and JSON are read as such in CSV (007
-    is a text). Other columns are not read. A relative path begins at the folder of the list. A tar
-    file that is named stands for its pictures.
+    is JSON), ``metadata`` (an object, or JSON) and columns ``metadata.NAME``, of which numbers and
+    JSON are read as such in CSV (007 is a text). Other columns are not read. A relative path begins
+    at the folder of the list. A tar file that is named stands for its pictures.
 
     >>> pd.DataFrame({"path": ["photos/coffee.jpg"], "label": ["cup"]}).to_csv("list.csv")
     >>> index.add(PictureList("list.csv")).updated
@@ -146,9 +149,11 @@ def _in_archive(archive: Entry, wanted: Wanted) -> Iterator[Entry]:
     """
     try:
         with open_archive(archive.uri) as (file, table):
+            named = (n for n in table if PurePosixPath(n).suffix[1:].lower() in wanted.extensions)
+            read = set(chain.from_iterable(map(sidecars_of, named)))
             for name in table:
                 last = PurePosixPath(name)
-                if not last.name.startswith(".") and wanted.has(last.name):
+                if not last.name.startswith(".") and name not in read and wanted.has(last.name):
                     yield _member(name, archive, file, table)
     except ImageError as error:
         yield Entry(archive.uri, error=error.reason)
@@ -255,6 +260,10 @@ def _parquet_rows(uri: str) -> Rows:
 
 
 def _check_columns(uri: str, names: Sequence[str]) -> None:
+    for name in (name for name in names if not re.match(_COLUMNS, name)):
+        known = name.strip().lower()
+        if re.match(_COLUMNS, known) and known not in names:
+            raise SourceError(f"{uri} has a column {name!r}: call it {known!r}")
     if twice := [name for name in names if names.count(name) > 1]:
         raise SourceError(f"{uri} has several columns {twice[0]!r}")
     if set(LABELS) <= set(names):
@@ -270,7 +279,7 @@ def _entry(row: Mapping[str, Any], base: str | None) -> Entry:
     if not isinstance(place, str) or not place.strip():
         raise ValueError("the picture's path or URI is empty")
     given = {name: value for name, value in row.items() if value is not None and value != ""}
-    metadata = {
+    metadata = _object(given.get("metadata", {})) | {
         name[len(_METADATA) :]: json_value(value, name)
         for name, value in given.items()
         if name.startswith(_METADATA)
@@ -278,6 +287,18 @@ def _entry(row: Mapping[str, Any], base: str | None) -> Entry:
     label = next((given[name] for name in LABELS if name in given), None)
     labels = None if label is None else _labels(label)
     return Entry(_absolute(place, base), labels, metadata)
+
+
+def _object(value: Any) -> dict[str, Any]:
+    try:
+        found = json.loads(value, parse_constant=str) if isinstance(value, str) else value
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict):
+        raise ValueError(f"the metadata {value!r:.60} is no JSON object")
+    named: dict[str, Any] = json_value(found, "metadata")
+    # a struct has the names of all rows
+    return {k: v for k, v in named.items() if v is not None or isinstance(value, str)}
 
 
 def _labels(value: Any) -> tuple[str, ...]:

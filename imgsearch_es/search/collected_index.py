@@ -31,8 +31,7 @@ from imgsearch_es.retrieval.duplicates import DuplicateGroup, duplicate_groups, 
 from imgsearch_es.retrieval.language import Where, to_filters
 from imgsearch_es.retrieval.ledger import check_own
 from imgsearch_es.retrieval.queries import Query
-from imgsearch_es.search.hit import Hit
-from imgsearch_es.search.query_pictures import Named, name_of, named, to_id
+from imgsearch_es.search.query_pictures import Named, each_of, name_of, named, to_id
 from imgsearch_es.search.suggesting import LIMIT, Suggestion, suggestions
 from imgsearch_es.vocabulary.synsets import Vocabulary
 from imgsearch_es.vocabulary.wordnet import read_lexicon
@@ -99,9 +98,7 @@ class CollectedIndex(KeptIndex):
             raise QueryError("a fused query ranks: remove by words, a picture or conditions")
         if query is not None and query.min_score is not None:
             raise QueryError("min_score ranks: remove by a condition such as score(dog)>0.5")
-        if isinstance(pictures, str | os.PathLike | Hit | Document):
-            pictures = [pictures]
-        ids = named(self.store, pictures)
+        ids = named(self.store, each_of(pictures))
         if query is not None:
             ids += self.store.matching(query)
         return self.store.remove(list(dict.fromkeys(ids))) if ids else 0
@@ -118,7 +115,11 @@ class CollectedIndex(KeptIndex):
         return suggestions(self.store, self.vocabulary, typed, limit)
 
     def label(
-        self, pictures: Iterable[Named], *, add: Sequence[str] = (), drop: Sequence[str] = ()
+        self,
+        pictures: Named | Iterable[Named],
+        *,
+        add: Sequence[str] | str = (),
+        drop: Sequence[str] | str = (),
     ) -> int:
         """Give several pictures more labels, or take some away; gives how many have changed.
 
@@ -132,9 +133,10 @@ class CollectedIndex(KeptIndex):
         Raises:
             ConfigurationError: a label cannot be stored (see docs/exchange.md).
         """
-        check_own(tuple(add), {})
+        add, drop = as_labels(add), as_labels(drop)
+        check_own(add, {})
         self._settings()
-        ids, count = list({to_id(picture): None for picture in pictures}), 0
+        ids, count = list({to_id(picture): None for picture in each_of(pictures)}), 0
 
         def labeled(labels: Sequence[str]) -> tuple[str, ...]:
             return tuple(dict.fromkeys([*(one for one in labels if one not in drop), *add]))
@@ -244,10 +246,9 @@ class CollectedIndex(KeptIndex):
         Raises:
             ConfigurationError: they cannot be stored (see docs/exchange.md).
         """
-        check_own(() if labels is None else as_labels(labels), metadata or {})
-        key, given = self.get(picture).id, dict[str, Any]()
-        if labels is not None:
-            given["labels"] = as_labels(labels)
+        given: dict[str, Any] = {} if labels is None else {"labels": as_labels(labels)}
+        check_own(given.get("labels", ()), metadata or {})
+        key = self.get(picture).id
         if metadata is not None:
             given["metadata"] = dict(metadata)
 

@@ -266,6 +266,11 @@ def to_id(picture: Named) -> str:
     return picture_id(to_uri(picture))
 
 
+def each_of(pictures: Named | Iterable[Named]) -> Iterable[Named]:
+    """Pictures, also one alone."""
+    return [pictures] if isinstance(pictures, str | os.PathLike | Hit | Document) else pictures
+
+
 def named(store: Store, pictures: Iterable[Named]) -> list[str]:
     """The ids of what paths and URIs name: pictures, those of folders, and of patterns."""
     own = {name_of(picture): to_id(picture) for picture in pictures}

@@ -183,6 +183,15 @@ def test_a_hostile_archive_is_rejected_whole(new, tmp_path, bad):
     assert "or a damaged one" in report.rejected[0].reason
 
 
+def test_sidecars_that_are_read_are_not_passed_over(new, tmp_path):
+    files = {"./a/1.PNG": png(1), "./a/1.cls": b"\xef\xbb\xbftom\r\n", "./a/1.json": b'{"x": 1}'}
+    shard = write_tar(tmp_path / "s.tar", {**files, "./a/2.cls": b"tim", "./1.txt": b"other"})
+    report = new.add(shard)
+    assert (report.added, report.passed_over) == (1, {".cls": 1, ".txt": 1})
+    found = new.get(f"tar://./a/1.PNG::{shard}")
+    assert (found.labels, found.metadata) == (("tom",), {"x": 1})
+
+
 def test_a_member_without_a_name_is_passed_over(new, tmp_path):
     shard = tmp_path / "s.tar"
     shard.write_bytes(header("", content=b"x") + header("a.png", content=png(1)) + bytes(1024))

@@ -43,6 +43,11 @@ def sentence(result) -> str:
     return result.stderr.removeprefix("imgsearch: ").strip()
 
 
+def test_a_list_of_values_is_given_once(run):
+    twice = run("evaluate", "--measures", "AP", "-j", "labels", "--measures", "P@3", code=2)
+    assert sentence(twice) == "--measures is given twice: give it once, as --measures A,B"
+
+
 # -- index --------------------------------------------------------------------------------------
 
 

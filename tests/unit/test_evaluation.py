@@ -92,6 +92,18 @@ def test_runs_of_other_programs(index, tmp_path):
         evaluate(index, "labels", "sqrt", runs=[stranger])
 
 
+def test_a_run_that_does_not_fit_is_told(index):
+    ids = [document.id for document in index]
+    half = Run("x", {ids[0]: [(ids[1], 2.0), ("./gone.png", 1.0)], "nobody": [("other", 1.0)]})
+    found = evaluate(index, "labels", (), "AP", runs=[half])
+    assert found.notes[-2:] == (
+        f"the run x does not answer {len(ids) - 1} of the queries: they count as zero",
+        "1 pictures of the run x the index lacks, such as ./gone.png",
+    )
+    whole = evaluate(index, "labels", "sqrt", "AP").runs["sqrt"]
+    assert "the run" not in " ".join(evaluate(index, "labels", (), "AP", runs=[whole]).notes)
+
+
 def interrupted(*_: object, **__: object) -> None:
     raise KeyboardInterrupt
 

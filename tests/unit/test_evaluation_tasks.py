@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -250,6 +251,12 @@ def test_own_judgements_leave_the_query_out(tmp_path):
     assert "gone.jpg" in task.notes[0]
 
 
+def test_a_docno_of_two_pictures_is_none_of_them():
+    documents = [replace(document(f"/{name}"), metadata={"docno": 7}) for name in "ab"]
+    with pytest.raises(EvaluationError, match="several pictures are called 7"):
+        Collection(documents).find("7")
+
+
 def test_queries_apart(tmp_path):
     (tmp_path / "queries.csv").write_text(
         "query,image,text\nq1,,tabby cat\nq2,new.jpg,\nq3,a.jpg,dog\nq4,,x\n"
@@ -311,8 +318,8 @@ def test_short_names_of_systems():
 
 @pytest.mark.parametrize(
     "text",
-    ["best", "", "auto,auto", "bm25:k1", "bm25:k1=x", "auto+auto", "auto+best", "auto+sqrt:c=1",
-     "auto+sqrt:window=5", "auto=x+sqrt", ":"],
+    ["best", "", "auto,auto", "bm25:k1", "bm25:k1=x", "bm25:k1=1:k1=2", "auto+auto", "auto+best",
+     "auto+sqrt:c=1", "auto+sqrt:window=5", "auto=x+sqrt", ":"],
 )  # fmt: skip
 def test_wrong_names_of_systems(text):
     with pytest.raises(QueryError):

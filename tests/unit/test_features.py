@@ -324,6 +324,18 @@ def test_an_existing_file_is_not_overwritten_unless_told(index, tmp_path):
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("name", ["label", "class"])
+def test_labels_are_not_taken_for_features(tmp_path, name):
+    (tmp_path / "f.csv").write_text(f"path,0,1,{name}\na,0.5,0.25,1\n")
+    with ImageIndex(tmp_path / "new.duckdb") as new:
+        with pytest.raises(ExchangeError, match=f"the column '{name}' is no feature"):
+            new.import_features(tmp_path / "f.csv")
+        with h5py.File(tmp_path / "f.h5", "w") as file:
+            file.update({"image_ids": ["a"], "features": [[0.5, 0.25]], "label": ["x"]})
+        new.import_features(tmp_path / "f.h5")
+        assert [document.labels for document in new.store.documents()] == [("x",)]
+
+
 @pytest.mark.parametrize("label", ["a;b", "a\0"])
 def test_labels_that_one_text_cannot_hold_are_refused(index, cat, tmp_path, label):
     index.update(cat, labels=[label])

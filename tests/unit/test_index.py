@@ -475,9 +475,24 @@ def test_options_of_the_wrong_kind(index, photos):
         ({"batch_size": 0}, "batch_size is a whole number from 1 on, not 0"),
         ({"batch_size": "32"}, "batch_size is a whole number from 1 on, not '32'"),
         ({"labels": 5}, "labels are a text or several, not 5"),
+        ({"labels": {"a.png": "x"}}, "by URI they are a function of it"),
     ):
         with pytest.raises(ConfigurationError, match=said):
             index.add(photos, **options)
+
+
+def test_labels_of_all_kinds_are_whole(new, photos):
+    """A text was taken for its letters, and what gives labels once for none."""
+    new.add(photos, labels=(label for label in ("b", "a")))
+    assert {document.labels for document in new} == {("b", "a")}
+    new.add(photos, labels={"b", "a"})
+    assert {document.labels for document in new} == {("a", "b")}
+    one = next(iter(new))
+    new.label(one, add="cats at home", drop="b, c")
+    assert new.get(one).labels == ("a", "b", "cats at home")
+    new.label([one], add=(label for label in "c"), drop=iter("ab"))
+    assert new.get(one).labels == ("cats at home", "c")
+    assert new.update(one, labels=iter("xy")).labels == ("x", "y")
 
 
 def test_pictures_of_a_large_index_are_changed_and_removed(new, photos, monkeypatch):

@@ -56,6 +56,32 @@ def test_the_column_may_be_called_labels(tmp_path):
     assert entries(tmp_path / "list.csv")[0].labels == ("tom",)
 
 
+def test_metadata_may_be_one_object_as_in_an_export(tmp_path):
+    text = 'path,metadata,metadata.Year\na.jpg,"{""a"": [1], ""Year"": 1}",2001\nb.jpg,,\n'
+    (tmp_path / "list.csv").write_text(text)
+    select = """SELECT 'a.jpg' AS path, '{"a": [1]}' AS metadata, 2001 AS "metadata.Year" """
+    write_parquet(tmp_path / "list.parquet", f"{select} UNION ALL SELECT 'b.jpg', NULL, NULL")
+    write_parquet(
+        tmp_path / "struct.parquet", "SELECT 'a.jpg' AS path, {'a': [1], 'b': NULL} AS metadata"
+    )
+    for name in ("list.csv", "list.parquet"):
+        found = [entry.metadata for entry in entries(tmp_path / name)]
+        assert found == [{"a": [1], "Year": 2001}, {}]
+    assert entries(tmp_path / "struct.parquet")[0].metadata == {"a": [1]}
+    (tmp_path / "list.csv").write_text("path,metadata\na.jpg,old\n")
+    with pytest.raises(SourceError, match="line 2: the metadata 'old' is no JSON object"):
+        entries(tmp_path / "list.csv")
+
+
+@pytest.mark.parametrize("name", [" label", "Label", "LABELS", "Metadata.x"])
+def test_a_column_that_is_almost_called_so_is_not_passed_over(tmp_path, name):
+    (tmp_path / "list.csv").write_text(f"path,{name}\na.jpg,cat\n")
+    write_parquet(tmp_path / "list.parquet", f"""SELECT 'a.jpg' AS path, 'cat' AS "{name}" """)
+    for kind in ("csv", "parquet"):
+        with pytest.raises(SourceError, match=f"has a column '{name}': call it"):
+            entries(tmp_path / f"list.{kind}")
+
+
 def test_a_parquet_file_keeps_types(tmp_path):
     path = tmp_path / "a[1]*.parquet"  # a name that DuckDB would expand
     write_parquet(

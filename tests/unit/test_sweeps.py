@@ -17,7 +17,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from imgsearch_es import ImageIndex, Judgements, evaluate
+from imgsearch_es import ImageIndex, Judgements, PictureList, evaluate
 from imgsearch_es.analysis.analyzer import Analyzer
 from imgsearch_es.analysis.models.base import Prediction
 from imgsearch_es.errors import (
@@ -223,6 +223,14 @@ def test_figures_are_those_of_an_index_made_in_the_ordinary_way(fake_model, phot
                 assert point.means[measure] == theirs.mean(system, measure)
         dense = found.point("dense-euclidean").means["AP"]
         assert dense == theirs.mean("dense-euclidean", "AP")
+
+
+def test_rows_of_a_list_that_are_passed_over_are_told(fake_model, photos):
+    labels = photos / "list.csv"
+    rows = [f"{one},{one.parent.name}\n" for one in sorted(photos.glob("*/*.png"))]
+    labels.write_text("".join(["path,label\n", *rows, rows[0].replace("\n", "-too\n")]))
+    notes = sweep(PictureList(labels), **QUICK).notes
+    assert "fake: passed over 1 pictures named again with other labels or metadata" in notes
 
 
 def test_costs(fake_model, photos):

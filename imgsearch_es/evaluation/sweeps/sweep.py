@@ -39,6 +39,7 @@ from imgsearch_es.evaluation.sweeps.posteriors import (
 from imgsearch_es.evaluation.systems import System, Systems, parse_systems
 from imgsearch_es.index import ImageIndex
 from imgsearch_es.indexing import IndexReport, Labels
+from imgsearch_es.indexing.find import NAMED_AGAIN
 from imgsearch_es.search.query_pictures import QueryImages, several
 
 _FEATURES = Setting(Chain(PLAIN), 1)
@@ -194,6 +195,8 @@ class _Run:
         report = posteriors.update(pictures, self.request.labels, told)
         if report is not None and report.rejected:
             self.notes.append(f"{name}: {len(report.rejected)} pictures could not be read")
+        if report is not None and (again := report.passed_over[NAMED_AGAIN]):
+            self.notes.append(f"{name}: passed over {again} pictures {NAMED_AGAIN}")
 
     def sweep(self, posteriors: Posteriors, grid: Sequence[Setting]) -> None:
         """Measure all settings of one model."""

@@ -30,6 +30,8 @@ _BLOCK = 512
 """Rows that are read or written at a time."""
 _LONGEST_LINE = 64 * 1024**2
 """Characters: more is no row of numbers, and would fill the memory."""
+_NO_FEATURES = {"label", "labels", "class", "target"}
+"""Columns whose numbers would be taken for features."""
 _SEPARATOR = ";"
 """Between several labels of one picture, where a file has one text for each picture."""
 
@@ -78,6 +80,9 @@ class Csv:
             with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
                 reader = csv.reader(_lines(path, file), strict=True)
                 for i, fields in enumerate(reader):
+                    if i == 0 and (others := _NO_FEATURES.intersection(fields)):
+                        problem = f"{path}: the column {min(others)!r} is no feature: remove it"
+                        raise ExchangeError(f"{problem}, or write labels to Parquet")
                     if fields and not (i == 0 and _are_names(*fields)):
                         yield _row(reader.line_num, fields[0], fields[1:])
         except csv.Error as error:
@@ -207,7 +212,7 @@ def _mapped(path: Path) -> Any:
 
 
 class Hdf5:
-    """The datasets ``image_ids``, ``features`` and ``labels`` of an HDF5 file.
+    """The datasets ``image_ids``, ``features`` and ``labels`` (or ``label``) of an HDF5 file.
 
     Features of shape (pictures, height, width, channels) are read as their mean over the positions.
     """
@@ -241,11 +246,13 @@ class Hdf5:
         """Rows of the datasets, block by block."""
         try:
             with self._h5py.File(path, "r") as file:
-                for name in ("image_ids", "features", *({"labels"} & set(file))):
+                labels = [name for name in ("labels", "label") if name in file][:1]
+                for name in ("image_ids", "features", *labels):
                     if not isinstance(file.get(name), self._h5py.Dataset):
                         there = ", ".join(file) or "none"
                         raise ExchangeError(f"{path} has no dataset {name!r}; it has {there}")
-                yield from _rows(str(path), file["image_ids"], file["features"], file.get("labels"))
+                marks = file[labels[0]] if labels else None
+                yield from _rows(str(path), file["image_ids"], file["features"], marks)
         except (OSError, RuntimeError) as error:
             raise ExchangeError(f"cannot read {path}: {reason(error)}") from error
 

@@ -29,7 +29,7 @@ from typer.core import TyperCommand
 from typer.models import ParameterInfo
 
 from imgsearch_es.errors import ConfigurationError, QueryError
-from imgsearch_es.interfaces.cli.output import json_only
+from imgsearch_es.interfaces.cli.output import fail, json_only
 from imgsearch_es.pictures.files import check_finite
 
 if TYPE_CHECKING:
@@ -112,7 +112,19 @@ def by_heading(items: Iterable[Any], default: str) -> dict[str, list[Any]]:
 
 
 class _Headed(TyperCommand):
-    """A command whose help shows arguments, then options without a heading, then the others."""
+    """A command whose help shows arguments, then options without a heading, then the others.
+
+    An option that takes several values with commas is given once: the last alone would count.
+    """
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """What Typer does with them."""
+        given = self.make_parser(ctx).parse_args(args=list(args))[2]
+        for option in given:
+            if "," in (option.metavar or "") and given.count(option) > 1:
+                name = option.opts[0]
+                fail(f"{name} is given twice: give it once, as {name} {option.metavar}", code=2)
+        return super().parse_args(ctx, args)
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         parameters: list[Any] = self.get_params(ctx)
