@@ -7,7 +7,6 @@ in a folder (`runtime_choice`), and is read without TensorFlow.
 from __future__ import annotations
 
 import importlib
-import json
 import logging
 import os
 import re
@@ -25,7 +24,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from imgsearch_es.analysis.configuration import digest_of
+from imgsearch_es.analysis.models.kept_files import record_files
 from imgsearch_es.errors import (
     AnalyzerError,
     ConfigurationError,
@@ -33,7 +32,6 @@ from imgsearch_es.errors import (
     MissingDependencyError,
     pip_install,
 )
-from imgsearch_es.pictures.files import replacing
 
 if TYPE_CHECKING:
     import keras
@@ -51,8 +49,8 @@ _CHATTER = re.compile(
 _DEVICE = "CPU"
 NETWORK = "network.xml"
 """A converted network in its folder; its weights lie beside it (network.bin)."""
-_CHECKSUMS = "checksums.json"
 _TELEMETRY = "openvino_telemetry"
+_FEWER_BITS = "ONEDNN_DEFAULT_FPMATH_MODE", "DNNL_DEFAULT_FPMATH_MODE", "TF_SET_ONEDNN_FPMATH_MODE"
 _importing, _setting = threading.Lock(), threading.RLock()
 _log = logging.getLogger(__name__)
 
@@ -221,42 +219,6 @@ def read(folder: Path) -> Any:
         return core().read_model(folder / NETWORK)
 
 
-def record_files(folder: Path) -> None:
-    """Keep the checksums of the files that have none yet."""
-    recorded = _recorded(folder)
-    new = {path.name: digest_of(path) for path in _files(folder) if path.name not in recorded}
-    if new:
-        with replacing(folder / _CHECKSUMS) as draft:
-            draft.write_text(json.dumps(recorded | new, indent=2), encoding="utf-8")
-
-
-def check_files(folder: Path) -> None:
-    """An AnalyzerError where a file is damaged or gone; one that was not recorded is removed."""
-    recorded = _recorded(folder)
-    for path in _files(folder):
-        if path.name not in recorded:
-            path.unlink(missing_ok=True)
-    for name, digest in recorded.items():
-        try:
-            if digest_of(folder / name) != digest:
-                raise AnalyzerError(f"{folder / name} is damaged: its checksum is wrong")
-        except OSError as error:
-            raise AnalyzerError(f"cannot read {folder / name}: {error.strerror}") from error
-    if not recorded:
-        raise AnalyzerError(f"{folder} has no checksums")
-
-
-def _files(folder: Path) -> list[Path]:
-    return [path for path in folder.iterdir() if path.is_file() and path.name != _CHECKSUMS]
-
-
-def _recorded(folder: Path) -> dict[str, str]:
-    try:
-        return dict(json.loads((folder / _CHECKSUMS).read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
-        return {}
-
-
 def import_keras() -> Any:
     """Import Keras 3 on TensorFlow, without TensorFlow's messages; safe in many threads.
 
@@ -287,8 +249,15 @@ def in_float32() -> Iterator[None]:
                 getattr(config, f"set_{name}")(value)
 
 
+def _use_all_bits() -> None:
+    """Take away what lets oneDNN, which computes for both, round factors to bfloat16."""
+    for name in _FEWER_BITS:
+        os.environ.pop(name, None)
+
+
 @cache
 def _import_keras() -> tuple[Any, int]:
+    _use_all_bits()
     _check_backend(os.environ.setdefault(_BACKEND, "tensorflow"))
     with _quiet():
         try:
@@ -381,6 +350,7 @@ def import_openvino() -> Any:
 
 @cache
 def _import_openvino() -> Any:
+    _use_all_bits()
     with without_telemetry():
         try:
             return importlib.import_module("openvino")
