@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import logging
 import os
+import random
 import re
 import sys
 import tempfile
@@ -236,10 +237,13 @@ def import_keras() -> Any:
 
 @contextmanager
 def in_float32() -> Iterator[None]:
-    """Whatever the program or keras.json sets for networks, those made within have the defaults."""
+    """Whatever the program or keras.json sets for networks, those made within have the defaults.
+
+    And Keras takes its seeds from Python's random numbers: these go on as if none had been taken.
+    """
     config, names = import_keras().config, ("dtype_policy", "floatx", "image_data_format")
     with _setting:
-        before = [getattr(config, name)() for name in names]
+        before, numbers = [getattr(config, name)() for name in names], random.getstate()
         try:
             for name, value in zip(names, ("float32", "float32", "channels_last"), strict=True):
                 getattr(config, f"set_{name}")(value)
@@ -247,6 +251,7 @@ def in_float32() -> Iterator[None]:
         finally:
             for name, value in zip(names, before, strict=True):
                 getattr(config, f"set_{name}")(value)
+            random.setstate(numbers)
 
 
 def _use_all_bits() -> None:
