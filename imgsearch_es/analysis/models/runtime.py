@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from imgsearch_es.analysis.models.kept_files import record_files
+from imgsearch_es.analysis.models.kept_files import alone_in, record_files
 from imgsearch_es.errors import (
     AnalyzerError,
     ConfigurationError,
@@ -187,8 +187,9 @@ class OpenVINORuntime:
         if self.folder:
             kept = {**options, "CACHE_DIR": str(self.folder)}
             try:
-                found = core().compile_model(self._network, _DEVICE, kept)
-                record_files(self.folder)
+                with alone_in(self.folder):
+                    found = core().compile_model(self._network, _DEVICE, kept)
+                    record_files(self.folder)
                 return found
             except (RuntimeError, OSError) as error:  # the disk is full, say
                 _log.warning("nothing compiled is kept for the next start: %s", error)
