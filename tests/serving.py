@@ -12,6 +12,7 @@ from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import urllib3
 import uvicorn
@@ -80,7 +81,9 @@ def serving(index: ServedIndex, settings: ServerSettings) -> Iterator[Client]:
     settings = patient(settings)
     listening = listen(settings.host, settings.port)
     app, services = create_app(index, settings, warm_up=False)
-    server = uvicorn.Server(config_of(app))
+    with patch("logging.config.dictConfig"):  # it closes what others log to: absl's, pytest's file
+        config = config_of(app)
+    server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
     thread.start()
     try:

@@ -71,20 +71,26 @@ def test_openvino_gives_tensorflows_scores_and_features(analyzers, pixels):
     assert analyzers["openvino"].model.choice.agrees
 
 
-def test_what_a_program_sets_for_its_own_networks_changes_nothing(analyzers, pixels):
-    expected = predict(analyzers["tensorflow"], pixels)
+@pytest.mark.parametrize("name", ["tensorflow", "openvino"])
+def test_what_a_program_sets_for_its_own_networks_changes_nothing(
+    analyzers, pixels, monkeypatch, name
+):
+    expected = predict(analyzers[name], pixels)
+    monkeypatch.setenv("ONEDNN_DEFAULT_FPMATH_MODE", "BF16")  # as containers of clouds have it
     program = f"""
-import sys
+import random, sys
 import keras, numpy as np
 from imgsearch_es.analysis.analyzer import Analyzer
 keras.config.set_dtype_policy("mixed_bfloat16")
 keras.config.set_floatx("float16")
 keras.config.set_image_data_format("channels_first")
-pixels = np.frombuffer(sys.stdin.buffer.read(), np.uint8).reshape({pixels.shape})
-found = Analyzer("efficientnet-lite0", runtime="tensorflow").model.predict(pixels)
+numbers = random.getstate()
+pixels = np.frombuffer(bytearray(sys.stdin.buffer.read()), np.uint8).reshape({pixels.shape})
+found = Analyzer("efficientnet-lite0", runtime={name!r}).model.predict(pixels)
 sys.stdout.buffer.write(found.posterior.tobytes() + found.embedding.tobytes())
 assert keras.config.dtype_policy().name == "mixed_bfloat16"
 assert (keras.config.floatx(), keras.config.image_data_format()) == ("float16", "channels_first")
+assert random.getstate() == numbers
 """
     done = subprocess.run(
         [sys.executable, "-c", program], input=pixels.tobytes(), capture_output=True, check=True

@@ -69,6 +69,7 @@ def test_what_is_no_index(tmp_path):
         ("a\udcff/a.duckdb", "is not in UTF-8"),
         ("a\0b.duckdb", "has a null character, which no path may have"),
         ("C:\\a.duckdb", "has a backslash, which DuckDB takes for a slash"),
+        ("a?b.duckdb", "has a question mark, where DuckDB ends its log's name"),
         ("n" * 300, "File name too long$"),
     ],
 )

@@ -5,8 +5,11 @@ from __future__ import annotations
 import errno
 import json
 import os
+import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -238,6 +241,27 @@ def test_a_cache_that_cannot_be_written(world, monkeypatch, caplog, moment):
     monkeypatch.setattr(f"{runtime_choice.__name__}.{moment}", is_full)
     assert runtime_of(Network()) is world.openvino
     assert "nothing is kept for the next start" in caplog.text
+
+
+def test_processes_that_start_at_once_compile_in_turn(monkeypatch, tmp_path):
+    """OpenVINO maps what another may just be writing: a bus error ended it."""
+    inside, most = [], []
+
+    def compile_model(*_: object) -> str:
+        inside.append(1)
+        most.append(len(inside))
+        time.sleep(0.05)
+        inside.pop()
+        return "compiled"
+
+    monkeypatch.setattr(runtime, "core", lambda: SimpleNamespace(compile_model=compile_model))
+    part = SimpleNamespace(partial_shape=[1, 2, 2, 3], shape=[1, 4])
+    network = SimpleNamespace(inputs=[part], outputs=[part, part], reshape=lambda shape: None)
+    of_each = [runtime.OpenVINORuntime(network, tmp_path) for _ in range(3)]
+    with ThreadPoolExecutor(3) as threads:
+        done = threads.map(lambda one: one._compile("LATENCY", 1), of_each)
+    assert list(done) == ["compiled"] * 3
+    assert most == [1, 1, 1]
 
 
 def test_measuring_replaces_the_decision(world):

@@ -7,9 +7,9 @@ in a folder (`runtime_choice`), and is read without TensorFlow.
 from __future__ import annotations
 
 import importlib
-import json
 import logging
 import os
+import random
 import re
 import sys
 import tempfile
@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from imgsearch_es.analysis.configuration import digest_of
+from imgsearch_es.analysis.models.kept_files import alone_in, record_files
 from imgsearch_es.errors import (
     AnalyzerError,
     ConfigurationError,
@@ -33,7 +33,6 @@ from imgsearch_es.errors import (
     MissingDependencyError,
     pip_install,
 )
-from imgsearch_es.pictures.files import replacing
 
 if TYPE_CHECKING:
     import keras
@@ -51,8 +50,8 @@ _CHATTER = re.compile(
 _DEVICE = "CPU"
 NETWORK = "network.xml"
 """A converted network in its folder; its weights lie beside it (network.bin)."""
-_CHECKSUMS = "checksums.json"
 _TELEMETRY = "openvino_telemetry"
+_FEWER_BITS = "ONEDNN_DEFAULT_FPMATH_MODE", "DNNL_DEFAULT_FPMATH_MODE", "TF_SET_ONEDNN_FPMATH_MODE"
 _importing, _setting = threading.Lock(), threading.RLock()
 _log = logging.getLogger(__name__)
 
@@ -188,8 +187,9 @@ class OpenVINORuntime:
         if self.folder:
             kept = {**options, "CACHE_DIR": str(self.folder)}
             try:
-                found = core().compile_model(self._network, _DEVICE, kept)
-                record_files(self.folder)
+                with alone_in(self.folder):
+                    found = core().compile_model(self._network, _DEVICE, kept)
+                    record_files(self.folder)
                 return found
             except (RuntimeError, OSError) as error:  # the disk is full, say
                 _log.warning("nothing compiled is kept for the next start: %s", error)
@@ -221,42 +221,6 @@ def read(folder: Path) -> Any:
         return core().read_model(folder / NETWORK)
 
 
-def record_files(folder: Path) -> None:
-    """Keep the checksums of the files that have none yet."""
-    recorded = _recorded(folder)
-    new = {path.name: digest_of(path) for path in _files(folder) if path.name not in recorded}
-    if new:
-        with replacing(folder / _CHECKSUMS) as draft:
-            draft.write_text(json.dumps(recorded | new, indent=2), encoding="utf-8")
-
-
-def check_files(folder: Path) -> None:
-    """An AnalyzerError where a file is damaged or gone; one that was not recorded is removed."""
-    recorded = _recorded(folder)
-    for path in _files(folder):
-        if path.name not in recorded:
-            path.unlink(missing_ok=True)
-    for name, digest in recorded.items():
-        try:
-            if digest_of(folder / name) != digest:
-                raise AnalyzerError(f"{folder / name} is damaged: its checksum is wrong")
-        except OSError as error:
-            raise AnalyzerError(f"cannot read {folder / name}: {error.strerror}") from error
-    if not recorded:
-        raise AnalyzerError(f"{folder} has no checksums")
-
-
-def _files(folder: Path) -> list[Path]:
-    return [path for path in folder.iterdir() if path.is_file() and path.name != _CHECKSUMS]
-
-
-def _recorded(folder: Path) -> dict[str, str]:
-    try:
-        return dict(json.loads((folder / _CHECKSUMS).read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
-        return {}
-
-
 def import_keras() -> Any:
     """Import Keras 3 on TensorFlow, without TensorFlow's messages; safe in many threads.
 
@@ -274,10 +238,13 @@ def import_keras() -> Any:
 
 @contextmanager
 def in_float32() -> Iterator[None]:
-    """Whatever the program or keras.json sets for networks, those made within have the defaults."""
+    """Whatever the program or keras.json sets for networks, those made within have the defaults.
+
+    And Keras takes its seeds from Python's random numbers: these go on as if none had been taken.
+    """
     config, names = import_keras().config, ("dtype_policy", "floatx", "image_data_format")
     with _setting:
-        before = [getattr(config, name)() for name in names]
+        before, numbers = [getattr(config, name)() for name in names], random.getstate()
         try:
             for name, value in zip(names, ("float32", "float32", "channels_last"), strict=True):
                 getattr(config, f"set_{name}")(value)
@@ -285,10 +252,18 @@ def in_float32() -> Iterator[None]:
         finally:
             for name, value in zip(names, before, strict=True):
                 getattr(config, f"set_{name}")(value)
+            random.setstate(numbers)
+
+
+def _use_all_bits() -> None:
+    """Take away what lets oneDNN, which computes for both, round factors to bfloat16."""
+    for name in _FEWER_BITS:
+        os.environ.pop(name, None)
 
 
 @cache
 def _import_keras() -> tuple[Any, int]:
+    _use_all_bits()
     _check_backend(os.environ.setdefault(_BACKEND, "tensorflow"))
     with _quiet():
         try:
@@ -381,6 +356,7 @@ def import_openvino() -> Any:
 
 @cache
 def _import_openvino() -> Any:
+    _use_all_bits()
     with without_telemetry():
         try:
             return importlib.import_module("openvino")

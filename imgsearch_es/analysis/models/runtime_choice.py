@@ -24,19 +24,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgsearch_es.analysis.configuration import without_paths
+from imgsearch_es.analysis.models.kept_files import check_files, record_files
 from imgsearch_es.analysis.models.runtime import (
     OpenVINORuntime,
     Outputs,
     Runtime,
     TensorFlowRuntime,
-    check_files,
     convert,
     import_keras,
     import_openvino,
     is_installed,
     processor,
     read,
-    record_files,
     save,
 )
 from imgsearch_es.analysis.plugins import installed_version, version_of

@@ -169,6 +169,8 @@ def check_place(path: Path) -> None:
             problem = "has a null character, which no path may have"
         elif os.sep == "/" and "\\" in str(path):
             problem = "has a backslash, which DuckDB takes for a slash: choose another path"
+        elif "?" in str(path):
+            problem = "has a question mark, where DuckDB ends its log's name: choose another path"
         elif path.is_dir():
             problem = f"is a folder; an index is a file, for example {path.name}.duckdb"
         elif path.exists() and not path.is_file():
