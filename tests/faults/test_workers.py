@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import re
 import signal
 import sys
 import textwrap
@@ -201,6 +202,20 @@ def test_a_decoder_that_takes_its_memory_when_it_is_made_is_refused(worker):
     with pytest.raises(ImageError, match=r"its decoder takes more than 300 MB") as caught:
         worker().decode(bytes(data), "a.webp")
     assert not isinstance(caught.value, ShortageError)  # another try would end as this one
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nothing says what it takes")
+def test_a_file_that_fills_its_decoder_before_its_size_is_known_is_refused(worker):
+    """FFmpeg took 2 GB for these 52 bytes, which it takes for the beginning of a video."""
+    file = bytes.fromhex(
+        "0000002066747970ff000000000000000001000001000000011300ffff0000cd"
+        "0000002869696e66696166410f420000fbad"
+    )
+    there = worker()
+    with pytest.raises(ShortageError, match=r"its decoder takes more than 300 MB"):
+        there.decode(file, "a.mp4")
+    status = Path(f"/proc/{there._process.pid}/status").read_text()
+    assert int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) < 500_000
 
 
 @pytest.fixture

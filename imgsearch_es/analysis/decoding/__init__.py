@@ -35,6 +35,7 @@ from imgsearch_es.errors import ImageError, ShortageError
 from imgsearch_es.pictures.decoders import PACKAGES
 from imgsearch_es.pictures.files import Limits, read_bytes
 from imgsearch_es.pictures.images import Facts, Picture, open_image
+from imgsearch_es.pictures.sources import kind_of
 
 AREA = 4 << 20
 """Bytes that parent and worker share: pixels come there, and through a pipe what has no room."""
@@ -190,6 +191,8 @@ class _Worker:
 
         size = self._prepare.decode_size
         try:
+            if has is not None and kind_of(data, uri) != "WEBP":  # whose decoder takes all at once
+                _limit_data(has + _MARGIN)
             picture = open_image(data, uri=uri, limits=self._limits, at_least=size, admit=admit)
             return Decoded.of(picture, self._prepare(picture.image))
         finally:
