@@ -275,8 +275,8 @@ def _in_folder(item: Filter) -> dict[str, Any]:
         parts = re.split(r"([*?])", str(item.values[0]))
         shown = (re.sub(r"(\W)", r"\\\1", part) if part not in "*?" else part for part in parts)
         pattern = "".join({"*": ".*", "?": "."}.get(part, part) for part in shown)
-        within = matches(regexp(f"{pattern}/[^/]*"), none=[regexp("/[^/]*"), in_tar])
-        return _any([within, regexp(f"tar://([^:]|:[^:])*::{pattern}")])
+        within = matches(regexp(rf"{pattern}\/[^\/]*"), none=[regexp(r"\/[^\/]*"), in_tar])
+        return _any([within, regexp(rf"tar:\/\/([^:]|:[^:])*::{pattern}")])
     ways: list[dict[str, Any]] = []
     for folder in map(_literal, filter(None, map(str, item.values))):
         below = _pattern("uri", f"{folder}/*/*")

@@ -20,7 +20,7 @@ from imgsearch_es.stores.elastic.clauses import bool_query, least_of, sharing
 _KEPT = ("id", "score", "top_synset", "top_score", "label", "filename", "uri")
 """Columns of the answer."""
 _RESERVED = re.compile(r'([-+=&|><!(){}\[\]^"~*?:\\/ ])')
-_ESCAPED, _SLASH, _FILES = r"\\\1", r"\/", "/[^/]*"
+_ESCAPED = r"\\\1"
 _Shown = Callable[[Mapping[str, Any]], str]
 _OPEN, _CLOSED = {"gt": "{", "gte": "["}, {"lt": "}", "lte": "]"}
 
@@ -135,8 +135,8 @@ def _lucene(clause: Mapping[str, Any]) -> str:
         return f"{name}:({' OR '.join(_quoted(str(each)) for each in value)})"
     if kind == "prefix":
         return f"{name}:{_RESERVED.sub(_ESCAPED, value['value'])}*"
-    if kind == "regexp":  # the last part of it names the files of a folder
-        return f"{name}:/{value['value'].removesuffix(_FILES)}{_FILES.replace('/', _SLASH)}/"
+    if kind == "regexp":
+        return f"{name}:/{value['value']}/"
     if kind == "match_phrase":
         words = value["query"]
         return f"{name}:{_quoted(words)}" if " " in words else f"{name}:/{words}/"
