@@ -133,8 +133,6 @@ def _lucene(clause: Mapping[str, Any]) -> str:
     name = _RESERVED.sub(_ESCAPED, field)
     if kind == "terms":
         return f"{name}:({' OR '.join(_quoted(str(each)) for each in value)})"
-    if kind == "prefix":
-        return f"{name}:{_RESERVED.sub(_ESCAPED, value['value'])}*"
     if kind == "regexp":
         return f"{name}:/{value['value']}/"
     if kind == "match_phrase":
