@@ -95,11 +95,14 @@ def section(file: BinaryIO, member: Member) -> BinaryIO:
     return io.BufferedReader(_Section(file, member.size))
 
 
-def sidecars_of(name: str) -> tuple[str, str, str]:
-    """What the files may be called that ``read_sidecars`` reads: ``.json``, ``.txt``, ``.cls``."""
+SIDECARS = ("json", "txt", "cls")
+"""What follows the key of a picture, and a dot, in the names that ``read_sidecars`` reads."""
+
+
+def key_of(name: str) -> str:
+    """What a picture's name has in common with its sidecars'."""
     folder, slash, last = name.rpartition("/")
-    key = f"{folder}{slash}{last.partition('.')[0]}"
-    return f"{key}.json", f"{key}.txt", f"{key}.cls"
+    return f"{folder}{slash}{last.partition('.')[0]}"
 
 
 def read_sidecars(
@@ -111,18 +114,18 @@ def read_sidecars(
     of ``.cls``, None without; and the fields of ``.json``, with ``txt`` of ``.txt``. ArchiveError
     where one of them is too long, or not what its name says.
     """
-    fields, caption, class_ = sidecars_of(name)
+    key = key_of(name)
     metadata: dict[str, Any] = {}
-    if (text := _sidecar(file, table, fields)) is not None:
+    if (text := _sidecar(file, table, f"{key}.json")) is not None:
         try:
             metadata = json.loads(text)
         except (ValueError, RecursionError) as error:
-            raise ArchiveError(f"{fields} beside it is no JSON: {error}") from error
+            raise ArchiveError(f"{key}.json beside it is no JSON: {error}") from error
         if not isinstance(metadata, dict):
-            raise ArchiveError(f"{fields} beside it is no JSON object")
-    if (text := _sidecar(file, table, caption)) is not None:
+            raise ArchiveError(f"{key}.json beside it is no JSON object")
+    if (text := _sidecar(file, table, f"{key}.txt")) is not None:
         metadata["txt"] = text.strip()
-    label = _sidecar(file, table, class_)
+    label = _sidecar(file, table, f"{key}.cls")
     return None if label is None else (label.strip(),), metadata
 
 

@@ -23,12 +23,13 @@ from typing import Any, BinaryIO
 
 from imgsearch_es.errors import ConfigurationError, ImageError, SourceError
 from imgsearch_es.pictures.archives import (
+    SIDECARS,
     ArchiveError,
     Member,
     is_archive,
+    key_of,
     member_uri,
     read_sidecars,
-    sidecars_of,
 )
 from imgsearch_es.pictures.files import Limits, open_archive, opened, to_path, to_uri
 from imgsearch_es.pictures.sources import (
@@ -149,11 +150,11 @@ def _in_archive(archive: Entry, wanted: Wanted) -> Iterator[Entry]:
     """
     try:
         with open_archive(archive.uri) as (file, table):
-            named = (n for n in table if PurePosixPath(n).suffix[1:].lower() in wanted.extensions)
-            read = set(chain.from_iterable(map(sidecars_of, named)))
+            keys = {key_of(name) for name in table if wanted.is_named(name)}
             for name in table:
-                last = PurePosixPath(name)
-                if not last.name.startswith(".") and name not in read and wanted.has(last.name):
+                last, (key, _, kind) = PurePosixPath(name).name, name.rpartition(".")
+                is_read = kind in SIDECARS and key in keys
+                if not last.startswith(".") and not is_read and wanted.has(last):
                     yield _member(name, archive, file, table)
     except ImageError as error:
         yield Entry(archive.uri, error=error.reason)

@@ -153,19 +153,23 @@ class Wanted:
     def __init__(
         self, videos: bool = False, on_other: Callable[[str], None] = lambda kind: None
     ) -> None:
-        self.extensions = EXTENSIONS | VIDEOS if videos else EXTENSIONS
+        self._extensions = EXTENSIONS | VIDEOS if videos else EXTENSIONS
         self._tell = on_other
 
+    def is_named(self, name: str) -> bool:
+        """Whether a file is one by its name alone."""
+        return _extension(name) in self._extensions
+
     def has(self, name: str) -> bool:
-        """Whether a file is one by its name alone, as in archives and remote folders."""
-        is_one = _extension(name) in self.extensions
+        """The same, told where it is none: of what is in archives and remote folders."""
+        is_one = self.is_named(name)
         if not is_one:
             self._tell(kind_by_name(name))
         return is_one
 
     def has_file(self, path: str) -> bool:
         """Whether a local file is one, by its name or its content."""
-        is_one = is_picture(path, self.extensions)
+        is_one = is_picture(path, self._extensions)
         if not is_one and _extension(path) != SIDECAR:  # which is read with its picture
             self._tell(kind_by_name(path))
         return is_one
