@@ -20,6 +20,7 @@ from urllib.parse import quote
 
 from imgsearch_es.errors import EvaluationError, needed
 from imgsearch_es.pictures.files import check_finite, saving
+from imgsearch_es.pictures.manifests import misnamed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -80,12 +81,8 @@ def read_rows(
                 f"{path}, line 1: no column {' or '.join(missing)}: the first line names them"
             )
         names = list(filter(None, rows.fieldnames or ()))
-        if twice := [name for name in names if names.count(name) > 1]:
-            raise EvaluationError(f"{path}, line 1: several columns {twice[0]!r}")
-        for name in names:
-            known = name.strip().lower()
-            if known != name and known in more and known not in names:
-                raise EvaluationError(f"{path}, line 1: a column {name!r}: call it {known!r}")
+        if problem := misnamed(names, more.__contains__):
+            raise EvaluationError(f"{path}, line 1: {problem}")
         for row in rows:
             where = f"{path}, line {rows.line_num}"
             if any(map(str.strip, row.pop(None, []))):

@@ -260,13 +260,20 @@ def _parquet_rows(uri: str) -> Rows:
             raise SourceError(f"{uri} cannot be read as Parquet: {text}") from error
 
 
-def _check_columns(uri: str, names: Sequence[str]) -> None:
-    for name in (name for name in names if not re.match(_COLUMNS, name)):
+def misnamed(names: Sequence[str], is_known: Callable[[str], object]) -> str | None:
+    """What is wrong with a table's columns: two of a name, or one called almost as is known."""
+    for name in names:
         known = name.strip().lower()
-        if re.match(_COLUMNS, known) and known not in names:
-            raise SourceError(f"{uri} has a column {name!r}: call it {known!r}")
-    if twice := [name for name in names if names.count(name) > 1]:
-        raise SourceError(f"{uri} has several columns {twice[0]!r}")
+        if names.count(name) > 1:
+            return f"several columns {name!r}"
+        if is_known(known) and not is_known(name) and known not in names:
+            return f"a column {name!r}: call it {known!r}"
+    return None
+
+
+def _check_columns(uri: str, names: Sequence[str]) -> None:
+    if problem := misnamed(names, partial(re.match, _COLUMNS)):
+        raise SourceError(f"{uri} has {problem}")
     if set(LABELS) <= set(names):
         raise SourceError(f"{uri} has a column 'label' and one 'labels': leave one out")
     given = [name for name in ("uri", "path") if name in names]
