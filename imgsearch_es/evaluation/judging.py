@@ -12,10 +12,9 @@ into the same file at once. What people see is in ``interfaces``.
 
 from __future__ import annotations
 
-import fcntl
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -30,6 +29,7 @@ from imgsearch_es.evaluation.systems import Progress as AskingProgress
 from imgsearch_es.evaluation.systems import Questions, Systems, parse_systems, topics_in
 from imgsearch_es.evaluation.text_files import as_column, names_in_files, read_lines
 from imgsearch_es.index import ImageIndex
+from imgsearch_es.pictures.places import alone_in
 from imgsearch_es.retrieval.strategies import MAX_RESULTS
 
 if TYPE_CHECKING:
@@ -106,19 +106,15 @@ class QrelsFile:
     @contextmanager
     def _locked(self) -> Iterator[None]:
         folder = Path(os.path.realpath(self.path)).parent  # also for those who come by a link
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            if not self.path.exists():  # what replaces a file is on the disk before
-                self.path.touch()
-            lock = os.open(folder, os.O_RDONLY)
-        except OSError as error:
-            raise EvaluationError(f"cannot write {self.path}: {error.strerror}") from error
-        try:
-            with suppress(OSError):  # a file system without locks: then one person at a time
-                fcntl.flock(lock, fcntl.LOCK_EX)
+        with ExitStack() as held:
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+                if not self.path.exists():  # what replaces a file is on the disk before
+                    self.path.touch()
+                held.enter_context(alone_in(folder))
+            except OSError as error:
+                raise EvaluationError(f"cannot write {self.path}: {error.strerror}") from error
             yield
-        finally:
-            os.close(lock)
 
 
 @dataclass(frozen=True, slots=True)

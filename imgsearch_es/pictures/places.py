@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
@@ -16,6 +18,20 @@ def cache_folder(part: str) -> Path:
     with suppress(RuntimeError):  # of a user without a home, which is / in containers
         return Path(user_cache_dir("imgsearch_es")).expanduser() / part
     return Path("/.cache/imgsearch_es", part)
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """One program at a time, of those that ask; OSError where there is no such folder."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        with suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_UN)  # also for a process that was forked meanwhile
+        os.close(descriptor)
 
 
 def absolute(path: str | os.PathLike[str]) -> str:

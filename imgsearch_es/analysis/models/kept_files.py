@@ -1,33 +1,16 @@
-"""What is kept of a converted network in its folder: checksums, and one process at a time."""
+"""Checksums of the files that are kept of a converted network."""
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from imgsearch_es.analysis.configuration import digest_of
 from imgsearch_es.errors import AnalyzerError
 from imgsearch_es.pictures.files import replacing
+from imgsearch_es.pictures.places import alone_in
 
 _CHECKSUMS = "checksums.json"
-
-
-@contextmanager
-def alone_in(folder: Path) -> Iterator[None]:
-    """One process at a time: OpenVINO maps what another may just be writing, which ends it."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        with suppress(OSError):  # a file system without locks
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        with suppress(OSError):
-            fcntl.flock(descriptor, fcntl.LOCK_UN)  # also for a process that was forked meanwhile
-        os.close(descriptor)
 
 
 def record_files(folder: Path) -> None:

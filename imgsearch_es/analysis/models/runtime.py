@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from imgsearch_es.analysis.models.kept_files import alone_in, record_files
+from imgsearch_es.analysis.models.kept_files import record_files
 from imgsearch_es.errors import (
     AnalyzerError,
     ConfigurationError,
@@ -33,6 +33,7 @@ from imgsearch_es.errors import (
     MissingDependencyError,
     pip_install,
 )
+from imgsearch_es.pictures.places import alone_in
 
 if TYPE_CHECKING:
     import keras
@@ -187,7 +188,7 @@ class OpenVINORuntime:
         if self.folder:
             kept = {**options, "CACHE_DIR": str(self.folder)}
             try:
-                with alone_in(self.folder):
+                with alone_in(self.folder):  # it maps what another may be writing, which ends it
                     found = core().compile_model(self._network, _DEVICE, kept)
                     record_files(self.folder)
                 return found
