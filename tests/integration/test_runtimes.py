@@ -159,7 +159,8 @@ def test_it_computes_with_float32_whatever_the_processor_offers(analyzers, pixel
     runtime = analyzers["openvino"].model._runtime
     kinds = [
         compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
-        for compiled in (*runtime._single.values(), *runtime._compiled.values())
+        for each in runtime._compiled.values()
+        for compiled in (each.single, each.many)
     ]
     assert kinds == ["f32", "f32"]
 

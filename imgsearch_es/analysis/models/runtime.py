@@ -17,6 +17,7 @@ import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -114,6 +115,15 @@ class TensorFlowRuntime:
         return posterior.numpy(), embedding.numpy()
 
 
+@dataclass
+class _Compiled:
+    """A network for single pictures and for batches, and the batches' queues that are free."""
+
+    single: Any = None
+    many: Any = None
+    queues: list[Any] = field(default_factory=list)
+
+
 class OpenVINORuntime:
     """A converted network, compiled for one picture at a time; safe in many threads.
 
@@ -134,9 +144,7 @@ class OpenVINORuntime:
         self.folder = folder
         self._lock = threading.Lock()
         # By process, as a fork has none of the threads that run what its parent compiled.
-        self._single: dict[int, Any] = {}
-        self._compiled: dict[int, Any] = {}
-        self._queues = defaultdict[int, list[Any]](list)
+        self._compiled = defaultdict[int, _Compiled](_Compiled)
 
     def __call__(self, pixels: NDArray[np.uint8]) -> Outputs:
         """One forward pass; see `Runtime`."""
@@ -145,9 +153,9 @@ class OpenVINORuntime:
 
     def _one(self, pixels: NDArray[np.uint8]) -> Outputs:
         with self._lock:
-            if (process := os.getpid()) not in self._single:
-                self._single[process] = self._compile("LATENCY", streams=1)
-            posterior, embedding = self._single[process](pixels).values()
+            mine = self._compiled[os.getpid()]
+            mine.single = mine.single or self._compile("LATENCY", streams=1)
+            posterior, embedding = mine.single(pixels).values()
             return posterior.copy(), embedding.copy()
 
     def _many(self, pixels: NDArray[np.uint8]) -> Outputs:
@@ -163,17 +171,17 @@ class OpenVINORuntime:
                 request.set_output_tensor(i, tensor(output[row : row + 1], shared_memory=True))
             queue.start_async()
         queue.wait_all()
-        self._queues[os.getpid()].append(queue)  # one that failed is not used again
+        self._compiled[os.getpid()].queues.append(queue)  # one that failed is not used again
         return outputs[0], outputs[1]
 
     def _free_queue(self) -> Any:
         """One that no other thread uses; all of them give work to the same streams."""
         with self._lock:
-            if (process := os.getpid()) not in self._compiled:
-                self._compiled[process] = self._compile("THROUGHPUT", streams=cores())
-            if queues := self._queues[process]:
-                return queues.pop()
-            return import_openvino().AsyncInferQueue(self._compiled[process], 2 * cores())
+            mine = self._compiled[os.getpid()]
+            mine.many = mine.many or self._compile("THROUGHPUT", streams=cores())
+            if mine.queues:
+                return mine.queues.pop()
+            return import_openvino().AsyncInferQueue(mine.many, 2 * cores())
 
     def _compile(self, hint: str, streams: int) -> Any:
         options = {
