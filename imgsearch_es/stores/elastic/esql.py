@@ -20,7 +20,6 @@ from imgsearch_es.stores.elastic.clauses import bool_query, least_of, sharing
 _KEPT = ("id", "score", "top_synset", "top_score", "label", "filename", "uri")
 """Columns of the answer."""
 _RESERVED = re.compile(r'([-+=&|><!(){}\[\]^"~*?:\\/ ])')
-_ESCAPED = r"\\\1"
 _Shown = Callable[[Mapping[str, Any]], str]
 _OPEN, _CLOSED = {"gt": "{", "gte": "["}, {"lt": "}", "lte": "]"}
 
@@ -130,7 +129,7 @@ def _lucene(clause: Mapping[str, Any]) -> str:
     if kind == "ids":
         return f"_id:({' OR '.join(map(_quoted, body['values']))})"
     ((field, value),) = body.items()
-    name = _RESERVED.sub(_ESCAPED, field)
+    name = _RESERVED.sub(r"\\\1", field)
     if kind == "terms":
         return f"{name}:({' OR '.join(_quoted(str(each)) for each in value)})"
     if kind == "regexp":
