@@ -149,6 +149,7 @@ def _path(picture: Any, name: str, seed: int) -> Any:
     return keras.layers.RMSNormalization(trainable=False, name=f"{name}_unit")(x)
 
 
+@in_float32()
 def on_whole_pictures(head: keras.Model, size: tuple[int, int]) -> keras.Model:
     """A head of small pictures as one of whole ones of (height, width) pixels, to be saved."""
     keras = import_keras()
@@ -158,6 +159,7 @@ def on_whole_pictures(head: keras.Model, size: tuple[int, int]) -> keras.Model:
     return keras.Model([feature, pixels], head([feature, small]), name="head_on_pixels")
 
 
+@in_float32()
 def start_shortcut(head: keras.Model, features: NDArray[np.float32]) -> None:
     """Let the shortcut of a new head begin as half-whitening learned from features."""
     layer = head.get_layer(_SHORTCUT)

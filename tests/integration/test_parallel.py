@@ -126,6 +126,21 @@ def test_one_seed_gives_one_file_interrupted_or_not(examples, trained, tmp_path)
     assert fingerprint(path, "") == fingerprint(trained[0], "")
 
 
+def test_what_a_program_sets_for_its_own_networks_changes_no_training(examples, trained, tmp_path):
+    features, groups, pixels = examples
+    settings = (("dtype_policy", "mixed_bfloat16"), ("image_data_format", "channels_first"))
+    config, path = import_keras().config, tmp_path / "head.keras"
+    before = [getattr(config, name)() for name, _ in settings]
+    try:
+        for name, value in settings:
+            getattr(config, f"set_{name}")(value)
+        train_head(features, groups, path, pixels=pixels, options=OPTIONS)
+    finally:
+        for (name, _), value in zip(settings, before, strict=True):
+            getattr(config, f"set_{name}")(value)
+    assert fingerprint(path, "") == fingerprint(trained[0], "")
+
+
 # --- files that do not fit ------------------------------------------------------------------------
 
 
