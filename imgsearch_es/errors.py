@@ -5,7 +5,8 @@ Each says what happened, to which file, index or option, and what to do about it
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
 
@@ -157,3 +158,24 @@ class ServerError(StoreError):
 
 class UnsupportedServerError(ServerError):
     """The server is too old, too new for the installed client, or not Elasticsearch."""
+
+
+@contextmanager
+def telling(
+    problem: str, say: type[Exception] = AnalyzerError, kind: type[Exception] = Exception
+) -> Iterator[None]:
+    """What libraries raise within becomes an error that a user understands."""
+    try:
+        yield
+    except ImgsearchError:
+        raise
+    except kind as error:  # Keras's and TensorFlow's run on for pages
+        raise say(f"{problem}: {reason_of(error)}") from error
+
+
+def reason_of(error: Exception) -> str:
+    """The first line of an error that says why, and not where."""
+    text = str(error).rpartition("Exception encountered: ")[2]
+    lines = filter(str.strip, text.partition(" Full object config:")[0].strip().splitlines())
+    said = (line for line in lines if not line.startswith(("Exception from ", "Traceback ", " ")))
+    return next(said, type(error).__name__).strip().rstrip(".")[:300]

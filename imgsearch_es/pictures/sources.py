@@ -32,20 +32,16 @@ from imgsearch_es.pictures.files import (
 )
 from imgsearch_es.pictures.sidecars import EXTENSION as SIDECAR
 
-_RAW = frozenset(
-    [
-        *("cr2", "cr3", "nef", "nrw", "arw", "srf", "sr2", "dng", "orf", "rw2", "pef", "raf"),
-        *("srw", "x3f", "3fr", "erf", "kdc", "mrw", "rwl", "iiq"),
-    ]
-)
-EXTENSIONS = frozenset(
-    [
-        *("jpg", "jpeg", "jpe", "jfif", "png", "apng", "gif", "webp", "bmp", "dib", "tif", "tiff"),
-        *("avif", "ppm", "pgm", "pbm", "pnm", "jp2", "j2k", "jpx", "heic", "heif", "hif"),
-        *("tga", "psd", "pcx", "sgi", "qoi", "dds", "ras"),
-        *_RAW,
-    ]
-)
+_RAW = frozenset([
+    *("cr2", "cr3", "nef", "nrw", "arw", "srf", "sr2", "dng", "orf", "rw2", "pef", "raf"),
+    *("srw", "x3f", "3fr", "erf", "kdc", "mrw", "rwl", "iiq"),
+])  # fmt: skip
+EXTENSIONS = frozenset([
+    *("jpg", "jpeg", "jpe", "jfif", "png", "apng", "gif", "webp", "bmp", "dib", "tif", "tiff"),
+    *("avif", "ppm", "pgm", "pbm", "pnm", "jp2", "j2k", "jpx", "heic", "heif", "hif"),
+    *("tga", "psd", "pcx", "sgi", "qoi", "dds", "ras"),
+    *_RAW,
+])  # fmt: skip
 """Lower-case extensions that make a file in a folder a picture, whatever its content.
 
 Those of HEIF and RAW are here although their packages may be missing: a photo must be reported,

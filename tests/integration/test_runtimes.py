@@ -25,7 +25,7 @@ from imgsearch_es.analysis.models.runtime_choice import (
     folder_of,
     probe_pictures,
 )
-from imgsearch_es.errors import AnalyzerError
+from imgsearch_es.errors import AnalyzerError, ConfigurationError
 from imgsearch_es.pictures.demo import make_photos
 from tests.conftest import python
 
@@ -96,6 +96,20 @@ assert random.getstate() == numbers
         [sys.executable, "-c", program], input=pixels.tobytes(), capture_output=True, check=True
     )
     assert done.stdout == b"".join(output.tobytes() for output in expected)
+
+
+def test_what_would_change_tensorflows_scores_is_refused(analyzers, pixels):
+    import tensorflow as tf
+
+    set_options, option = tf.config.optimizer.set_experimental_options, "auto_mixed_precision"
+    set_options({option: True})
+    try:
+        with pytest.raises(ConfigurationError, match=f"scores would be others: set '{option}'"):
+            predict(analyzers["tensorflow"], pixels)
+    finally:
+        set_options({option: False})
+    with pytest.raises(ConfigurationError, match="graphs of TensorFlow 1"), tf.Graph().as_default():
+        predict(analyzers["tensorflow"], pixels)
 
 
 def test_a_picture_scores_the_same_alone_and_among_others(analyzers, pixels):

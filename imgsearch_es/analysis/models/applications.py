@@ -26,8 +26,7 @@ import numpy as np
 from imgsearch_es.analysis.configuration import fingerprint, given_file, kept_digest
 from imgsearch_es.analysis.models.base import JSON, ModelInfo, NetworkModel
 from imgsearch_es.analysis.models.networks import with_pooled_features
-from imgsearch_es.analysis.models.runtime import telling
-from imgsearch_es.errors import AnalyzerError, WeightsError
+from imgsearch_es.errors import AnalyzerError, WeightsError, telling
 from imgsearch_es.pictures.files import replacing
 
 if TYPE_CHECKING:

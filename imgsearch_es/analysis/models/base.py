@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from imgsearch_es.analysis.configuration import DeepFeature
 from imgsearch_es.analysis.models.networks import class_weights, layer_shapes, with_deep_feature
-from imgsearch_es.analysis.models.runtime import Runtime, in_float32, telling
+from imgsearch_es.analysis.models.runtime import Runtime, in_float32
 from imgsearch_es.analysis.models.runtime_choice import Choice, check_runtime, open_runtime
-from imgsearch_es.errors import AnalyzerError
+from imgsearch_es.errors import AnalyzerError, telling
 from imgsearch_es.vocabulary.synsets import Vocabulary, imagenet
 
 if TYPE_CHECKING:

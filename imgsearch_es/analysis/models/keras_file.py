@@ -23,8 +23,7 @@ from imgsearch_es.analysis.models.networks import (
     read_description,
     with_pooled_features,
 )
-from imgsearch_es.analysis.models.runtime import telling
-from imgsearch_es.errors import AnalyzerError, ConfigurationError, WeightsError
+from imgsearch_es.errors import AnalyzerError, ConfigurationError, WeightsError, telling
 from imgsearch_es.vocabulary.synsets import Vocabulary, from_labels, from_wnids, imagenet
 from imgsearch_es.vocabulary.wordnet import noun
 

@@ -22,8 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgsearch_es.analysis.configuration import DeepFeature, LearntFile
-from imgsearch_es.analysis.models.runtime import import_keras, telling
-from imgsearch_es.errors import AnalyzerError, WeightsError
+from imgsearch_es.analysis.models.runtime import import_keras
+from imgsearch_es.errors import AnalyzerError, WeightsError, telling
 
 if TYPE_CHECKING:
     import keras

@@ -30,9 +30,10 @@ from imgsearch_es.analysis.models.kept_files import record_files
 from imgsearch_es.errors import (
     AnalyzerError,
     ConfigurationError,
-    ImgsearchError,
     MissingDependencyError,
     pip_install,
+    reason_of,
+    telling,
 )
 from imgsearch_es.pictures.places import alone_in
 
@@ -63,27 +64,6 @@ def cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
-
-
-@contextmanager
-def telling(
-    problem: str, say: type[Exception] = AnalyzerError, kind: type[Exception] = Exception
-) -> Iterator[None]:
-    """What libraries raise within becomes an error that a user understands."""
-    try:
-        yield
-    except ImgsearchError:
-        raise
-    except kind as error:  # Keras's and TensorFlow's run on for pages
-        raise say(f"{problem}: {_reason(error)}") from error
-
-
-def _reason(error: Exception) -> str:
-    """The first line of an error that says why, and not where."""
-    text = str(error).rpartition("Exception encountered: ")[2]
-    lines = filter(str.strip, text.partition(" Full object config:")[0].strip().splitlines())
-    said = (line for line in lines if not line.startswith(("Exception from ", "Traceback ", " ")))
-    return next(said, type(error).__name__).strip().rstrip(".")[:300]
 
 
 class TensorFlowRuntime:
@@ -242,7 +222,23 @@ def import_keras() -> Any:
             "this process was forked after TensorFlow was loaded, which does not run in it: start "
             'processes by "spawn"'
         )
+    _check_program(sys.modules["tensorflow"])
     return keras
+
+
+def _check_program(tensorflow: Any) -> None:
+    """Refuse what the program around set for TensorFlow where scores would be others."""
+    if not tensorflow.compat.v1.executing_eagerly_outside_functions():
+        raise ConfigurationError(
+            "this program builds graphs of TensorFlow 1 (disable_eager_execution, tf.Graph), in "
+            "which no picture can be classified: do so before, or in a process of its own"
+        )
+    options = tensorflow.config.optimizer.get_experimental_options()
+    if fewer_bits := [name for name in options if "mixed_precision" in name and options[name]]:
+        raise ConfigurationError(
+            f"this program lets TensorFlow compute with fewer bits, so scores would be others: set "
+            f"{fewer_bits[0]!r} to False (tf.config.optimizer.set_experimental_options)"
+        )
 
 
 @contextmanager
@@ -279,7 +275,7 @@ def _import_keras() -> tuple[Any, int]:
             importlib.import_module("tensorflow")
             keras = importlib.import_module("keras")
         except ImportError as error:
-            said = f"needs TensorFlow, which does not load ({_reason(error)})"
+            said = f"needs TensorFlow, which does not load ({reason_of(error)})"
             if isinstance(error, ModuleNotFoundError) and error.name in ("tensorflow", "keras"):
                 said = "needs TensorFlow: pip install tensorflow"
             raise MissingDependencyError(f"classifying pictures {said}") from error

@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from imgsearch_es.analysis.configuration import DeepFeature, absolute, fingerprint
 from imgsearch_es.analysis.models.base import JSON, ModelInfo, NetworkModel
 from imgsearch_es.analysis.models.keras_file import read_labels, to_vocabulary
-from imgsearch_es.analysis.models.runtime import import_keras, telling
+from imgsearch_es.analysis.models.runtime import import_keras
 from imgsearch_es.analysis.models.runtime_choice import check_runtime
-from imgsearch_es.errors import AnalyzerError, ConfigurationError, WeightsError, needed
+from imgsearch_es.errors import AnalyzerError, ConfigurationError, WeightsError, needed, telling
 from imgsearch_es.vocabulary.synsets import Vocabulary, imagenet
 
 if TYPE_CHECKING:
