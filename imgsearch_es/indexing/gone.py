@@ -80,9 +80,14 @@ def prune(
 
 
 def _folders(store: Store, sources: Iterable[ImageSource | PictureList]) -> list[Path]:
-    """The folders among what is named, if there is an index."""
-    named = (source for source in sources if isinstance(source, str | os.PathLike))
-    return [path for path in map(Path, named) if path.is_dir()] if store.settings() else []
+    return folders_among(sources) if store.settings() else []
+
+
+def folders_among(sources: Iterable[ImageSource | PictureList]) -> list[Path]:
+    """The local folders among what is named."""
+    named = (each for each in sources if isinstance(each, str | bytes | os.PathLike))
+    paths = (to_path(to_uri(each)) for each in named)
+    return [path for path in paths if path and path.is_dir()]
 
 
 def _inside(store: Store, folder: Path) -> list[tuple[str, str]]:

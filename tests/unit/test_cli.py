@@ -439,7 +439,7 @@ def test_an_unreachable_server(run):
 
 
 USAGE = """search|explain|remove|index|watch|nothing||search cat --k none|search cat -k 0
-search cat --unknown|index a --label x --label-from-folder"""
+search cat --unknown|index a --label x --label-from-folder|index a.jpg --prune"""
 
 
 def test_usage(run):

@@ -152,6 +152,14 @@ def test_what_cannot_be_read_for_a_moment_keeps_its_document(
     assert index.rejected() == []
 
 
+def test_prune_knows_a_folder_by_whatever_names_it(index, photos, monkeypatch):
+    monkeypatch.setenv("HOME", str(photos.parent))
+    ways = (f"~/{photos.name}", photos.as_uri(), os.fsencode(photos))
+    for way, picture in zip(ways, sorted(photos.glob("*/*.png")), strict=False):
+        picture.unlink()
+        assert index.add(way, prune=True).removed == 1
+
+
 @pytest.mark.parametrize("name", [b"cat\xff.png", b".hidden.png"])
 def test_prune_takes_odd_names_and_keeps_what_the_walk_passes_over(index, photos, name):
     place = photos / os.fsdecode(name)

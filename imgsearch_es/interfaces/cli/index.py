@@ -115,11 +115,15 @@ def index(
         --expected-pictures: Choose the number of shards for this many pictures.
         --lifecycle POLICY: An index lifecycle policy of Elasticsearch.
     """
+    from imgsearch_es.indexing.gone import folders_among
+
     named = [*(adding.sources or ()), *(adding.from_ or ())]
     if not named:
         fail("which pictures? Give files, folders or URLs, or --from FILE", code=2)
     if adding.label and adding.label_from_folder:
         fail("give either --label or --label-from-folder", code=2)
+    if adding.prune and not folders_among(adding.sources or ()):
+        fail("--prune removes pictures in folders: name one that is there", code=2)
     more = {"expected_pictures": expected_pictures, "lifecycle": lifecycle}
     kept = options.given(vars(seen) | vars(layout) | more)
     with analyzing.open(index, fast_decode=fast_decode, **kept) as target:
