@@ -7,6 +7,7 @@ index against its sums.
 from __future__ import annotations
 
 import math
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -49,6 +50,9 @@ _SAME_DIRECTION = 0.999
 """The least cosine of a deep feature that was made again with the stored one."""
 
 _NO_HARMS = (IndexLockedError, IndexNotFoundError, IndexRebuiltError, NoRoomError, ServerError)
+_TAUGHT = "taught words"
+_TEACHING_SECONDS = 2
+"""On a server documents get a new word a second or so after the settings have it."""
 _FINE = "it is finer than a millisecond, which stores compare in other ways; --repair cuts it"
 _BUSY = "what others wrote meanwhile, which may be no harm: look again when nobody writes"
 _CHANGED = "its entry is not as it was written; `imgsearch index --retry` makes it anew"
@@ -249,6 +253,8 @@ class Verifier:
         report.repaired += self._write(waiting) + self._write(held)
         self._progress(report.documents, report.documents)
         if not report.is_whole and not report.repaired:
+            if report.counts[_TAUGHT]:
+                time.sleep(_TEACHING_SECONDS)
             is_other = mark != self._store.mark() or settings != known_settings(self._store)
             report.unchecked += [_BUSY] if is_other else []
         keys = settings.vocabulary.keys
@@ -362,9 +368,7 @@ def _taught_judged(item: Inspected, document: Document, settings: IndexSettings)
         for key in stored.keys() | wanted.keys()
     ):
         return item
-    return replace(
-        item, harms=[*item.harms, ("taught words", "they are not those of its deep feature")]
-    )
+    return replace(item, harms=[*item.harms, (_TAUGHT, "they are not those of its deep feature")])
 
 
 def _are_alike(stored: tuple[Term, ...], made: tuple[Term, ...], most: float = _SAME_SCORE) -> bool:

@@ -142,6 +142,17 @@ def test_a_word_taught_meanwhile_is_told_as_that(index, monkeypatch):
     assert any("others wrote" in text for text in report.unchecked)
 
 
+def test_a_word_that_documents_are_still_to_get_is_told_as_that(index, monkeypatch):
+    def write(seconds: float) -> None:
+        index.store.change([item.id], lambda each: replace(each, labels=("new",)))
+
+    item, *_ = index.store.inspect()
+    harm = ("taught words", "they are not those of its deep feature")
+    monkeypatch.setattr(index.store, "inspect", lambda: iter([replace(item, harms=[harm])]))
+    monkeypatch.setattr("imgsearch_es.indexing.verifying.time.sleep", write)
+    assert any("others wrote" in text for text in index.verify().unchecked)
+
+
 def test_a_file_of_before_there_were_checksums(index, cat):
     index.close()
     with duckdb.connect(index.location) as connection:
