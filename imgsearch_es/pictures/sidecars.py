@@ -150,7 +150,7 @@ class _Found:
         if inside == ["rdf:RDF", "rdf:Description"]:
             known = {_short(key): value for key, value in attributes.items()}
             self.about = self.about or known.get("rdf:about", "")
-            self.words |= {name: [] for name in LISTS if name in known}
+            self.words |= {f"attribute {name}": [] for name in LISTS if name in known}
         elif len(inside) == 3 and inside[2] in LISTS:
             again = inside[2] in self.words
             self.words["twice" if again else inside[2]] = []

@@ -55,6 +55,10 @@ UNSAFE = {
     "form that is not known": sidecar(
         f"<rdf:Description {DC}><dc:subject><rdf:Bag/></dc:subject></rdf:Description>"
     ),
+    "its keywords are": sidecar(
+        f"<rdf:Description {DC}><dc:subject><rdf:Bag><rdf:li>Meer</rdf:li></rdf:Bag></dc:subject>"
+        f"</rdf:Description><rdf:Description {DC} dc:subject='Strand'/>"
+    ),
     "keywords are in": sidecar(
         f"<rdf:Description {DC}>{'<dc:subject><rdf:Bag></rdf:Bag></dc:subject>' * 2}"
         "</rdf:Description>"
