@@ -8,26 +8,30 @@ changes, and is no figure of UKBench.
 from __future__ import annotations
 
 import json
+import logging
 import math
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageEnhance, ImageFilter
 
-from imgsearch_es.errors import ConfigurationError, SourceError
-from imgsearch_es.pictures.files import PathSource, content_hash, filename, replacing
+from imgsearch_es.errors import ConfigurationError, ImageError, SourceError
+from imgsearch_es.pictures.files import PathSource, beginnings, content_hash, filename, replacing
 from imgsearch_es.pictures.images import open_image
 from imgsearch_es.pictures.sources import find_images
 
 NOTE = "made-groups.json"
 """Says what a folder of made groups was made with."""
+_STEM = 50
+"""Characters of a photo's name that the folder of its group has."""
 _GRAY_WORLD = 0.25
 """Half the range of the factors of red, green and blue at full strength."""
 _AREA, _TURN, _QUALITY, _SIDE = (0.4, 0.85), 25.0, (10, 50), 320
 """Least and greatest share of a photo's area that a crop keeps; largest angle in degrees, either
 way; lowest and highest quality of the JPEG files; longer side of the pictures in pixels."""
+_log = logging.getLogger(__name__)
 
 
 def make_groups(
@@ -37,6 +41,7 @@ def make_groups(
     size: int = 4,
     seed: int = 0,
     light: float = 0.6,
+    on_error: Callable[[ImageError], None] | None = None,
 ) -> list[Path]:
     """Make a group of pictures from each photo, each group in a folder of its own.
 
@@ -45,18 +50,20 @@ def make_groups(
 
     Args:
         photos: files and folders.
-        folder: where the groups go, as ``<folder>/<photo>/<n>.jpg``.
+        folder: where the groups go, as ``<folder>/<photo>-<its hash>/<n>.jpg``; what is in it
+            counts as no photo.
         size: pictures of a group.
         seed: of the random numbers.
         light: 0 for the photo's own; at 1, exposure changes by a factor of up to 2.5 either way,
             and contrast, saturation and the color of the light change with it.
+        on_error: called for each photo or folder that cannot be read and is passed over; by default
+            they are logged as warnings.
 
     Returns:
         The folders of the groups, in the order of the photos.
 
     Raises:
         SourceError: there are no photos, or ``folder`` holds groups made in another way.
-        ImageError: a photo cannot be read.
     """
     if size < 2:
         raise ConfigurationError(f"a group is of 2 pictures or more, not {size}")
@@ -66,7 +73,13 @@ def make_groups(
     distortion = {"area": _AREA, "turn": _TURN, "quarter_turns": True, "light": light,
                   "quality": _QUALITY, "side": _SIDE}  # fmt: skip
     _note(target, {"seed": seed, "size": size, "distortion": distortion})
-    found = [_make(photo, place, size, seed, light) for photo, place in _places(photos, target)]
+    report = on_error or (lambda error: _log.warning("passed over %s", error))
+    found = list[Path]()
+    for photo, place in _places(photos, target, report):
+        try:
+            found.append(_make(photo, place, size, seed, light))
+        except ImageError as error:
+            report(error)
     if not found:
         raise SourceError("there are no photos to make groups from in what was given")
     return found
@@ -90,17 +103,23 @@ def _make(photo: str, place: Path, size: int, seed: int, light: float) -> Path:
     return place
 
 
-def _places(photos: PathSource | Iterable[PathSource], folder: Path) -> Iterator[tuple[str, Path]]:
-    """Each photo, once by content, and a folder of its own."""
-    contents: set[str] = set()
-    names: set[str] = set()
-    for uri in find_images(photos):
-        content = content_hash(uri)
+def _places(
+    photos: PathSource | Iterable[PathSource], folder: Path, report: Callable[[ImageError], None]
+) -> Iterator[tuple[str, Path]]:
+    """Each photo, once by content, and a folder of its own, whichever other photos there are."""
+    contents, made = set[str](), beginnings(folder)
+    for uri in find_images(photos, on_error=report):
+        if uri.startswith(made):
+            continue
+        try:
+            content = content_hash(uri)
+        except ImageError as error:
+            report(error)
+            continue
         if content not in contents:
-            stem = Path(filename(uri)).stem
-            yield uri, folder / (f"{stem}-{content[:8]}" if stem in names else stem)
+            stem = Path(filename(uri)).stem.lstrip(".")[:_STEM]
+            yield uri, folder / f"{stem}-{content[:8]}"
             contents.add(content)
-            names.add(stem)
 
 
 def _note(folder: Path, made_with: dict[str, object]) -> None:

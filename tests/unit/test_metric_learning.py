@@ -226,7 +226,7 @@ def hashes(folder):
 
 def test_groups_follow_from_the_photo_and_the_seed(scenes, tmp_path):
     made = make_groups(scenes, tmp_path / "a")
-    assert [folder.name for folder in made] == ["scene0", "scene1", "scene2"]
+    assert [folder.name[:-9] for folder in made] == ["scene0", "scene1", "scene2"]
     first = hashes(tmp_path / "a")
     assert len(set(first.values())) == 12
     make_groups(scenes / "scene1.png", tmp_path / "b")  # whichever other photos there are
@@ -238,9 +238,9 @@ def test_groups_follow_from_the_photo_and_the_seed(scenes, tmp_path):
 def test_a_second_run_makes_what_is_missing(scenes, tmp_path):
     make_groups(scenes, tmp_path / "a")
     before = hashes(tmp_path / "a")
-    kept = tmp_path / "a" / "scene0" / "1.jpg"
+    kept, *_, last = sorted((tmp_path / "a").glob("*/*.jpg"))
     time = kept.stat().st_mtime_ns
-    (tmp_path / "a" / "scene2" / "3.jpg").unlink()
+    last.unlink()
     make_groups(scenes, tmp_path / "a")
     assert hashes(tmp_path / "a") == before
     assert kept.stat().st_mtime_ns == time
@@ -268,9 +268,23 @@ def test_groups_that_cannot_be_made(scenes, tmp_path):
 
 def test_the_command_makes_groups(run, asked, scenes, tmp_path):
     command = ("groups", scenes, "--out", tmp_path / "made")
+    (scenes / "bad.png").touch()
     found = asked(*command)
-    assert found["groups"] == ["scene0", "scene1", "scene2"]
-    assert run(*command).stdout.endswith("3 groups of 4 pictures\n")
+    assert [name[:-9] for name in found["groups"]] == ["scene0", "scene1", "scene2"]
+    bad = {"uri": str(scenes / "bad.png"), "reason": "the file is empty"}
+    assert found["passed_over"] == [bad]
+    again = run(*command)
+    assert again.stdout.endswith("3 groups of 4 pictures\n")
+    assert "passed over " in again.stderr
+
+
+def test_groups_of_other_photos_and_among_photos(scenes, tmp_path):
+    """Another photo of the same name has a group of its own, and what was made is no photo."""
+    before = make_groups(scenes, scenes / "made")
+    noise(9, 16, 12).resize((320, 240)).save(scenes / "scene0.png")
+    after = make_groups(scenes, scenes / "made")
+    assert len(after) == 3
+    assert len({*before, *after}) == 4
 
 
 def test_the_command_says_what_is_wrong(run, place, tmp_path):

@@ -22,6 +22,7 @@ from imgsearch_es.interfaces.cli.options import (
 from imgsearch_es.interfaces.cli.output import answer, bar, now_and_then, print_table, say, warn
 
 if TYPE_CHECKING:
+    from imgsearch_es.errors import ImageError
     from imgsearch_es.learning import Epoch, TrainingOptions, TrainingReport
 
 
@@ -235,8 +236,14 @@ def groups(
     """
     from imgsearch_es.learning import make_groups
 
-    folders = make_groups(photos, out, size=size, seed=seed)
-    answer({"folder": str(out), "groups": [folder.name for folder in folders]})
+    def pass_over(error: ImageError) -> None:
+        warn(f"passed over {error}")
+        passed_over.append({"uri": error.uri, "reason": error.reason})
+
+    passed_over = list[dict[str, str]]()
+    folders = make_groups(photos, out, size=size, seed=seed, on_error=pass_over)
+    groups = [folder.name for folder in folders]
+    answer({"folder": str(out), "groups": groups, "passed_over": passed_over})
     say(f"{out}: {len(folders)} groups of {size} pictures")
 
 
