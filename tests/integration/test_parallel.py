@@ -276,8 +276,8 @@ def test_reindexing_reads_the_pictures_again_and_each_finds_itself(by_command, p
         report = index.reindex(analyzer=by_command[1])
         assert (report.analyzed, report.copied, report.missing) == (32, 0, [])
         assert index.stats()["analyzer"]["embedding"]["parallel"]["sha256"]
-        picture = groups / "coffee" / "2.jpg"
-        assert index.get(picture).labels == ("coffee",)
+        picture = next(groups.glob("coffee-*/2.jpg"))
+        assert index.get(picture).labels == (picture.parent.name,)
         with ImageIndex(copy) as again:
             hits = again.search(picture.read_bytes(), strategy="dense-cosine", k=4)
         assert hits[0].uri == str(picture)
@@ -287,7 +287,7 @@ def test_reindexing_reads_the_pictures_again_and_each_finds_itself(by_command, p
 
 
 def test_a_picture_that_is_gone_is_left_out_and_named(place, groups, tmp_path):
-    gone, aside = groups / "page" / "3.jpg", tmp_path / "3.jpg"
+    gone, aside = next(groups.glob("page-*/3.jpg")), tmp_path / "3.jpg"
     command = ["train", "-i", str(place), "--shallow", "--out", str(tmp_path / "head.keras")]
     gone.rename(aside)
     try:
