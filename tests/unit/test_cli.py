@@ -316,9 +316,13 @@ def test_analyze_json(asked, cat, place, tmp_path):
     assert picture["tokens"][0].keys() == {"position", "token", "score", "wnid", "words"}
 
 
-def test_analyze_what_is_no_picture(run, photos):
-    result = run("analyze", photos / "notes.txt", "-m", "fake", code=1)
-    assert sentence(result).startswith(f"{photos / 'notes.txt'}: not a picture of a known format")
+def test_analyze_what_is_no_picture(run, photos, cat):
+    notes = photos / "notes.txt"
+    alone = run("analyze", notes, "-m", "fake", code=1)
+    assert sentence(alone).startswith(f"{notes}: not a picture of a known format")
+    result = run("analyze", notes, cat, "-m", "fake", code=1)
+    assert result.stdout == run("analyze", cat, "-m", "fake").stdout
+    assert result.stderr == alone.stderr
 
 
 def test_remove(run, asked, place, cat, photos):

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import typer
+
 from imgsearch_es.interfaces.cli import options
 from imgsearch_es.interfaces.cli.options import Analyzing, Count, Index, Natural, Positive, Where
 from imgsearch_es.interfaces.cli.output import (
@@ -19,6 +21,7 @@ from imgsearch_es.interfaces.cli.output import (
     print_table,
     say,
     short,
+    warn,
 )
 
 if TYPE_CHECKING:
@@ -262,13 +265,19 @@ def analyze(*, pictures: list[str], index: Index = None, analyzing: Analyzing) -
     Options:
         pictures PICTURE: Files or URLs.
     """
+    from imgsearch_es.errors import ImageError
     from imgsearch_es.vocabulary.colors import COLOR_SYNSETS
 
     analyzer = _analyzer(index, analyzing)
     known = {synset.key: synset for synset in (*analyzer.vocabulary, *COLOR_SYNSETS)}
-    answers = []
+    answers, is_whole = [], True
     for name in pictures:
-        picture = analyzer.open(name)
+        try:
+            picture = analyzer.open(name)
+        except ImageError as error:
+            is_whole = False
+            warn(str(error))
+            continue
         tokens, rows = [], []
         analysis = analyzer.analyze(picture.image)
         for position, term in enumerate(analysis.terms + analysis.colors):
@@ -281,6 +290,8 @@ def analyze(*, pictures: list[str], index: Index = None, analyzing: Analyzing) -
         say(picture.uri)
         print_table(("token", "score", "wnid", "words"), rows, right=("score",))
     answer({"analyzer": analyzer.config, "pictures": answers})
+    if not is_whole:
+        raise typer.Exit(1)
 
 
 def _analyzer(index: str | None, analyzing: Analyzing) -> Analyzer:
