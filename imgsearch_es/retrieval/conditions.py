@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from dataclasses import field as attribute
 from operator import ge, gt, le, lt
 from typing import Any
+from unicodedata import normalize
 
 import numpy as np
 
@@ -66,9 +67,9 @@ class Filter:
             scores of all that a word stands for, added, each whole; 0 where it has none.
         operator: "in", "gt", "gte", "lt", "lte", "wildcard" (``*`` and ``?``), "near" or
             "within".
-        values: the operands; any of them for "in", exactly one for the others; of "near" latitude,
-            longitude and meters, of "within" a box. Times and numbers may be spans, such as
-            "2019..2021".
+        values: the operands; any of them for "in" and "wildcard", exactly one for the others; of
+            "near" latitude, longitude and meters, of "within" a box. Times and numbers may be
+            spans, such as "2019..2021".
         keys: of a score, the synsets that are added, in their order; or that of the field alone.
         either: conditions of which one holds, instead of all of this; see ``any_of``.
         is_sign: whether it is of a plus or minus, which is shown before its word.
@@ -97,10 +98,13 @@ class Filter:
     def normalized(self) -> Filter:
         """The same, so that only documents that have the field can meet it, then ``negated``.
 
-        "score(tabby) < 0.5" says that "score(tabby) >= 0.5" is not met, as without the synset.
+        "score(tabby) < 0.5" says that "score(tabby) >= 0.5" is not met, as without the synset. And
+        a text with accents is also what they are by themselves, as in the names of a Mac's files.
         """
         if self.either:
             return replace(self, either=tuple(item.normalized() for item in self.either))
+        if self.operator in ("in", "wildcard"):
+            return replace(self, values=tuple(form for v in self.values for form in _forms(v)))
         if not self.synsets or not compare(0.0, self.operator, float(self.values[0])):
             return self
         return replace(self, operator=_COMPLEMENTS[self.operator], negated=not self.negated)
@@ -123,6 +127,13 @@ class Filter:
         else:
             shown = ",".join(shown_value(_shown_number(v, self.field)) for v in self.values)
         return f"{sign}{_shown_field(self.field)}:{shown}"
+
+
+def _forms(value: str | int | float | bool) -> tuple[str | int | float | bool, ...]:
+    """A value, and a text with its accents composed and apart (Unicode's NFC and NFD)."""
+    if not isinstance(value, str) or value.isascii():
+        return (value,)
+    return tuple(dict.fromkeys((value, normalize("NFC", value), normalize("NFD", value))))
 
 
 def compare(value: float, operator: str, operand: float) -> bool:

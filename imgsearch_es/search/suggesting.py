@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 from imgsearch_es.retrieval.conditions import Filter, is_field, shown_value
 from imgsearch_es.retrieval.facets import MAX_VALUES, VALUE_FIELDS
@@ -81,9 +83,10 @@ def _values(store: Store, field: str, begun: str) -> Iterator[Suggestion]:
     """Values of a field that begin so, in any case."""
     if field not in VALUE_FIELDS or not is_field(field):  # months and places are facets alone
         return
-    begun = begun.strip('"').casefold()
+    form = partial(unicodedata.normalize, "NFC")
+    begun = form(begun.strip('"')).casefold()
     for item in store.facets(Selection(), [field], MAX_VALUES)[field]:
-        if item["value"].casefold().startswith(begun):
+        if form(item["value"]).casefold().startswith(begun):
             kind = "label" if field == "label" else "field"
             yield Suggestion(f"{field}:{shown_value(item['value'])}", kind, item["count"])
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import fnmatch
 import string
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from datetime import date, datetime, timezone
 from typing import Any
+from unicodedata import normalize
 
 import numpy as np
 
@@ -107,6 +109,10 @@ def _meets(document: Document, item: Filter) -> bool:
     if item.either:
         return any(_meets(document, one) != one.negated for one in item.either)
     values = _values(document, item)
+    if item.operator in ("in", "wildcard"):  # accents may be written in two ways
+        ways = [(v, normalize("NFC", v), normalize("NFD", v)) if isinstance(v, str) else (v,)
+                for v in item.values]  # fmt: skip
+        item = replace(item, values=tuple(way for each in ways for way in each))
     if item.field == "indexed_at":
         if item.operator == "in" and values[0].date() in map(_day, item.values):
             return True
@@ -120,8 +126,8 @@ def _meets(document: Document, item: Filter) -> bool:
     if item.operator == "in":
         return any(value in operands for value in values)
     if item.operator == "wildcard":
-        pattern = operands[0].replace("[", "[[]")
-        return any(fnmatch.fnmatchcase(value, pattern) for value in values)
+        patterns = [operand.replace("[", "[[]") for operand in operands]
+        return any(fnmatch.fnmatchcase(value, each) for value in values for each in patterns)
     compare = {
         "gt": lambda a, b: a > b,
         "gte": lambda a, b: a >= b,

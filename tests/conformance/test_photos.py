@@ -20,6 +20,7 @@ from imgsearch_es.retrieval.conditions import parse_filters
 from imgsearch_es.retrieval.documents import Document
 from imgsearch_es.retrieval.language import parse_words
 from imgsearch_es.retrieval.queries import Query, Selection
+from imgsearch_es.search.suggesting import suggestions
 from imgsearch_es.stores.base import Store
 from imgsearch_es.vocabulary.synsets import imagenet
 from tests.conformance.collections import KEYS, posteriors
@@ -31,16 +32,24 @@ OWN_SETTINGS = IMPORTED
 ODD = ("12", "-3.5e2", "1e400", "0x10", "2024-05-01", "2024-05-01 10:30", "2024-5-1", " 7", "text")
 
 
+MAC = "/mac/cafe\u0301"
+"""A folder as a Mac may write it: with the accent apart from its letter."""
+
+
 def make_documents() -> list[Document]:
-    first, second, *others = posteriors(240, seed=5)
+    first, second, third, *others = posteriors(240, seed=5)
     top = replace(first, uri="/top.jpg", id=picture_id("/top.jpg"))  # in no folder with a name
     packed = "tar://cats/1.jpg::/photos/3.tar"
     member = replace(second, uri=packed, id=picture_id(packed))
+    apart = f"{MAC}/Ho\u0308he.jpg"
+    said = {**third.metadata, "where": "cafe\u0301"}
+    mac = replace(third, uri=apart, id=picture_id(apart), filename=apart[-9:], metadata=said)
+    mac = replace(mac, labels=("cafe\u0301",))
     return [
         replace(
             d, metadata={**d.metadata, "odd": [ODD[i % len(ODD)], ODD[i % 4]], "n": i % 50 - 25}
         )
-        for i, d in enumerate([top, member, *others])
+        for i, d in enumerate([top, member, mac, *others])
     ]
 
 
@@ -82,6 +91,16 @@ CONDITIONS: dict[str, Any] = {
     "camera:x100v,ilce-7m3": lambda d: d.photo.camera in ("X100V", "ILCE-7M3"),
     'camera:"X100ü*"': lambda d: d.photo.camera == "x100ü*",
     "camera:X100Ü*": lambda d: False,
+    'camera:"X100u\u0308*"': lambda d: d.photo.camera == "x100ü*",
+    "camera:*u\u0308?": lambda d: d.photo.camera == "x100ü*",
+    "label:caf\u00e9": lambda d: d.uri.startswith(MAC),
+    "-label:caf\u00e9": lambda d: not d.uri.startswith(MAC),
+    "label:*f\u00e9": lambda d: d.uri.startswith(MAC),
+    "album:/mac/caf\u00e9": lambda d: d.uri.startswith(MAC),
+    "album:*\u00e9": lambda d: d.uri.startswith(MAC),
+    "name:H\u00f6he.jpg": lambda d: d.uri.startswith(MAC),
+    "name:*\u00f6*": lambda d: d.uri.startswith(MAC),
+    "metadata.where:caf\u00e9": lambda d: d.uri.startswith(MAC),
     "-camera:*": lambda d: not d.photo.camera,
     "lens:*f1.4": lambda d: bool(d.photo.lens),
     "caption:*BEACH?": lambda d: "beach" in d.photo.caption,
@@ -95,7 +114,7 @@ CONDITIONS: dict[str, Any] = {
     "-within:48.11,179.96,48.15,179.97": lambda d: not inside(d, 48.11, 179.96, 48.15, 179.97),
     "album:/photos/3,/photos": lambda d: folder(d.uri) == "/photos/3",
     "album:/photos": lambda d: False,
-    "-album:*s/?": lambda d: d.uri == "/top.jpg" or folder(d.uri) == "/photos/3.tar",
+    "-album:*s/?": lambda d: folder(d.uri) in ("", "/photos/3.tar", MAC),
     "album:/photos/3.tar": lambda d: d.uri.startswith("tar://"),
     "album:*.tar": lambda d: d.uri.startswith("tar://"),
     "album:tar*": lambda d: False,
@@ -134,6 +153,11 @@ def test_conditions(case, line):
     (found,) = answers(case.store, [Query((), filters=words.filters, k=1000, sort="uri")])
     assert sorted(hit.document.id for hit in found.hits) == wanted
     assert parse_words(" ".join(map(str, words.filters)), imagenet()).filters == words.filters
+
+
+def test_accents_apart_are_suggested(case):
+    found = suggestions(case.store, imagenet(), "label:caf\u00e9", 9)
+    assert [each.text for each in found] == ["label:cafe\u0301"]
 
 
 def number(document: Document) -> float | None:

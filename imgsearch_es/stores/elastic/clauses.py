@@ -247,7 +247,8 @@ def _condition(item: Filter) -> dict[str, Any]:
     if item.field == "album":
         return _in_folder(item)
     if item.operator == "wildcard":
-        return _pattern(item.field, str(item.values[0]).replace("\\", "\\\\"))
+        patterns = (str(value).replace("\\", "\\\\") for value in item.values)
+        return _any([_pattern(item.field, pattern) for pattern in patterns])
     if item.operator != "in":
         return _within(item.field, {item.operator: item.values[0]})
     if item.field in CASELESS:
@@ -271,13 +272,16 @@ def _in_folder(item: Filter) -> dict[str, Any]:
         return {"regexp": {"uri": {"value": value, "flags": "NONE"}}}
 
     in_tar = _pattern("uri", "tar://*::*")
-    if item.operator == "wildcard":
-        parts = re.split(r"([*?])", str(item.values[0]))
-        shown = (re.sub(r"(\W)", r"\\\1", part) if part not in "*?" else part for part in parts)
-        pattern = "".join({"*": ".*", "?": "."}.get(part, part) for part in shown)
-        within = matches(regexp(rf"{pattern}\/[^\/]*"), none=[regexp(r"\/[^\/]*"), in_tar])
-        return _any([within, regexp(rf"tar:\/\/([^:]|:[^:])*::{pattern}")])
     ways: list[dict[str, Any]] = []
+    if item.operator == "wildcard":
+        for value in item.values:
+            parts = re.split(r"([*?])", str(value))
+            shown = (p if p in "*?" else re.sub(r"(\W)", r"\\\1", p) for p in parts)
+            pattern = "".join({"*": ".*", "?": "."}.get(part, part) for part in shown)
+            inside = regexp(rf"{pattern}\/[^\/]*")
+            ways.append(matches(inside, none=[regexp(r"\/[^\/]*"), in_tar]))
+            ways.append(regexp(rf"tar:\/\/([^:]|:[^:])*::{pattern}"))
+        return _any(ways)
     for folder in map(_literal, filter(None, map(str, item.values))):
         below = _pattern("uri", f"{folder}/*/*")
         ways.append(matches(_pattern("uri", f"{folder}/*"), none=[below, in_tar]))

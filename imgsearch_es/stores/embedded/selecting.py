@@ -146,7 +146,8 @@ def _condition(item: Filter, numbers: dict[str, int], parameters: Parameters) ->
     is_pattern = item.operator == "wildcard"
     if item.field == OCR:
         if is_pattern:
-            pattern = parameters.put(f".* {_regex(str(item.values[0]), '[^ ]')} .*")
+            words = "|".join(_regex(str(value), "[^ ]") for value in item.values)
+            pattern = parameters.put(f".* ({words}) .*")
             return f"regexp_full_match(ocr, {pattern}, 's')"
         texts = parameters.put([searched(str(value)) for value in item.values])
         return f"EXISTS (SELECT 1 FROM unnest({texts}) AS u(x) WHERE contains(ocr, x))"
@@ -265,7 +266,8 @@ def _matching_terms(item: Filter, numbers: dict[str, int]) -> list[int]:
     if item.operator == "in":
         keys = [key for key in map(str, item.values) if key in numbers]
     else:
-        keys = [key for key in numbers if wildcard_matches(str(item.values[0]), key)]
+        patterns = list(map(str, item.values))
+        keys = [key for key in numbers if any(wildcard_matches(each, key) for each in patterns)]
     return [numbers[key] for key in keys if not is_color(key)]
 
 
