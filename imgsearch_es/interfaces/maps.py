@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from imgsearch_es.analysis.models.runtime import quiet
 from imgsearch_es.errors import ConfigurationError, ImgsearchError, QueryError, needed
 from imgsearch_es.interfaces.html import words
 from imgsearch_es.interfaces.plots import make_figure, save_figure
@@ -178,7 +179,8 @@ def project(
         make = needed("sklearn.manifold", "t-SNE needs scikit-learn", "research").TSNE
         options = {"perplexity": min(30.0, others / 3), "init": "random"}
     else:
-        make = needed("umap", "UMAP needs umap-learn", "umap").UMAP
+        with quiet():  # it imports TensorFlow where that is installed
+            make = needed("umap", "UMAP needs umap-learn", "umap").UMAP
         start = "spectral" if others >= 10 else "random"  # too few have no spectrum
         options = {"n_neighbors": min(15, others), "init": start, "n_jobs": 1}
     layout = make(metric="cosine", random_state=seed, **options).fit_transform(features)

@@ -270,7 +270,7 @@ def _use_all_bits() -> None:
 def _import_keras() -> tuple[Any, int]:
     _use_all_bits()
     _check_backend(os.environ.setdefault(_BACKEND, "tensorflow"))
-    with _quiet():
+    with quiet():
         try:
             importlib.import_module("tensorflow")
             keras = importlib.import_module("keras")
@@ -313,7 +313,7 @@ def _share_gpus() -> None:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Keep TensorFlow's start-up messages off the terminal, unless the user set a lower level.
 
     It writes some to file descriptor 2 before it looks at any setting. So that descriptor is held
