@@ -81,6 +81,8 @@ def test_searches_are_what_the_command_prints(client, run, place, photos, word):
     explained = json_of(client.post("/api/v1/explain", fused))
     fits(explained, schemas.ExplainAnswer)
     assert explained["explanations"][0]["parts"]
+    alone = json_of(client.post("/api/v1/search", {"text": word, "fusion": "rrf"}), 422)
+    assert alone["error"]["message"] == "fusion, rank_constant and window go with fuse"
 
 
 def test_a_picture_beside_words_is_left_out_as_by_the_command(client, run, place, cat, word):

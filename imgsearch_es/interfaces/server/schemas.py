@@ -96,10 +96,12 @@ class What(_Asked):
         return self.region is not None or bool(self.views)
 
     @model_validator(mode="after")
-    def _opens_few(self) -> What:
+    def _fits(self) -> What:
         if self.opens_pictures and len(self.image) > _MOST_OPENED:
             message = f"views and a region are of at most {_MOST_OPENED} pictures"
             raise PydanticCustomError("too_many_opened", message)
+        if self.fuse is None and (self.fusion, self.rank_constant, self.window) != ("sum", 60, 100):
+            raise PydanticCustomError("no_fuse", "fusion, rank_constant and window go with fuse")
         return self
 
 
