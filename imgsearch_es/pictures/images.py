@@ -19,8 +19,7 @@ from typing import Any, BinaryIO, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
-from PIL.ImageFile import ImageFile
+from PIL import Image, ImageFile
 
 from imgsearch_es.errors import (
     ConfigurationError,
@@ -63,6 +62,30 @@ _HEAVY = 1 << 25
 _warnings_lock = threading.Lock()
 
 T = TypeVar("T")
+
+
+class _Strictly:
+    """While a thread is within, Pillow refuses files that are cut off, whatever a program sets."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._inside = 0
+        self._is_lenient = False
+
+    def __enter__(self) -> None:
+        with self._lock:
+            self._inside += 1
+            self._is_lenient |= ImageFile.LOAD_TRUNCATED_IMAGES
+            ImageFile.LOAD_TRUNCATED_IMAGES = False
+
+    def __exit__(self, *error: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if self._is_lenient and not self._inside:
+                self._is_lenient, ImageFile.LOAD_TRUNCATED_IMAGES = False, True
+
+
+_strictly = _Strictly()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -231,7 +254,7 @@ def _decode(
         width, height = size[::-1] if turned else size
         upright = _upright(image, uri, limits)
         photo = read_photo(image.info, data, uri)
-        if isinstance(upright, ImageFile):
+        if isinstance(upright, ImageFile.ImageFile):
             upright = upright.copy() if kind in ("WEBP", "AVIF") else upright
             upright.format = None
         return Picture(uri, sha256, width, height, len(data), kind, photo, upright)
@@ -259,9 +282,10 @@ def _guarded(decode: Callable[[], T], uri: str, kind: str) -> T:
     """
     try:
         try:
-            return decode()
+            with _strictly:
+                return decode()
         except Warning:
-            with _warnings_lock, warnings.catch_warnings():
+            with _strictly, _warnings_lock, warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 return decode()
     except ImageError:

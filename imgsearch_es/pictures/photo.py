@@ -253,10 +253,10 @@ def _moment(value: object) -> tuple[int, ...]:
     parts = tuple(int(part) for part in found.groups() if part) if found else ()
     if 0 in parts[:3]:  # a month or a day that nobody knows
         parts = parts[: parts.index(0)]
-    try:  # from the oldest photo that there is on
-        return parts if parts and _whole(parts).year >= 1826 else ()
-    except ValueError:
-        return ()
+    for told in (parts, parts[:3]):  # the day also where 24:00 or a leap second is no time here
+        with suppress(ValueError):  # from the oldest photo that there is on
+            return told if told and _whole(told).year >= 1826 else ()
+    return ()
 
 
 def _whole(parts: tuple[int, ...]) -> datetime:

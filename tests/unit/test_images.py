@@ -24,7 +24,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image, ImageCms, PngImagePlugin
+from PIL import Image, ImageCms, ImageFile, PngImagePlugin
 
 from imgsearch_es.errors import ConfigurationError, ImageError, MissingDependencyError, SourceError
 from imgsearch_es.pictures import addresses, files, images, sources
@@ -785,6 +785,15 @@ def test_whatever_a_decoder_raises_becomes_an_image_error(monkeypatch, error):
     assert caught.value.uri == "u"
     assert caught.value.__cause__ is error
     assert caught.value.reason
+
+
+def test_a_file_that_is_cut_off_is_rejected_whatever_the_program_takes(monkeypatch):
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
+    data = encode(Image.effect_noise((99, 99), 50), "JPEG")
+    for _ in range(2):
+        with pytest.raises(ImageError, match="truncated"):
+            open_image(data[: len(data) // 2])
+        assert ImageFile.LOAD_TRUNCATED_IMAGES
 
 
 def test_interrupting_is_not_swallowed(monkeypatch):

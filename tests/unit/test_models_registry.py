@@ -194,10 +194,11 @@ def test_without_tensorflow(monkeypatch):
         model.predict(np.zeros((1, 224, 224, 3), np.uint8))
 
 
-def test_what_does_not_load_says_why(monkeypatch, tmp_path):
-    """As where too little memory may be taken, or a library of the system is missing."""
+@pytest.mark.parametrize("kind", ["ImportError", "TypeError"])
+def test_what_does_not_load_says_why(monkeypatch, tmp_path, kind):
+    """As where memory is scarce, a library of the system is missing, or protobuf is too old."""
     quoted = "Traceback (most recent call last):\n  File tf.py\nImportError: no memory\n\nSee"
-    (tmp_path / "tensorflow.py").write_text(f"raise ImportError({quoted!r})")
+    (tmp_path / "tensorflow.py").write_text(f"raise {kind}({quoted!r})")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "tensorflow", raising=False)
     monkeypatch.delenv("KERAS_BACKEND", raising=False)

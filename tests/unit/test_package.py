@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import configparser
 import importlib
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -91,3 +93,14 @@ def test_a_keyword_search_loads_no_model(tmp_path):
 
 def test_a_program_in_which_numpy_raises():
     loaded_by("import numpy; numpy.seterr(all='raise')\nimport imgsearch_es.stores.embedded.store")
+
+
+def test_every_requirement_names_the_lowest_version_that_works():
+    """Where none is named, pip keeps what is there, and the command line ended in a traceback."""
+    setup = configparser.ConfigParser()
+    setup.read(Path(__file__).parents[2] / "setup.cfg")
+    extras = setup["options.extras_require"]
+    needed = setup["options"]["install_requires"] + extras["remote"] + extras["server"]
+    lines = needed.strip().split("\n")
+    assert len(lines) > 20
+    assert [line for line in lines if ">=" not in line.partition(";")[0]] == []

@@ -152,6 +152,14 @@ def test_a_picture_without_a_date_has_the_second_in_which_it_was_written(tmp_pat
     assert open_image(path).photo == Photo(datetime.fromtimestamp(second))
 
 
+@pytest.mark.parametrize("clock", ["24:00:00", "23:59:60"])
+def test_the_day_is_known_where_the_clock_is_not(tmp_path, clock):
+    exif = exif_of()
+    exif.get_ifd(34665)[36867] = f"2019:07:01 {clock}"
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.jpg", exif=exif)
+    assert open_image(tmp_path / "a.jpg").photo.taken_at == datetime(2019, 7, 1)
+
+
 @pytest.mark.parametrize("few", [0, 100], ids=["in worker processes", "here"])
 def test_every_file_is_accounted_for_by_name(phone, tmp_path, fake_model, few, monkeypatch):
     monkeypatch.setattr("imgsearch_es.indexing.read._FEW", few)

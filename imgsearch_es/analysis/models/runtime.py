@@ -274,7 +274,7 @@ def _import_keras() -> tuple[Any, int]:
         try:
             importlib.import_module("tensorflow")
             keras = importlib.import_module("keras")
-        except ImportError as error:
+        except Exception as error:  # protobuf raises one of its own
             said = f"needs TensorFlow, which does not load ({reason_of(error)})"
             if isinstance(error, ModuleNotFoundError) and error.name in ("tensorflow", "keras"):
                 said = "needs TensorFlow: pip install tensorflow"
