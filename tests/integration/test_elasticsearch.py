@@ -55,9 +55,14 @@ def test_an_index_that_others_changed_and_copied(elasticsearch_url, client, fres
         assert essence(copy.search(query).hits) == essence(before)
 
 
-def test_a_template_of_the_server_takes_no_source_away(elasticsearch_url, client, fresh_index_name):
+def test_a_template_of_the_server_changes_nothing(elasticsearch_url, client, fresh_index_name):
     name = fresh_index_name
-    template = {"mappings": {"_source": {"enabled": False}}}
+    client.ingest.put_pipeline(id=name, processors=[{"set": {"field": "label", "value": "house"}}])
+    pipelines = {"index.default_pipeline": name, "index.final_pipeline": name}
+    template = {
+        "settings": {**pipelines, "index.mapping.ignore_above": 5},
+        "mappings": {"_source": {"enabled": False}},
+    }
     client.indices.put_index_template(name=name, index_patterns=[f"{name}*"], template=template)
     try:
         with filled(f"{elasticsearch_url}/{name}", posteriors(5)) as store:
@@ -68,6 +73,7 @@ def test_a_template_of_the_server_takes_no_source_away(elasticsearch_url, client
             assert not [item for item in store.inspect() if item.harms]
     finally:
         client.indices.delete_index_template(name=name)
+        client.ingest.delete_pipeline(id=name)
 
 
 def test_what_the_server_has_not_refreshed_yet_is_changed(elasticsearch_url, fresh_index_name):
