@@ -132,6 +132,21 @@ def test_aliases_that_people_give_an_index(elasticsearch_url, client, fresh_inde
             assert facts["aliases"][f"{name}-some"] == some
 
 
+def test_a_copy_without_an_alias(elasticsearch_url, client, fresh_index_name):
+    name, documents = fresh_index_name, posteriors(3)
+    with filled(f"{elasticsearch_url}/{name}", documents) as store:
+        client.indices.add_block(index=f"{name}-000001", block="write")
+        client.indices.clone(index=f"{name}-000001", target=f"{name}-copy")
+        client.indices.put_settings(index=f"{name}-*", settings={"index.blocks.write": None})
+    with closing(open_store(f"{elasticsearch_url}/{name}-copy")) as copy:
+        assert copy.count() == 3
+        with pytest.raises(StoreError, match="without an alias, and is written to by one: give"):
+            copy.write(documents)
+        client.indices.put_alias(index=f"{name}-copy", name=f"{name}-given")
+    with closing(open_store(f"{elasticsearch_url}/{name}-given")) as store:
+        assert store.write(documents).stored == 3
+
+
 def test_documents_that_have_each_others_ids(elasticsearch_url, fresh_index_name, monkeypatch):
     documents = posteriors(5)
     one, other, *_ = (document.id for document in documents)
