@@ -55,9 +55,14 @@ def test_an_index_that_others_changed_and_copied(elasticsearch_url, client, fres
         assert essence(copy.search(query).hits) == essence(before)
 
 
-def test_a_template_of_the_server_takes_no_source_away(elasticsearch_url, client, fresh_index_name):
+def test_a_template_of_the_server_changes_nothing(elasticsearch_url, client, fresh_index_name):
     name = fresh_index_name
-    template = {"mappings": {"_source": {"enabled": False}}}
+    client.ingest.put_pipeline(id=name, processors=[{"set": {"field": "label", "value": "house"}}])
+    pipelines = {"index.default_pipeline": name, "index.final_pipeline": name}
+    template = {
+        "settings": {**pipelines, "index.mapping.ignore_above": 5},
+        "mappings": {"_source": {"enabled": False}},
+    }
     client.indices.put_index_template(name=name, index_patterns=[f"{name}*"], template=template)
     try:
         with filled(f"{elasticsearch_url}/{name}", posteriors(5)) as store:
@@ -68,6 +73,7 @@ def test_a_template_of_the_server_takes_no_source_away(elasticsearch_url, client
             assert not [item for item in store.inspect() if item.harms]
     finally:
         client.indices.delete_index_template(name=name)
+        client.ingest.delete_pipeline(id=name)
 
 
 def test_what_the_server_has_not_refreshed_yet_is_changed(elasticsearch_url, fresh_index_name):
@@ -124,6 +130,21 @@ def test_aliases_that_people_give_an_index(elasticsearch_url, client, fresh_inde
             assert (len(found), index_name) == (1, f"{name}-{count}")
             assert facts["aliases"].keys() >= {name, f"{name}-all", f"{name}-some"}
             assert facts["aliases"][f"{name}-some"] == some
+
+
+def test_a_copy_without_an_alias(elasticsearch_url, client, fresh_index_name):
+    name, documents = fresh_index_name, posteriors(3)
+    with filled(f"{elasticsearch_url}/{name}", documents) as store:
+        client.indices.add_block(index=f"{name}-000001", block="write")
+        client.indices.clone(index=f"{name}-000001", target=f"{name}-copy")
+        client.indices.put_settings(index=f"{name}-*", settings={"index.blocks.write": None})
+    with closing(open_store(f"{elasticsearch_url}/{name}-copy")) as copy:
+        assert copy.count() == 3
+        with pytest.raises(StoreError, match="without an alias, and is written to by one: give"):
+            copy.write(documents)
+        client.indices.put_alias(index=f"{name}-copy", name=f"{name}-given")
+    with closing(open_store(f"{elasticsearch_url}/{name}-given")) as store:
+        assert store.write(documents).stored == 3
 
 
 def test_documents_that_have_each_others_ids(elasticsearch_url, fresh_index_name, monkeypatch):

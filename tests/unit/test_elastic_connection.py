@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import socket
 import traceback
 from http.server import BaseHTTPRequestHandler
@@ -71,6 +72,8 @@ def test_url(url, server, index):
         (f"http://me:x?{SECRET}@localhost:9200/pets", ""),
         (f"http://localhost:9200/Pets#{SECRET}", ""),
         (f"http://u:{SECRET}@h/i?api_key={SECRET}", "an API key or a user"),
+        (f"http://h/i?api_key={SECRET}%0A{SECRET}", "key for http://h/i has characters that none"),
+        (f"http://h/i?api_key=%E2%80%9C{SECRET}", "key for http://h/i has characters that none"),
     ],
 )
 def test_a_bad_url_says_what_is_wrong_and_no_secret(url, message):
@@ -84,6 +87,10 @@ PLAIN = {"request_timeout": 60.0}
 TLS = {"verify_certs": True, "ssl_show_warn": False}
 
 
+def user(name: str, password: str) -> dict[str, str]:
+    return {"basic_auth": base64.b64encode(f"{name}:{password}".encode()).decode()}
+
+
 @pytest.mark.parametrize(
     ("url", "arguments", "environment", "options"),
     [
@@ -91,17 +98,19 @@ TLS = {"verify_certs": True, "ssl_show_warn": False}
         ("http://h/i", {"api_key": "k"}, {}, {"api_key": "k"}),
         ("http://h/i?api_key=k%3D", {}, {}, {"api_key": "k="}),
         ("http://h/i", {}, {"API_KEY": "k"}, {"api_key": "k"}),
-        ("http://h/i", {"username": "u", "password": "p"}, {}, {"basic_auth": ("u", "p")}),
-        ("http://u:p%40%2F@h/i", {}, {}, {"basic_auth": ("u", "p@/")}),
-        ("http://h/i", {}, {"USERNAME": "u", "PASSWORD": "p"}, {"basic_auth": ("u", "p")}),
-        ("http://u@h/i", {}, {"PASSWORD": "p"}, {"basic_auth": ("u", "p")}),
-        ("http://u@h/i", {}, {}, {"basic_auth": ("u", "")}),
+        ("http://h/i", {"username": "u", "password": "p"}, {}, user("u", "p")),
+        ("http://u:p%40%2F@h/i", {}, {}, user("u", "p@/")),
+        ("http://h/i", {}, {"USERNAME": "u", "PASSWORD": "p"}, user("u", "p")),
+        ("http://u@h/i", {}, {"PASSWORD": "p"}, user("u", "p")),
+        ("http://u@h/i", {}, {}, user("u", "")),
+        ("http://\u00fc@h/i", {"password": "pa\u00dfwort"}, {}, user("\u00fc", "pa\u00dfwort")),
+        ("http://h/i", {}, {"API_KEY": "k\n"}, {"api_key": "k"}),
         ("http://h/i", {"timeout": 3}, {}, {"request_timeout": 3}),
         # an argument before the URL, the URL before the environment
         ("http://h/i?api_key=k", {"api_key": "a"}, {"API_KEY": "e"}, {"api_key": "a"}),
         ("http://h/i?api_key=k", {}, {"API_KEY": "e", "USERNAME": "u"}, {"api_key": "k"}),
-        ("http://u:p@h/i", {}, {"API_KEY": "e"}, {"basic_auth": ("u", "p")}),
-        ("http://u:p@h/i", {"username": "a", "password": "b"}, {}, {"basic_auth": ("a", "b")}),
+        ("http://u:p@h/i", {}, {"API_KEY": "e"}, user("u", "p")),
+        ("http://u:p@h/i", {"username": "a", "password": "b"}, {}, user("a", "b")),
         ("https://h/i", {}, {}, TLS),
         ("https://h/i", {"verify_certs": False}, {}, {**TLS, "verify_certs": False}),
     ],
@@ -165,6 +174,8 @@ BAD_REQUEST, TOO_OLD = elasticsearch.BadRequestError, {"type": "media_type_heade
 NO_INDEX = {"type": "index_not_found_exception"}
 DENIED = {"type": "security_exception", "reason": "action [x] is unauthorized"}
 BLOCKED = {"type": "cluster_block_exception", "reason": "index read-only"}
+PAGE = f"<html>{SECRET}</html>"
+CLOSED = {"type": "index_closed_exception", "reason": "closed"}
 FORGOTTEN = {"root_cause": [{"type": "search_context_missing_exception", "reason": "No search"}]}
 FULL = {"type": "outer", "root_cause": [], "reason": "", "caused_by": {"reason": "many buckets"}}
 PLAIN_HTTP = "[SSL: WRONG_VERSION_NUMBER] wrong version number (_ssl.c:1006)"
@@ -182,12 +193,19 @@ CAUSES = {"reason": "outer", "root_cause": [{"reason": "too many clauses"}]}
         ),
         (failure(NOT_FOUND, 404, FORGOTTEN), ServerError, "restarted while it was read, or that"),
         (failure(UNKNOWN, 401, {}), ServerError, "refuses us (401): give credentials by IMGSEARCH"),
-        (failure(REFUSED, 403, {}), ServerError, "refuses us (403): take a block off the index ("),
+        (failure(REFUSED, 403, {}), ServerError, "refuses us (403): give credentials by"),
+        (failure(elasticsearch.ApiError, 429, FULL), ServerError, "too much to do just now: try"),
+        (failure(BAD_REQUEST, 400, CLOSED), ServerError, "pets: open the index, which is closed"),
         (failure(BAD_REQUEST, 400, FULL), ServerError, "pets: many buckets (status 400)"),
         (failure(BAD_REQUEST, 400, CAUSES), ServerError, "pets: too many clauses"),
         (failure(REFUSED, 403, DENIED), ServerError, "pets: action [x] is unauthorized (status 40"),
         (failure(REFUSED, 403, BLOCKED), ServerError, "pets: index read-only (status 403): take"),
         (elasticsearch.ApiError("None", NO_BODY, None), ServerError, "pets: status 503"),
+        (
+            elasticsearch.ApiError(PAGE, NO_BODY, PAGE),
+            ServerError,
+            "it, such as a proxy, answers (sta",
+        ),
         (ScanError("id", "1 of 2 shards"), ServerError, "pets: a part of the index does not"),
         (elasticsearch.SSLError("bad"), ServerError, "is not trusted: give its authority by ca_c"),
         (elasticsearch.SSLError(PLAIN_HTTP), ServerError, "9200 does not answer in TLS: is it htt"),

@@ -52,6 +52,9 @@ def test_the_whole_body():
             "index.codec": "best_compression",
             "index.number_of_shards": 2,
             "index.number_of_replicas": 1,
+            "index.default_pipeline": "_none",
+            "index.final_pipeline": "_none",
+            "index.mapping.ignore_above": 2**31 - 1,
             "index.mapping.total_fields.limit": 4 * 2 + 56 + MOST_NAMES,
             "index.mapping.total_fields.ignore_dynamic_beyond_limit": True,
         },
@@ -62,6 +65,7 @@ def test_the_whole_body():
                 {"dates": {"path_match": "dates.*", "mapping": {"type": "date", **LENIENT}}},
                 {"texts": {"path_match": "texts.*", "mapping": {**KEYWORD, "ignore_above": 1024}}},
             ],
+            "_routing": {"required": False},
             "_source": {"enabled": True, "excludes": ["hit", "kinds", "words"]},
             "_meta": {
                 "imgsearch_es": {

@@ -7,7 +7,6 @@ does no harm if a request arrives twice.
 
 from __future__ import annotations
 
-import base64
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -62,8 +61,7 @@ class Kibana:
         if "api_key" in options:
             headers["authorization"] = f"ApiKey {options['api_key']}"
         elif "basic_auth" in options:
-            pair = ":".join(options["basic_auth"]).encode()
-            headers["authorization"] = f"Basic {base64.b64encode(pair).decode()}"
+            headers["authorization"] = f"Basic {options['basic_auth']}"
         trusted = {"ca_certs": options["ca_certs"]} if "ca_certs" in options else {}
         return cls(server + parts.path.rstrip("/"), space, {"headers": headers, **trusted})
 

@@ -121,10 +121,10 @@ class AliasedIndex(Store):
         if self._settings is None:
             client, asked_at = self.client, time.monotonic()
             with translated(self._address):
-                if not client.indices.exists(index=self._name):
-                    return None
-                found = client.indices.get(index=self._name, features=["aliases", "mappings"])
-            self._remember(dict(found))
+                found = waiting.facts_of(client, self._name, ["aliases", "mappings"])
+            if not found:
+                return None
+            self._remember(found)
             self._looked_at = asked_at
         return self._settings
 
@@ -231,7 +231,7 @@ class AliasedIndex(Store):
     def _gone(self) -> StoreError:
         """What became of the index that settings were read from."""
         with translated(self._address):
-            if self.client.indices.exists(index=self._name):
+            if waiting.facts_of(self.client, self._name):
                 return self._rebuilt()
         return IndexNotFoundError(
             f"the index at {self.location} was deleted while it was written; run the command "
@@ -251,7 +251,7 @@ class AliasedIndex(Store):
             self._written_as = f"{self._index}{_BUILT}{token_hex(4)}"
             aliases[self._written_as] = {}
         with translated(self._address):
-            if client.indices.exists(index=self._name):
+            if waiting.facts_of(client, self._name):
                 raise StoreError(f"{self.location} exists already")
             mapping.check_lifecycle(client, self._layout.lifecycle)
             self._settings = None  # to be read as they are

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -109,9 +110,13 @@ def client_options(
     username = username or environment("IMGSEARCH_ES_USERNAME")
     password = password or unquote(parts.password or "") or environment("IMGSEARCH_ES_PASSWORD")
     ca_certs = ca_certs or given.get("ca_certs") or environment("IMGSEARCH_ES_CA_CERTS")
+    api_key = (api_key or "").strip()  # what is read from a file ends with a line end
+    if not (api_key.isascii() and api_key.isprintable()):  # else errors of the client show it
+        raise ConfigurationError(f"the API key for {_shown(url)} has characters that none has")
     options: dict[str, Any] = {"api_key": api_key} if api_key else {}
-    if username and not api_key:
-        options["basic_auth"] = (username, password or "")
+    if username and not api_key:  # the client itself takes ASCII alone
+        pair = f"{username}:{password or ''}".encode()
+        options["basic_auth"] = base64.b64encode(pair).decode("ascii")
     if parts.scheme.lower() == "https":
         options |= {"verify_certs": verify_certs, "ssl_show_warn": False}
         if ca_certs:
@@ -199,14 +204,13 @@ def translated(address: Address) -> Iterator[None]:
     except (elasticsearch.AuthenticationException, elasticsearch.AuthorizationException) as error:
         if _error(error.body).get("type") == "cluster_block_exception":  # a 403 as well
             raise ServerError(
-                f"{address}: {reason_of(error)}: take the block off the index (index.blocks), or "
-                "make room on the server's disk"
+                f"{address}: {reason_of(error)}: take the block off (index.blocks, or "
+                "the cluster's, cluster.blocks), or make room on the server's disk"
             ) from error
         if error.meta.status == 403 and "reason" in _error(error.body):  # it knows who we are
             raise ServerError(f"{address}: {reason_of(error)}") from error
-        block = "take a block off the index (index.blocks), or " if error.meta.status == 403 else ""
-        raise ServerError(  # to a HEAD request no reason is given
-            f"{address.server} refuses us ({error.meta.status}): {block}give credentials by "
+        raise ServerError(
+            f"{address.server} refuses us ({error.meta.status}): give credentials by "
             "IMGSEARCH_ES_API_KEY, or IMGSEARCH_ES_USERNAME and IMGSEARCH_ES_PASSWORD"
         ) from error
     except elasticsearch.ApiError as error:
@@ -217,6 +221,10 @@ def translated(address: Address) -> Iterator[None]:
         means = too_large if error.meta.status == TOO_LARGE else ""
         if "search_context_missing" in str(error.body):
             means = "the server was restarted while it was read, or that took too long: try again; "
+        if error.meta.status == 429:
+            means = "the server has too much to do just now: try again; "
+        if _error(error.body).get("type") == "index_closed_exception":
+            means = "open the index, which is "
         raise ServerError(f"{address}: {means}{reason_of(error)}") from error
     except helpers.ScanError as error:
         raise ServerError(f"{address}: a part of the index does not answer ({error})") from error
@@ -249,7 +257,9 @@ def _error(answer: object) -> Mapping[str, Any]:
 def reason_of(error: elasticsearch.ApiError) -> str:
     """The server's own words, from the deepest cause it names."""
     said = _error(error.body)
-    if not said:  # to a HEAD request nothing is said
+    if error.body and isinstance(error.body, str):  # a page
+        return f"something before it, such as a proxy, answers (status {error.meta.status})"
+    if not said:
         return str(error.message) if error.body else f"status {error.meta.status}"
     cause = (said.get("root_cause") or [said.get("caused_by") or said])[0]
     return f"{cause.get('reason') or cause.get('type')} (status {error.meta.status})"

@@ -18,6 +18,7 @@ from imgsearch_es.pictures.files import filename
 from imgsearch_es.retrieval.ledger import Ledger, Rejected
 from imgsearch_es.stores.elastic import fetching, waiting
 from imgsearch_es.stores.elastic.connection import Address, translated
+from imgsearch_es.stores.elastic.mapping import UNCHANGED
 
 _FIELDS: dict[str, Any] = {  # 8191 characters fit into Lucene's longest term, as a URL may not
     **{
@@ -59,7 +60,7 @@ class ElasticLedger(Ledger):
     def read(self, ids: Sequence[str] | None = None) -> list[Rejected]:
         client = self._client()
         with translated(self._address):
-            if ids is None and not client.indices.exists(index=self.name):
+            if ids is None and not waiting.facts_of(client, self.name):
                 return []
             if ids is None:
                 client.indices.refresh(index=self.name)
@@ -74,14 +75,14 @@ class ElasticLedger(Ledger):
 
     def _create(self) -> Collection[str]:
         """Make the index if there is none; gives the fields that it has."""
-        indices = self._client().indices
+        client = self._client()
         with translated(self._address):
-            if indices.exists(index=self.name):
-                return self._check(dict(indices.get_mapping(index=self.name)))
+            if found := waiting.facts_of(client, self.name, ["mappings"]):
+                return self._check(found)
             try:
-                indices.create(
+                client.indices.create(
                     index=self.name,
-                    settings={"number_of_replicas": self._replicas},
+                    settings={"number_of_replicas": self._replicas, **UNCHANGED},
                     mappings={**_MAPPINGS, "_meta": {"rejected_of": self._address.index}},
                 )
             except elasticsearch.BadRequestError as error:

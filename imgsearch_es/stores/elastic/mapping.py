@@ -75,6 +75,9 @@ _BY_DOC_VALUES = ("id", "length", "norm")
 _LEAN_BY_DOC_VALUES = ("sha256", "width", "height", "bytes", "indexed_at", "top_score")
 """Fields that only conditions and looking for copies read: a lean index scans their doc values."""
 
+UNCHANGED = {"index.default_pipeline": "_none", "index.final_pipeline": "_none"}
+"""Of an index: documents are as they were sent, also where a template has a pipeline."""
+
 _MAX_SHARDS = 1024
 """The server's own limit for one index."""
 _BYTES_PER_PICTURE, _BYTES_PER_DIMENSION = 13_600, 14
@@ -103,6 +106,8 @@ MAX_DIMENSIONS = 4096
 _RESTORED_SINCE: Version = (9, 2)
 """Since when an indexed vector is left out of ``_source``, and put back for whoever updates or
 copies a document."""
+_IGNORES_SINCE: Version = (8, 17)
+"""Since when a template can say that longer keywords are not found."""
 _KEPT = {"imgsearch_es": "not for neighbors"}
 """The ``meta`` of a field that is an indexed vector only to be left out of ``_source``."""
 
@@ -286,12 +291,15 @@ def index_body(
     neighbors.check(settings.embedding_dimensions, version)
     limit = field_limit(len(settings.vocabulary) if settings.synset_fields else 0)
     chosen = layout.settings(settings.embedding_dimensions)
+    if version >= _IGNORES_SINCE:
+        chosen["index.mapping.ignore_above"] = 2**31 - 1
     if layout.is_lean and version >= _RESTORED_SINCE and not settings.embedding_dimensions:
         # There are no weights to be put back into any source, so they need no second copy.
         chosen["index.mapping.exclude_source_vectors"] = False
     return {
         "settings": {
             **chosen,
+            **UNCHANGED,
             "index.mapping.total_fields.limit": limit,
             "index.mapping.total_fields.ignore_dynamic_beyond_limit": True,
         },
@@ -299,6 +307,7 @@ def index_body(
             "dynamic": "strict",
             "dynamic_templates": TEMPLATES,
             # Also where a template of the server says something else.
+            "_routing": {"required": False},
             "_source": {"enabled": False}
             if layout.is_lean
             else {"enabled": True, "excludes": [HIT, *MADE]},

@@ -287,6 +287,21 @@ def _answers(
         yield from _answers(client, sent[done:], options)
 
 
+def facts_of(
+    client: Elasticsearch, index: str, features: Sequence[str] = ("aliases",)
+) -> dict[str, Any]:
+    """What is said of an index, by its own name; nothing where there is none.
+
+    Not asked by HEAD, to which a server does not say why it refuses.
+    """
+    try:
+        return dict(client.indices.get(index=index, features=features))
+    except NotFoundError as error:
+        if error.error != "index_not_found_exception":
+            raise
+        return {}
+
+
 def blocked_by(client: Elasticsearch, index: str) -> dict[str, list[str]]:
     """The aliases of those who block an index, or one behind an alias, by its own name."""
     found = client.indices.get_alias(index=index)

@@ -126,6 +126,11 @@ class Writing(Reading):
             answers = waiting.bulk(self.client, self._written_as, items, action, **options)
         refused = [answer for answer in answers if "error" in answer]
         if any(map(is_missing_index, refused)):
+            if self._written_as == self._index:  # a copy that others made
+                raise StoreError(
+                    f"{self.location} is an index without an alias, and is written to by one: give "
+                    "it an alias, and open it by that"
+                )
             raise self._gone()
         reasons = {answer["_id"]: waiting.why_not(answer) for answer in refused}
         late = {
