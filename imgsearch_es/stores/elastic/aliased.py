@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from copy import copy
@@ -65,7 +66,7 @@ class AliasedIndex(Store):
         self._index = f"{self._name}-000001"  # behind the alias
         self._settings: IndexSettings | None = None
         self._written_as = self._name  # see ``_own_alias``
-        self._looked_at = 0.0
+        self._looked_at, self._making = 0.0, threading.RLock()
         self._lacks: set[str] = set()
         self._is_lean = self._is_part = False
 
@@ -120,7 +121,7 @@ class AliasedIndex(Store):
     def stored_settings(self) -> IndexSettings | None:
         if self._settings is None:
             client, asked_at = self.client, time.monotonic()
-            with translated(self._address):
+            with translated(self._address), self._making:  # a new one has no shard at once
                 found = waiting.facts_of(client, self._name, ["aliases", "mappings"])
             if not found:
                 return None
@@ -250,7 +251,7 @@ class AliasedIndex(Store):
         else:  # it is built beside one that has the name, and nobody else may build it
             self._written_as = f"{self._index}{_BUILT}{token_hex(4)}"
             aliases[self._written_as] = {}
-        with translated(self._address):
+        with translated(self._address), self._making:
             if waiting.facts_of(client, self._name):
                 raise StoreError(f"{self.location} exists already")
             mapping.check_lifecycle(client, self._layout.lifecycle)
