@@ -69,7 +69,7 @@ def make_groups(
         raise ConfigurationError(f"a group is of 2 pictures or more, not {size}")
     if not 0 <= light <= 1:
         raise ConfigurationError(f"light is from 0 to 1, not {light}")
-    target = Path(folder)
+    target = Path(folder).expanduser()
     distortion = {"area": _AREA, "turn": _TURN, "quarter_turns": True, "light": light,
                   "quality": _QUALITY, "side": _SIDE}  # fmt: skip
     _note(target, {"seed": seed, "size": size, "distortion": distortion})
