@@ -118,10 +118,11 @@ def save_figure(figure: Figure, path: str | os.PathLike[str], what: str, **optio
     Raises:
         ConfigurationError: the file cannot be written; it is there whole or not.
     """
-    _check_replaced(Path(path), what)
+    target = files.whole(path)
+    _check_replaced(target, what)
     try:
-        with files.replacing(Path(path)) as draft:
-            figure.savefig(draft, format=Path(path).suffix[1:] or "png", **options)
+        with files.replacing(target) as draft:
+            figure.savefig(draft, format=target.suffix[1:] or "png", **options)
     except (OSError, ValueError) as error:
         raise ConfigurationError(
             f"cannot write the {what} {path}: {files.reason(error)}"

@@ -61,10 +61,10 @@ _UNKNOWN = re.compile(r"530\b|authentication (failed|error)", re.IGNORECASE)
 
 
 def whole(path: str | os.PathLike[str]) -> Path:
-    """A path, as Python opens it; ConfigurationError where it has a null character."""
+    """A path, below one's home where it begins with ~; ConfigurationError for a null character."""
     if "\0" in os.fspath(path):
         raise ConfigurationError(f"{os.fspath(path)!r:.200} is no path: it has a null character")
-    return Path(path)
+    return Path(path).expanduser()
 
 
 @contextmanager

@@ -343,7 +343,7 @@ class CollectedIndex(KeptIndex):
             AnalyzerMismatchError: the index was built with another analyzer.
             ReconciliationError: the index does not hold what was written to it.
         """
-        folder = None if pictures is None else Path(pictures)
+        folder = None if pictures is None else whole(pictures)
         self._check_analyzer()
         with self._for_one_index(), self.store.patient():
             return import_documents(self.store, whole(path), pictures=folder, progress=progress)
@@ -394,5 +394,5 @@ class CollectedIndex(KeptIndex):
         with self._for_one_index(), self.store.patient():
             return import_features(
                 self.store, whole(path), settings=settings, words=words, progress=progress,
-                folder=None if folder is None else Path(folder),
+                folder=None if folder is None else whole(folder),
             )  # fmt: skip

@@ -5,7 +5,6 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -15,6 +14,7 @@ from imgsearch_es.errors import ConfigurationError, ImageError, ImgsearchError, 
 from imgsearch_es.indexing.kept_index import PathLike
 from imgsearch_es.indexing.photos import TextReport, read_texts
 from imgsearch_es.indexing.whitening import Whitening, learn_whitening
+from imgsearch_es.pictures.files import whole
 from imgsearch_es.retrieval.feedback import Example
 from imgsearch_es.retrieval.language import Where, to_filters
 from imgsearch_es.search import teaching
@@ -225,7 +225,7 @@ class LearningIndex(CollectedIndex):
             ExchangeError: the file exists or cannot be written.
         """
         return learn_whitening(
-            self.store, Path(path), dimensions=dimensions, force=force, progress=progress
+            self.store, whole(path), dimensions=dimensions, force=force, progress=progress
         )
 
 

@@ -283,11 +283,12 @@ def test_a_byte_of_parquet_that_changed_is_told(index, tmp_path):
         new.import_(file)
 
 
-def test_pictures_travel_with_the_documents(index, lines, photos, tmp_path):
+def test_pictures_travel_with_the_documents(index, lines, photos, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
     changed, gone = sorted(photos.rglob("*.png"))[:2]
     changed.write_bytes(b"something else")
     gone.unlink()
-    report = index.export(tmp_path / "b.jsonl", pictures=True)
+    report = index.export("~/b.jsonl", pictures=True)
     assert report.documents == 12
     assert report.without_picture == [
         (str(changed), "has changed since it was analyzed"),
@@ -295,7 +296,7 @@ def test_pictures_travel_with_the_documents(index, lines, photos, tmp_path):
     ]
     shutil.rmtree(photos)
     with ImageIndex(tmp_path / "new.duckdb") as new:
-        assert new.import_(tmp_path / "b.jsonl", pictures=tmp_path / "moved").added == 12
+        assert new.import_("~/b.jsonl", pictures="~/moved").added == 12
         written = [path for path in (tmp_path / "moved").rglob("*") if path.is_file()]
         assert len(written) == 10
         for path in written:
