@@ -43,11 +43,16 @@ class Leaving(Sequence[Hit]):
     def to_frame(self) -> Any:
         """A row for each hit, as a ``pandas.DataFrame`` (needs pandas).
 
+        Where no hit has metadata there is None, as Parquet has no objects without names.
+
         >>> index.search("tabby cat", k=2).to_frame()[["rank", "score"]].shape
         (2, 2)
         """
         pandas = needed("pandas", "hits.to_frame() needs pandas", "notebook")
-        return pandas.DataFrame(list(map(_row, self)), columns=_COLUMNS)
+        rows = list(map(_row, self))
+        if not any(row["metadata"] for row in rows):
+            rows = [{**row, "metadata": None} for row in rows]
+        return pandas.DataFrame(rows, columns=_COLUMNS)
 
     def to_csv(self, path: str | Path | None = None) -> str:
         """The same as CSV, with a column for each field of the metadata; written to ``path``.

@@ -376,6 +376,7 @@ def test_hits_leave(index, run, asked, tmp_path, place):
     assert len(some.to_dict()["hits"]) == 2
     frame = hits.to_frame()
     assert list(frame["filename"]) == names
+    some.to_frame().to_parquet(tmp_path / "hits.parquet")  # where no hit has metadata
     hits.to_csv(tmp_path / "hits.csv")
     with ImageIndex(tmp_path / "again.duckdb", model="fake") as other:
         assert other.add(PictureList(tmp_path / "hits.csv")).added == len(hits)

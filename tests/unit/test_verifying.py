@@ -8,6 +8,7 @@ from dataclasses import replace
 from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import duckdb
 import pytest
@@ -149,7 +150,7 @@ def test_a_word_that_documents_are_still_to_get_is_told_as_that(index, monkeypat
     item, *_ = index.store.inspect()
     harm = ("taught words", "they are not those of its deep feature")
     monkeypatch.setattr(index.store, "inspect", lambda: iter([replace(item, harms=[harm])]))
-    monkeypatch.setattr("imgsearch_es.indexing.verifying.time.sleep", write)
+    monkeypatch.setattr("imgsearch_es.indexing.verifying.time", SimpleNamespace(sleep=write))
     assert any("others wrote" in text for text in index.verify().unchecked)
 
 
