@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any, TypedDict
+from unicodedata import normalize
 from urllib.parse import unquote_to_bytes
 
 from imgsearch_es.analysis.analyzer import Analysis
@@ -264,14 +265,18 @@ def look_up(store: Store, groups: Iterable[Sequence[Found]], stages: Stages) -> 
 
 
 def as_labels(labels: Sequence[str] | str) -> tuple[str, ...]:
-    """One label or several, as several; those of a set in the same order in each process."""
+    """One label or several, as several; those of a set in the same order in each process.
+
+    Accents are composed (Unicode's NFC): a folder's name on a Mac and what one types are one label.
+    """
     if isinstance(labels, Mapping):
         raise ConfigurationError("labels are a text or several; by URI they are a function of it")
     if not isinstance(labels, Iterable):
         raise ConfigurationError(f"labels are a text or several, not {labels!r}")
     if isinstance(labels, set | frozenset):
         labels = sorted(labels, key=str)
-    return (labels,) if isinstance(labels, str) else tuple(labels)
+    several = (labels,) if isinstance(labels, str) else labels
+    return tuple(normalize("NFC", one) if isinstance(one, str) else one for one in several)
 
 
 def folder_label(uri: str) -> tuple[str, ...]:

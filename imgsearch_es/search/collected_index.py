@@ -139,7 +139,8 @@ class CollectedIndex(KeptIndex):
         ids, count = list({to_id(picture): None for picture in each_of(pictures)}), 0
 
         def labeled(labels: Sequence[str]) -> tuple[str, ...]:
-            return tuple(dict.fromkeys([*(one for one in labels if one not in drop), *add]))
+            kept = (one for one in labels if as_labels(one)[0] not in drop)
+            return tuple(dict.fromkeys([*kept, *add]))
 
         def changed(document: Document) -> Document:
             labels = labeled(document.labels)
