@@ -47,8 +47,19 @@ def relocate(store: Store, old: PathSource, new: PathSource) -> int:
     for part in _parts(order, moves):
         for uri, why in store.change(part, moved).rejected:
             raise StoreError(f"{uri} cannot be written: {why}; what came before it is moved")
+    _move_rejected(store, here, there)
     store.finish()
     return len(moves)
+
+
+def _move_rejected(store: Store, here: str, there: str) -> None:
+    """The ledger too knows pictures by where they are, and keeps what people said of them."""
+    ledger = {entry.id: entry for entry in store.ledger.read()}
+    old = {key: entry for key, entry in ledger.items() if _is_at(entry.uri, here)}
+    moved = [replace(entry, uri=_moved(entry.uri, here, there)) for entry in old.values()]
+    taken = {*(ledger.keys() - old), *store.known([entry.id for entry in moved])}
+    store.ledger.write([entry for entry in moved if entry.id not in taken])
+    store.ledger.remove([*(old.keys() - {entry.id for entry in moved})])
 
 
 def _parts(order: Sequence[str], moves: Mapping[str, str]) -> Iterator[list[str]]:
@@ -102,13 +113,14 @@ def _moved(uri: str, here: str, there: str) -> str:
 
 def _in_archives(store: Store, folder: PathSource) -> dict[str, str]:
     """The ids and URIs of what is in tar files at or below a path."""
-    uri = to_uri(folder)
-    places = {key: (each, split_uri(each)) for key, each in store.below(SCHEME)}
-    return {
-        key: each
-        for key, (each, inside) in places.items()
-        if inside and (inside[1] == uri or inside[1].startswith(beginnings(uri)))
-    }
+    return {key: uri for key, uri in store.below(SCHEME) if _is_at(uri, to_uri(folder))}
+
+
+def _is_at(uri: str, place: str) -> bool:
+    """Whether a picture is at or below a place, or in a tar file that is."""
+    inside = split_uri(uri)
+    own = inside[1] if inside else uri
+    return own == place or own.startswith(beginnings(place))
 
 
 def below(store: Store, folder: PathSource) -> dict[str, str]:

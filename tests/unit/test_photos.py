@@ -502,6 +502,26 @@ def test_what_lies_together_in_a_file_moves_together(new, photos, tmp_path, monk
     assert moved == there
 
 
+def test_rejected_pictures_move_and_keep_what_was_said_of_them(index, photos, tmp_path):
+    """They stayed in the ledger at places that nobody reads again, and labels with them."""
+    old, new = photos / "cats", tmp_path / "felines"
+    picture, broken = (old / "cat.0.png").read_bytes(), old / "broken.png"
+    broken.write_bytes(b"no picture")
+    index.update(old / "cat.0.png", labels=["mine"])
+    (old / "cat.0.png").write_bytes(b"nor this")
+    index.add(photos)
+    old.rename(new)
+    assert index.relocate(old, new) == 5
+    assert {entry.uri for entry in index.rejected()} == {
+        str(new / n) for n in ("broken.png", "cat.0.png")
+    }
+    (new / "cat.0.png").write_bytes(picture)
+    index.add(new)
+    assert index.get(new / "cat.0.png").labels == ("mine",)
+    assert [entry.uri for entry in index.rejected()] == [str(new / "broken.png")]
+    assert index.verify(files=True).is_whole
+
+
 def test_what_is_in_archives_moves_with_them(index, photos, tmp_path):
     old, new = tmp_path / "old", tmp_path / "new"
     old.mkdir()
