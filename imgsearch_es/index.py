@@ -12,7 +12,7 @@ from imgsearch_es.analysis.analyzer import Analysis, Analyzer
 from imgsearch_es.analysis.terms import word_vector
 from imgsearch_es.errors import ConfigurationError, ImageError, QueryError
 from imgsearch_es.indexing import Indexer, IndexReport, Options, Progress, is_gone
-from imgsearch_es.indexing.find import AddOptions
+from imgsearch_es.indexing.find import AddOptions, looks_unmounted
 from imgsearch_es.indexing.kept_index import PathLike
 from imgsearch_es.indexing.report import shown
 from imgsearch_es.indexing.wanted_analyzer import IndexOptions, Seen, WantedAnalyzer, signed
@@ -157,14 +157,15 @@ class ImageIndex(LearningIndex):
     def retry(self, *, progress: Progress | bool | None = None) -> IndexReport:
         """Try all rejected pictures again; those whose files are gone are struck out.
 
+        Not those of a drive that may not be mounted.
+
         >>> index.retry().found
         0
         """
         entries = self.rejected()
-        gone = [entry.id for entry in entries if is_gone(entry.uri)]
-        if gone:
-            self.store.ledger.remove(gone)
-        there = [entry.uri for entry in entries if entry.id not in set(gone)]
+        gone = {entry.uri: entry.id for entry in entries if is_gone(entry.uri)}
+        self.store.ledger.remove([key for uri, key in gone.items() if not looks_unmounted(uri)])
+        there = [entry.uri for entry in entries if entry.uri not in gone]
         return self.add(there, retry=True, progress=progress)
 
     # -- finding -------------------------------------------------------------------------------

@@ -254,6 +254,22 @@ def test_prune_strikes_rejected_files_that_are_gone_out_of_the_ledger(index, pho
     assert index.rejected() == []
 
 
+def test_a_rejected_picture_keeps_its_labels_while_its_drive_is_away(index, photos, tmp_path):
+    """To try again struck it out of the ledger, and with it what people had said of it."""
+    cat, away = photos / "cats" / "cat.0.png", tmp_path / "away"
+    picture = cat.read_bytes()
+    index.update(cat, labels=["tom"])
+    cat.write_bytes(b"no picture")
+    index.add(photos)
+    (photos / "cats").rename(away)
+    (photos / "cats").mkdir()  # as an empty one is where a drive is mounted
+    assert counts(index.retry()) == (0, 0, 0, 0, 0)
+    (photos / "cats").rmdir()
+    (away.rename(photos / "cats") / cat.name).write_bytes(picture)
+    index.retry()
+    assert index.get(cat).labels == ("tom",)
+
+
 # -- moved files and copies ---------------------------------------------------------------------
 
 
