@@ -1,4 +1,4 @@
-"""Documents whose pictures are elsewhere now: their URIs change, and nothing is analyzed."""
+"""Pictures that are elsewhere now: what an index knows of them goes along, nothing is analyzed."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from imgsearch_es.errors import SourceError, StoreError
 from imgsearch_es.indexing.exchange.rows import chunks
+from imgsearch_es.indexing.write import move_examples
 from imgsearch_es.pictures.archives import SCHEME, member_uri, split_uri
 from imgsearch_es.pictures.files import (
     PathSource,
@@ -48,6 +49,7 @@ def relocate(store: Store, old: PathSource, new: PathSource) -> int:
         for uri, why in store.change(part, moved).rejected:
             raise StoreError(f"{uri} cannot be written: {why}; what came before it is moved")
     _move_rejected(store, here, there)
+    move_examples(store, lambda uri: _moved(uri, here, there) if _is_at(uri, here) else uri)
     store.finish()
     return len(moves)
 

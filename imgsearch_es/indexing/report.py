@@ -81,7 +81,7 @@ class IndexReport:
         passed_over: files in folders and archives that are no pictures, by kind: {".txt": 3}; rows
             of datasets that have none; what says something else of a picture named before.
         kept: what ``prune`` left, a sentence each: the drive of a folder may not be mounted, or a
-            picture moved on before it was read.
+            picture moved on before it was read. And examples that a server did not let move.
         seconds: what the run took.
         stages: what each stage worked; see `Stages`.
     """

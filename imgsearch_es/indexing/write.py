@@ -16,7 +16,7 @@ import numpy as np
 from imgsearch_es.analysis.analyzer import Analysis, Analyzer
 from imgsearch_es.analysis.decoding import Decoded
 from imgsearch_es.analysis.filters import count_of
-from imgsearch_es.errors import DamagedIndexError, ReconciliationError
+from imgsearch_es.errors import DamagedIndexError, ReconciliationError, ServerError
 from imgsearch_es.indexing.find import Found
 from imgsearch_es.indexing.photos import with_thumbnails
 from imgsearch_es.indexing.report import IndexReport, Stages
@@ -24,7 +24,7 @@ from imgsearch_es.pictures.archives import split_uri
 from imgsearch_es.pictures.files import picture_id, to_path
 from imgsearch_es.retrieval.documents import Document
 from imgsearch_es.retrieval.ledger import Rejected, naming
-from imgsearch_es.stores.base import Known, Store
+from imgsearch_es.stores.base import IndexSettings, Known, Store, known_settings
 
 BATCH_SIZE = 32
 """Pictures per forward pass, unless told; views, where a picture has several."""
@@ -193,7 +193,7 @@ class Writer:
         if settings is not None and settings.thumbnails:
             documents = with_thumbnails(documents, settings.thumbnails)
         refused = dict(self._put(documents, {found.id: found for found in batch}))
-        moved, stale = list[str](), list[str]()
+        moved, stale = dict[str, str](), list[str]()
         for found in batch:
             given = found.before.given if found.before else ""
             if (entry := found.rejected) is not None:
@@ -213,17 +213,25 @@ class Writer:
             elif found.document:
                 self.written += bytes.fromhex(found.document.id)
                 self._report.reused += found.reused
-                moved += [found.moved] if found.moved else []
+                moved |= {found.moved: found.uri} if found.moved else {}
                 if found.known:
                     self._report.updated += 1
                 else:
                     self._report.added += 1
         if moved:
-            self._report.moved += self._store.remove(list(dict.fromkeys(moved)))
+            self._move_examples(moved)
+            self._report.moved += self._store.remove(list(moved))
         if self._store.settings():
             self._record(batch)
         if stale:  # when the ledger has what a person gave them
             self._report.removed += self._store.remove(stale)
+
+    def _move_examples(self, moved: Mapping[str, str]) -> None:
+        """Of taught words; a role that may write documents may not be allowed to."""
+        try:
+            move_examples(self._store, lambda uri: moved.get(picture_id(uri), uri))
+        except ServerError as error:
+            self._report.kept.append(f"examples of taught words are noted where they were: {error}")
 
     def _leaving(self, batch: Sequence[Found]) -> dict[str, Known]:
         """What people say just now of documents that leave: what comes after them keeps it."""
@@ -274,6 +282,20 @@ class Writer:
         self._archives |= new
         ids = set(map(picture_id, new)) - {entry.id for entry in self._report.rejected}
         return [entry.id for entry in self._store.ledger.read(list(ids))] if ids else []
+
+
+def move_examples(store: Store, place: Callable[[str], str]) -> None:
+    """Another model learns taught words again from their examples: say where these are now."""
+
+    def moved(settings: IndexSettings) -> IndexSettings:
+        return settings.with_taught(
+            replace(word, like=tuple(map(place, word.like)), unlike=tuple(map(place, word.unlike)))
+            for word in settings.taught
+        )
+
+    settings = known_settings(store)
+    if any(place(uri) != uri for word in settings.taught for uri in (*word.like, *word.unlike)):
+        store.change_taught(moved)
 
 
 def check_store(store: Store, expected: int, written: bytearray, again: str) -> None:

@@ -184,6 +184,22 @@ def test_it_is_moved_and_rebuilt(index, folder, place, tmp_path, monkeypatch):
     assert [name for name, _ in report.lost_words] == ["light thing"]
 
 
+def test_examples_that_moved_are_found_again(index, folder, tmp_path):
+    """Another model could not learn the word again: its examples were noted where they were."""
+    index.teach("light thing", like=examples(folder), unlike=[folder / "dark9.png"])
+    moved = folder.rename(tmp_path / "moved")
+    assert index.add(moved).moved == 16
+    (word,) = index.words()
+    assert word.like == tuple(str(path) for path in examples(moved))
+    assert word.unlike == (str(moved / "dark9.png"),)
+    again = moved.rename(tmp_path / "again")
+    assert index.relocate(moved, again) == 16
+    assert index.words()[0].like == tuple(str(path) for path in examples(again))
+    check(index, "light_thing")
+    assert index.reindex(analyzer=SMALLER).lost_words == []
+    check(index, "light_thing")
+
+
 def test_another_program_teaches_at_the_same_time(index, folder, monkeypatch):
     change = index.store.change_taught
     with ImageIndex(index.location) as other:
