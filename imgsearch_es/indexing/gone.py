@@ -14,7 +14,7 @@ from pathlib import Path
 from imgsearch_es.errors import SourceError
 from imgsearch_es.indexing.exchange.rows import chunks
 from imgsearch_es.indexing.find import is_gone, unmounted
-from imgsearch_es.indexing.write import is_no_file
+from imgsearch_es.indexing.write import examples_of, is_no_file, move_examples
 from imgsearch_es.pictures.files import beginnings, to_path, to_uri
 from imgsearch_es.pictures.images import ImageSource
 from imgsearch_es.pictures.manifests import PictureList
@@ -72,7 +72,7 @@ def prune(
         if named:
             why = f"{vanished} vanished before it was read, and may have moved on: run this again"
             tell(f"nothing with labels or metadata was removed: {why}")
-    removed = remove_gone(store, gone)
+    removed = remove_gone(store, gone, tell)
     strike_out(store, [prefix for folder in folders for prefix in beginnings(folder)], is_kept)
     for place in sorted(kept):
         tell(_kept(place, "it is empty now" if Path(place).is_dir() else "it is missing"))
@@ -98,22 +98,30 @@ def _is_missing(uri: str) -> bool:
     return is_gone(uri) or is_no_file(uri)
 
 
-def remove_gone(store: Store, ids: Sequence[str]) -> int:
+def remove_gone(
+    store: Store, ids: Sequence[str], tell: Callable[[str], None] = lambda text: None
+) -> int:
     """Remove documents of files that are gone, some at a time; gives how many.
 
     What people said of one goes to a copy of which they said nothing: to copy a picture and to
-    delete it afterwards is to move it.
+    delete it afterwards is to move it. ``tell`` takes a sentence about what cannot go along.
     """
     parts = list(chunks(sorted(ids), _REMOVED_TOGETHER))  # in one order, whatever the store's is
     going, left, staying = set(ids), dict[str, Known](), set[str]()
+    examples, places = going & examples_of(store).keys(), dict[str, str]()
     for part in parts:
         found = store.known(part)
-        named = [found[key] for key in part if key in found and found[key].is_named]
-        copies = store.by_content([each.sha256 for each in named]) if named else {}
-        for each in named:
-            if others := copies.get(each.sha256, {}).keys() - going:
-                left[each.sha256] = left.get(each.sha256, each).joined(each)
-                staying |= others
+        said = {key: each for key, each in found.items() if each.is_named or key in examples}
+        copies = store.by_content([each.sha256 for each in said.values()]) if said else {}
+        for key in (key for key in part if key in said):
+            each = said[key]
+            there = copies.get(each.sha256, {})
+            if others := there.keys() - going:
+                places[key] = there[min(others)]
+                if each.is_named:
+                    left[each.sha256] = left.get(each.sha256, each).joined(each)
+                    staying |= others
+    move_examples(store, places, tell)
     heirs: dict[str, str] = {}
     for key, known in sorted(store.known([*staying]).items()):
         if not known.is_named:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import NoReturn
 
 from imgsearch_es.errors import SourceError, StoreError
 from imgsearch_es.indexing.exchange.rows import chunks
-from imgsearch_es.indexing.write import move_examples
+from imgsearch_es.indexing.write import examples_of, move_examples
 from imgsearch_es.pictures.archives import SCHEME, member_uri, split_uri
 from imgsearch_es.pictures.files import (
     PathSource,
@@ -49,9 +50,14 @@ def relocate(store: Store, old: PathSource, new: PathSource) -> int:
         for uri, why in store.change(part, moved).rejected:
             raise StoreError(f"{uri} cannot be written: {why}; what came before it is moved")
     _move_rejected(store, here, there)
-    move_examples(store, lambda uri: _moved(uri, here, there) if _is_at(uri, here) else uri)
     store.finish()
+    examples = {key: uri for key, uri in examples_of(store).items() if _is_at(uri, here)}
+    move_examples(store, {key: _moved(uri, here, there) for key, uri in examples.items()}, _refuse)
     return len(moves)
+
+
+def _refuse(text: str) -> NoReturn:
+    raise StoreError(f"the documents are moved, but {text}")
 
 
 def _move_rejected(store: Store, here: str, there: str) -> None:

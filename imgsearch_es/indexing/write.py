@@ -24,7 +24,7 @@ from imgsearch_es.pictures.archives import split_uri
 from imgsearch_es.pictures.files import picture_id, to_path
 from imgsearch_es.retrieval.documents import Document
 from imgsearch_es.retrieval.ledger import Rejected, naming
-from imgsearch_es.stores.base import IndexSettings, Known, Store, known_settings
+from imgsearch_es.stores.base import IndexSettings, Known, Store
 
 BATCH_SIZE = 32
 """Pictures per forward pass, unless told; views, where a picture has several."""
@@ -219,19 +219,12 @@ class Writer:
                 else:
                     self._report.added += 1
         if moved:
-            self._move_examples(moved)
+            move_examples(self._store, moved, self._report.kept.append)
             self._report.moved += self._store.remove(list(moved))
         if self._store.settings():
             self._record(batch)
         if stale:  # when the ledger has what a person gave them
             self._report.removed += self._store.remove(stale)
-
-    def _move_examples(self, moved: Mapping[str, str]) -> None:
-        """Of taught words; a role that may write documents may not be allowed to."""
-        try:
-            move_examples(self._store, lambda uri: moved.get(picture_id(uri), uri))
-        except ServerError as error:
-            self._report.kept.append(f"examples of taught words are noted where they were: {error}")
 
     def _leaving(self, batch: Sequence[Found]) -> dict[str, Known]:
         """What people say just now of documents that leave: what comes after them keeps it."""
@@ -284,8 +277,21 @@ class Writer:
         return [entry.id for entry in self._store.ledger.read(list(ids))] if ids else []
 
 
-def move_examples(store: Store, place: Callable[[str], str]) -> None:
-    """Another model learns taught words again from their examples: say where these are now."""
+def examples_of(store: Store) -> dict[str, str]:
+    """The URIs of the examples of all taught words, by the ids of their documents."""
+    settings = store.settings()
+    taught = settings.taught if settings else ()
+    return {picture_id(uri): uri for word in taught for uri in (*word.like, *word.unlike)}
+
+
+def move_examples(store: Store, places: Mapping[str, str], tell: Callable[[str], None]) -> None:
+    """Another model learns taught words again from their examples: say where these are now.
+
+    ``places`` are URIs by ids; ``tell`` takes a sentence where a role may write documents alone.
+    """
+
+    def place(uri: str) -> str:
+        return places.get(picture_id(uri), uri)
 
     def moved(settings: IndexSettings) -> IndexSettings:
         return settings.with_taught(
@@ -293,9 +299,12 @@ def move_examples(store: Store, place: Callable[[str], str]) -> None:
             for word in settings.taught
         )
 
-    settings = known_settings(store)
-    if any(place(uri) != uri for word in settings.taught for uri in (*word.like, *word.unlike)):
+    if not places or examples_of(store).keys().isdisjoint(places):
+        return
+    try:
         store.change_taught(moved)
+    except ServerError as error:
+        tell(f"examples of taught words stay noted where they were: {error}")
 
 
 def check_store(store: Store, expected: int, written: bytearray, again: str) -> None:

@@ -220,7 +220,7 @@ class Watcher:
         uris += [uri for uri in map(to_uri, sorted(paths)) if is_no_file(uri)]
         if uris:
             ids = list(dict.fromkeys(map(picture_id, uris)))
-            self.report.removed += remove_gone(self._index.store, ids)
+            self.report.removed += remove_gone(self._index.store, ids, self._tell)
             self._index.store.ledger.remove(list(map(picture_id, rejected)))
         for uri in rejected:
             del self.report.rejected[uri]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -195,6 +196,14 @@ def test_examples_that_moved_are_found_again(index, folder, tmp_path):
     again = moved.rename(tmp_path / "again")
     assert index.relocate(moved, again) == 16
     assert index.words()[0].like == tuple(str(path) for path in examples(again))
+    copied = Path(shutil.copytree(again, tmp_path / "copied"))
+    index.add(copied)
+    for path in again.glob("bright*"):
+        path.unlink()
+    assert index.add(again, prune=True).removed == 8
+    (word,) = index.words()
+    assert word.like == tuple(str(path) for path in examples(copied))
+    assert word.unlike == (str(again / "dark9.png"),)
     check(index, "light_thing")
     assert index.reindex(analyzer=SMALLER).lost_words == []
     check(index, "light_thing")

@@ -13,7 +13,7 @@ from PIL import Image
 
 from imgsearch_es import ImageIndex
 from imgsearch_es.analysis.terms import FLOOR, TaughtWord, to_inputs
-from imgsearch_es.errors import QueryError, SchemaError
+from imgsearch_es.errors import QueryError, SchemaError, ServerError, StoreError
 from imgsearch_es.search.teaching import learn
 from imgsearch_es.stores.base import IndexSettings, known_settings
 from imgsearch_es.stores.settings import read_settings
@@ -169,6 +169,30 @@ def test_a_copy_is_no_further_example(fake_model, folder, tmp_path):
             index.teach("thing", [like[0], copies[0]])
         with pytest.raises(QueryError, match="given as like and as unlike"):
             index.teach("thing", like, [copies[1]])
+
+
+def test_who_may_not_change_words_adds_pictures_that_moved(
+    fake_model, folder, tmp_path, monkeypatch
+):
+    """As with a role of Elasticsearch that may write documents alone."""
+
+    def refused(change: object) -> None:
+        raise ServerError("you may not")
+
+    with ImageIndex(tmp_path / "a.duckdb", model="fake") as index:
+        index.add(folder)
+        before = index.teach("thing", [folder / "0.png", folder / "1.png"])
+        monkeypatch.setattr(index.store, "change_taught", refused)
+        moved = folder.rename(tmp_path / "moved")
+        report = index.add(moved)
+        assert report.moved == 12
+        assert report.kept == ["examples of taught words stay noted where they were: you may not"]
+        with pytest.raises(StoreError, match="documents are moved, but examples of taught words"):
+            index.relocate(folder, moved)
+        monkeypatch.undo()
+        assert index.words()[0].like == before.like
+        assert index.relocate(folder, moved) == 0
+        assert index.words()[0].like == (str(moved / "0.png"), str(moved / "1.png"))
 
 
 def test_a_file_made_before_there_were_taught_words(fake_model, folder, tmp_path):
