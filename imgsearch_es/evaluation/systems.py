@@ -267,7 +267,8 @@ class Questions:
         topic = self._topics[name]
         try:
             k = min(depth, system.reach)
-            options = {"region": topic.region, "k": k, **system.options}
+            region = None if topic.region is None else tuple(topic.region)
+            options = {"region": region, "k": k, **system.options}
             query = self._builder.build(SearchRequest(topic.image, topic.text, **options))
         except UnknownWordError as error:
             self._unknown[name] = str(error)
