@@ -82,6 +82,14 @@ def test_a_table_of_queries_asks_all_that_it_says(index, cat):
             index.run(table.astype({column: object}).assign(**{column: 7}))
 
 
+def test_a_region_may_be_a_list_or_an_array(index, cat):
+    numbers = (0.0, 0.0, 0.5, 0.5)
+    queries = {"q": Topic(str(cat), region=numbers)}
+    for region in (list(numbers), np.array(numbers)):
+        again = {"q": Topic(str(cat), region=region)}
+        assert index.run(again).rankings == index.run(queries).rankings
+
+
 def test_numbers_of_numpy_and_measures_of_ir_measures(index):
     numbers = {"depth": 10, "sample": 3, "seed": 1, "confidence": 0.5}
     plain = evaluate(index, "labels", "sqrt", ["P@3", "RR"], **numbers)
