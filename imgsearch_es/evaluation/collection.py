@@ -99,7 +99,7 @@ class Collection:
     def name(self, key: str) -> str:
         """The name of a document; of another id, such as that of words, the id without spaces."""
         item = self.by_id.get(key)
-        return as_column(key) if item is None else item.name
+        return as_column(str(key)) if item is None else item.name
 
     def find(self, text: str) -> str:
         """The id of the one picture that is called by its id, name, path, URI or the end of one."""
@@ -198,7 +198,7 @@ def to_topics(queries: Topics, collection: Callable[[], Collection]) -> dict[str
         raise EvaluationError(f"queries have ids, as in {{'q1': 'cat'}}; {queries!r:.60} has none")
     if not queries:
         raise EvaluationError("there is no query")
-    return {str(query): Topic.of(given) for query, given in queries.items()}
+    return {query: Topic.of(given) for query, given in queries.items()}
 
 
 def _table_topics(table: Table) -> dict[str, Topic]:

@@ -74,7 +74,7 @@ def test_a_table_of_queries_asks_all_that_it_says(index, cat):
     document = index.get(cat)
     word, both = document.terms[1].key, ["image", "text"]
     table = pd.DataFrame({"qid": [1, 2], "image": [Path(cat), None], "text": [word, word]})
-    topics = {1: Topic(str(cat), word), "2": word}
+    topics = {"1": Topic(str(cat), word), "2": word}
     assert index.run(table).rankings == index.run(topics).rankings
     assert index.run(table.convert_dtypes()).rankings == index.run(topics).rankings
     for column in both:
