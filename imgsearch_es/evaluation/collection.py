@@ -1,8 +1,7 @@
 """What is searched in, and for what: pictures by name, topics, and collections of ir_datasets.
 
-In memory documents have the index's ids. In files that people and trec_eval read they have names:
-the URI without the folder that all of them share, ``cats/cat.7.jpg``. So judgements and runs mean
-the same on another machine.
+In memory documents have the index's ids; in files names, which mean the same on another machine:
+the URI without the folder that all of them share, ``cats/cat.7.jpg``.
 
 Collections of ir_datasets are registered ones by name, and folders of the same form: ``docs.jsonl``
 (doc_id, image, label, sha256), ``queries.jsonl`` (query_id, text, image, region), ``qrels.txt`` and
@@ -100,7 +99,7 @@ class Collection:
     def name(self, key: str) -> str:
         """The name of a document; of another id, such as that of words, the id without spaces."""
         item = self.by_id.get(key)
-        return as_column(key) if item is None else item.name
+        return as_column(str(key)) if item is None else item.name
 
     def find(self, text: str) -> str:
         """The id of the one picture that is called by its id, name, path, URI or the end of one."""
@@ -208,10 +207,11 @@ def _table_topics(table: Table) -> dict[str, Topic]:
         raise EvaluationError("the table of queries has no column query, text or image")
     topics: dict[str, Topic] = {}
     for key, *cells in frame_rows(table, "qid", *names):
-        given = {n: c for n, c in zip(names, cells, strict=True) if isinstance(c, str) and c}
+        given = {n: c for n, c in zip(names, cells, strict=True) if c is not None and str(c)}
         if str(key) in topics:
             raise EvaluationError(f"the table has the query {key} twice")
-        topics[str(key)] = Topic(given.get("image"), given.get("query") or given.get("text"))
+        image, words = given.get("image"), given.get("query") or given.get("text")
+        topics[str(key)] = Topic(str(image) if isinstance(image, Path) else image, words)
     return topics
 
 

@@ -16,7 +16,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Seq
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,8 +37,8 @@ if TYPE_CHECKING:
 
 JUNK = -1
 """The grade of junk in the files that ``write_qrels`` makes."""
-HIGHEST = 1_000_000
-"""The highest grade: trec_eval's programs count grades in a list as long as that."""
+HIGHEST = 10_000
+"""The highest grade: trec_eval's nDCG takes time by its square, half an hour for a million."""
 _NO_GRADE = f"is no whole number from {-HIGHEST:,} to {HIGHEST:,}"
 _NOT_READ = {"label", "rel", "relevance", "score"}
 """What others call a column of grades: without one, all would be relevant."""
@@ -63,10 +63,17 @@ class Judgements:
     junk: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for grades in {id(grades): grades for grades in self.grades.values()}.values():
+        found = {id(grades): dict(grades) for grades in self.grades.values()}
+        others = False
+        for grades in found.values():
             for document, grade in grades.items():
-                if not isinstance(grade, int) or abs(grade) > HIGHEST:
+                if (whole := _whole(grade)) is None:
                     raise EvaluationError(f"the grade {grade!r:.40} of {document} {_NO_GRADE}")
+                others |= type(grade) is not int
+                grades[document] = whole
+        if others:  # such as NumPy's, or True, which files and fingerprints would have as they are
+            kept = {query: found[id(grades)] for query, grades in self.grades.items()}
+            object.__setattr__(self, "grades", kept)
 
     def __len__(self) -> int:
         return len(self.grades)
@@ -194,14 +201,17 @@ class Judgements:
         {'b': 1}
 
         Args:
-            groups: of each document: none, one or several.
+            groups: of each document: none, one or several; a text is one.
             queries: the documents that are searched for; by default all to which another one is
                 relevant.
             count_query: whether a query's own document counts, as in the UKBench score; else it
                 is junk (leave one out).
         """
         members: dict[Hashable, dict[str, int]] = {}
-        kept = {document: frozenset(names) for document, names in groups.items()}
+        kept = {
+            document: frozenset([names] if isinstance(names, str) else names)
+            for document, names in groups.items()
+        }
         for document, names in kept.items():
             for name in names:
                 members.setdefault(name, {})[document] = 1
@@ -228,7 +238,7 @@ class Judgements:
         """
         found = frame_rows(frame, "qid", "docno", "label")
         gathered = (
-            (f"the table, row {i}", str(query), str(document), _grade(str(grade), f"row {i}"))
+            (f"the table, row {i}", str(query), str(document), _grade(grade, f"row {i}"))
             for i, (query, document, grade) in enumerate(found)
         )
         return _gathered("the table", gathered)
@@ -331,11 +341,19 @@ def _csv_rows(path: str | os.PathLike[str]) -> Iterator[Row]:
         yield where, row["query"], row["document"], grade
 
 
-def _grade(text: str, where: str) -> int:
-    with suppress(ValueError):
-        if abs(grade := int(text)) <= HIGHEST:
+def _grade(given: Any, where: str) -> int:
+    if (grade := _whole(given)) is None:
+        raise EvaluationError(f"{where}: the grade {str(given)!r:.40} {_NO_GRADE}")
+    return grade
+
+
+def _whole(given: Any) -> int | None:
+    """A grade as text or any kind of number, such as NumPy's and 1.0; None where it is none."""
+    with suppress(ValueError, TypeError, OverflowError):
+        grade = int(given)
+        if abs(grade) <= HIGHEST and (isinstance(given, str) or grade == given):
             return grade
-    raise EvaluationError(f"{where}: the grade {text!r:.40} {_NO_GRADE}")
+    return None
 
 
 def _gathered(path: str | os.PathLike[str], rows: Iterable[Row]) -> Judgements:

@@ -87,9 +87,9 @@ class BasePlan:
     def of(cls: type[P], request: object, **settled: Any) -> P:
         """The plan of a request, some of whose options are settled."""
         asked = {name: getattr(request, name) for name in signature(cls).parameters} | settled
-        kept = (int, float, tuple, type(None))
-        for name, value in asked.items():
-            asked[name] = value if isinstance(value, kept) else as_text(value)
+        for name, given in asked.items():
+            value = given.item() if hasattr(given, "dtype") else given  # of NumPy's numbers
+            asked[name] = value if isinstance(value, int | float | tuple | None) else as_text(value)
         return cls(**asked)
 
     @property

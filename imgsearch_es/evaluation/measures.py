@@ -108,7 +108,7 @@ def score(judgements: Judgements, run: Run, measures: str | Iterable[str]) -> Sc
 
 def parse_measures(measures: str | Iterable[str]) -> tuple[str, ...]:
     """The names of measures, as ir-measures writes them, each once."""
-    texts = re.split(r",(?![^(]*\))", measures) if isinstance(measures, str) else measures
+    texts = re.split(r",(?![^(]*\))", measures) if isinstance(measures, str) else map(str, measures)
     names = list(dict.fromkeys(_name(text.strip()) for text in texts if text.strip()))
     if not names:
         raise EvaluationError("name at least one measure, such as nDCG@10 or P@10")

@@ -206,7 +206,7 @@ class Questions:
         self, index: ImageIndex, topics: Mapping[str, Topic], junk: Mapping[str, frozenset[str]]
     ) -> None:
         self._index, self._topics, self._junk = index, topics, junk
-        wholes = [t.image for t in topics.values() if t.image and not t.region]
+        wholes = [t.image for t in topics.values() if t.image and t.region is None]
         reader = _Remembering(index, wholes)
         self._builder = QueryBuilder(index.store, index.vocabulary, reader)
         self._unknown: dict[str, str] = {}  # queries with words that no synset has, and why
@@ -267,7 +267,8 @@ class Questions:
         topic = self._topics[name]
         try:
             k = min(depth, system.reach)
-            options = {"region": topic.region, "k": k, **system.options}
+            region = None if topic.region is None else tuple(topic.region)
+            options = {"region": region, "k": k, **system.options}
             query = self._builder.build(SearchRequest(topic.image, topic.text, **options))
         except UnknownWordError as error:
             self._unknown[name] = str(error)

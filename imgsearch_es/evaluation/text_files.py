@@ -157,7 +157,10 @@ def make_frame(columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> pd.Da
 
 
 def frame_rows(frame: pd.DataFrame, *columns: str) -> Iterator[tuple[Any, ...]]:
-    """The values of some columns, by PyTerrier's names or the others, row by row."""
+    """The values of some columns, by PyTerrier's names or the others, row by row; None for none.
+
+    Queries and documents have names: EvaluationError where one is missing.
+    """
     found = []
     for column in columns:
         names = column, *_ALSO.get(column, ())
@@ -167,5 +170,14 @@ def frame_rows(frame: pd.DataFrame, *columns: str) -> Iterator[tuple[Any, ...]]:
                 f"the table has no column {' or '.join(names)}; it has "
                 f"{', '.join(map(str, frame.columns))}"
             )
-        found.append(frame[known[0]].tolist())
+        cells = frame[known[0]]
+        if cells.ndim > 1:
+            raise EvaluationError(f"the table has several columns {known[0]}")
+        values = [
+            None if missing else cell
+            for cell, missing in zip(cells.tolist(), cells.isna().tolist(), strict=True)
+        ]
+        if column in ("qid", "docno") and None in values:
+            raise EvaluationError(f"the table, row {values.index(None)}: it has no {known[0]}")
+        found.append(values)
     return zip(*found, strict=True)

@@ -37,6 +37,13 @@ class Stages:
         self.seconds = dict.fromkeys(STAGES, 0.0)
         self.pictures = dict.fromkeys(STAGES, 0)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What is pickled, as a report is that another process gives back: all but the lock."""
+        return {"seconds": dict(self.seconds), "pictures": dict(self.pictures)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _lock=threading.Lock())
+
     @contextmanager
     def measure(self, stage: str) -> Iterator[None]:
         """Add the time that the block takes to a stage."""

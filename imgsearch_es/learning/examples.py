@@ -29,6 +29,8 @@ from imgsearch_es.stores.base import known_settings
 
 _SMALLEST = 2 * STEP
 """Pixels: the network makes pictures smaller by two once more."""
+_MISSING = {"None", "nan", "NaT", "<NA>"}
+"""What a table has where a picture has no label: all those pictures would be one object."""
 ReadingProgress = Callable[[int, int], None]
 """Called after each picture with those read so far and all of them."""
 
@@ -112,6 +114,9 @@ class Examples:
         wrong = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
         if len(wrong):
             raise ConfigurationError(f"the feature of picture {wrong[0]} is not finite")
+        for number, group in enumerate(groups):
+            if not isinstance(group, str) and str(group) in _MISSING:
+                raise ConfigurationError(f"picture {number} has no group ({group}): leave it out")
         order: dict[str, int] = {}
         numbers = np.array([order.setdefault(str(group), len(order)) for group in groups], np.intp)
         names, sizes = tuple(order), np.bincount(numbers, minlength=len(order))

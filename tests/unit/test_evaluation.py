@@ -180,6 +180,7 @@ def test_queries_that_are_numbered(index, cat):
     found = evaluate(index, {1: {document.id: 1}}, "auto", "RR", queries=queries)
     assert found.task.judgements.queries == (1,)
     assert found.mean("auto", "RR").mean > 0
+    assert found.to_frame()["query"].tolist() == ["1"]
 
 
 def test_words_and_new_pictures(index, photos, tmp_path, fake_model):

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import math
 from dataclasses import replace
+from pathlib import Path
 
 import ir_measures
 import numpy as np
@@ -51,6 +54,49 @@ def test_judgements_come_back_from_tables():
         Judgements.from_frame(pd.concat([frame, frame[:1]]))
     with pytest.raises(EvaluationError, match=r"row 0: the grade '0\.5' is no whole number"):
         Judgements.from_frame(frame.assign(label=0.5))
+    for kind in (float, "Int64", "category"):
+        as_numbers = Judgements.from_frame(frame.astype({"label": kind}))
+        assert as_numbers.fingerprint == judgements.fingerprint
+
+
+def test_a_name_that_a_table_lacks_is_no_name():
+    frame = RUN.to_frame()
+    for column, missing in (("qid", None), ("docno", math.nan), ("docno", pd.NA)):
+        holed = frame.astype({column: object})
+        holed.loc[1, column] = missing
+        with pytest.raises(EvaluationError, match=f"the table, row 1: it has no {column}"):
+            Run.from_frame(holed)
+    with pytest.raises(EvaluationError, match="the table has several columns docno"):
+        Run.from_frame(pd.concat([frame, frame[["docno"]]], axis=1))
+
+
+def test_a_table_of_queries_asks_all_that_it_says(index, cat):
+    document = index.get(cat)
+    word, both = document.terms[1].key, ["image", "text"]
+    table = pd.DataFrame({"qid": [1, 2], "image": [Path(cat), None], "text": [word, word]})
+    topics = {"1": Topic(str(cat), word), "2": word}
+    assert index.run(table).rankings == index.run(topics).rankings
+    assert index.run(table.convert_dtypes()).rankings == index.run(topics).rankings
+    for column in both:
+        with pytest.raises(EvaluationError, match="picture and words are texts, not 7"):
+            index.run(table.astype({column: object}).assign(**{column: 7}))
+
+
+def test_a_region_may_be_a_list_or_an_array(index, cat):
+    numbers = (0.0, 0.0, 0.5, 0.5)
+    queries = {"q": Topic(str(cat), region=numbers)}
+    for region in (list(numbers), np.array(numbers)):
+        again = {"q": Topic(str(cat), region=region)}
+        assert index.run(again).rankings == index.run(queries).rankings
+
+
+def test_numbers_of_numpy_and_measures_of_ir_measures(index):
+    numbers = {"depth": 10, "sample": 3, "seed": 1, "confidence": 0.5}
+    plain = evaluate(index, "labels", "sqrt", ["P@3", "RR"], **numbers)
+    theirs = [ir_measures.P @ 3, ir_measures.RR]
+    arrays = {name: np.asarray([number])[0] for name, number in numbers.items()}
+    found = evaluate(index, "labels", "sqrt", theirs, **arrays)
+    assert json.dumps(found.to_dict()) == json.dumps(plain.to_dict())
 
 
 def test_ir_measures_find_the_same_in_tables(index):

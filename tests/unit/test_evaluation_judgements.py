@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import itertools
+import math
 
 import numpy as np
 import pytest
@@ -35,7 +36,8 @@ def test_qrels_read_back(tmp_path_factory, grades, junk):
 
 
 def test_groups_leave_one_out():
-    judgements = Judgements.from_groups({"a": "xy", "b": "x", "c": "y", "d": "z", "e": ""})
+    groups = {"a": ["x", "y"], "b": ["x"], "c": ["y"], "d": ["z"], "e": []}
+    judgements = Judgements.from_groups(groups)
     assert judgements.queries == ("a", "b", "c")
     assert judgements.of("a") == {"b": 1, "c": 1}
     assert judgements.of("b") == {"a": 1}
@@ -43,6 +45,23 @@ def test_groups_leave_one_out():
     chosen = Judgements.from_groups({"a": "x", "b": "x", "d": "z"}, queries=["d"])
     assert chosen.queries == ("d",)
     assert chosen.of("d") == {}
+    words = Judgements.from_groups({"a": "cats", "b": "cats", "c": "dogs"})  # each is one group
+    assert words.queries == ("a", "b")
+    assert words.of("a") == {"b": 1}
+
+
+def test_grades_of_any_kind_of_number_are_kept_as_plain_ones(tmp_path):
+    shared = {"a": np.int64(2), "b": True, "c": 0.0}
+    judgements = Judgements({"q": shared, "r": shared})
+    assert repr(judgements.grades["q"]) == "{'a': 2, 'b': 1, 'c': 0}"
+    assert judgements.grades["q"] is judgements.grades["r"]
+    plain = Judgements({key: {"a": 2, "b": 1, "c": 0} for key in "qr"})
+    assert judgements.fingerprint == plain.fingerprint
+    again = Judgements.from_qrels(judgements.write_qrels(tmp_path / "qrels.txt"))
+    assert again.fingerprint == plain.fingerprint
+    for odd in (0.5, math.nan, None, 10_001):
+        with pytest.raises(EvaluationError, match=f"the grade {odd!r} of a is no whole number"):
+            Judgements({"q": {"a": odd}})
 
 
 def test_a_large_group_is_kept_once():

@@ -81,6 +81,8 @@ def test_a_seed_divides_objects_alike_whatever_their_names():
         (LINE, ["a"], "do not go with 1 groups"),
         (np.array([[1.0], [np.nan]], np.float32), ["a", "a"], "picture 1 is not finite"),
         (LINE, ["a", "a", "b", "c", "d", "e"], "1 objects with two or more pictures"),
+        (LINE, ["a", "a", "b", "b", None, None], r"picture 4 has no group \(None\)"),
+        (LINE, ["a", "a", np.nan, np.nan, "b", "b"], r"picture 2 has no group \(nan\)"),
     ],
 )
 def test_examples_that_cannot_be_learned_from(features, groups, message):

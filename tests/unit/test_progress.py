@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import io
+import pickle
 import sys
 from types import SimpleNamespace
 
@@ -73,6 +75,15 @@ def report(analyzed=0, decoded=0, **counts):
     made.stages.add("analyze", 1.0, analyzed)
     made.stages.add("decode", 1.0, decoded)
     return made
+
+
+def test_a_report_comes_back_from_another_process():
+    made = report(analyzed=2, decoded=3, added=2)
+    for again in (pickle.loads(pickle.dumps(made)), copy.deepcopy(made)):  # noqa: S301
+        assert again == made
+        assert again.to_dict() == made.to_dict()
+        again.stages.add("decode", 5.0, 1)
+    assert made.stages.pictures["decode"] == 3
 
 
 def test_rate_and_time_left(clock):
