@@ -113,3 +113,21 @@ def test_nothing_is_replaced_when_the_old_index_was_written_to(place):
         new.delete()
         assert store.beside().settings() is None
         new.delete()
+
+
+@pytest.mark.parametrize("place", ["elasticsearch"], indirect=True)
+@pytest.mark.node
+def test_an_index_that_was_kept_is_not_taken_for_one_that_was_begun(place):
+    """Who goes back to the replaced index keeps both, or a copy under the next number."""
+    with filled(place(), [document("a.jpg", [("tabby", 0.5)])]) as store:
+        assert store.replace(rebuilt(store, "b.jpg", "c.jpg"), store.mark(), keep=True)
+        first, second, third = (f"{store.location}-00000{number}" for number in (1, 2, 3))
+        name, old, new = (url.rpartition("/")[2] for url in (store.location, first, second))
+        back = {"remove": {"index": new, "alias": name}}, {"add": {"index": old, "alias": name}}
+        store.client.indices.update_aliases(actions=back)
+        returned = open_store(store.location)
+        rebuilt_again = rebuilt(returned, "d.jpg")
+        assert rebuilt_again.location == third
+        assert returned.beside().count() == 1, "that one is found again"
+        assert returned.replace(rebuilt_again, returned.mark(), keep=True)
+        assert [open_store(each).count() for each in (first, second, third)] == [1, 2, 1]

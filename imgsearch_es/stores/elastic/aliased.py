@@ -265,17 +265,18 @@ class AliasedIndex(Store):
                     raise
 
     def beside(self) -> Self:
-        """The index with the next number; one that was begun with other options is deleted."""
+        """The next number that is free, or begun; one begun with other options is deleted."""
         known_index = self._known_index()
         self.check_whole()
         if self._name == known_index:
             raise StoreError(
                 f"{known_index} is an index and not an alias: open it by the name without number"
             )
-        new = copy(self)
-        new._name = new._index = next_name(known_index, self.location)
-        new.location = f"{self._address.server}/{new._name}"
-        new._settings = None
+        new, is_anothers = copy(self), True
+        while is_anothers:  # such as one that was kept, or copied
+            new._name = new._index = next_name(new._index, self.location)
+            new.location, new._settings = f"{self._address.server}/{new._name}", None
+            is_anothers = new.stored_settings() is not None and _BUILT not in new._written_as
         new._layout = self._layout_of(known_index).changed_by(self._layout)
         new._wanted = self._wanted or self._neighbors
         if self._wanted_impacts is None:
@@ -301,8 +302,7 @@ class AliasedIndex(Store):
         )
 
     def delete(self) -> None:
-        index = self._find_index()
-        if index is not None:
+        if (index := self._find_index()) is not None:
             with translated(self._address):
                 self.client.indices.delete(index=index, ignore_unavailable=True)
         self._settings = None
